@@ -1,0 +1,1 @@
+//! The stream, delivered to the cache nodes of one region.

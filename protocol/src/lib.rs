@@ -1,0 +1,1 @@
+//! The memcached text protocol as a pure codec, no I/O.

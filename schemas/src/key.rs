@@ -1,0 +1,83 @@
+//! [`Key`]: a cache key that memcached can hold.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// Longest key, in bytes; memcached's limit.
+pub const KEY_BYTES_MAX: usize = 250;
+
+/// A key of 1 to [`KEY_BYTES_MAX`] bytes without space, CR, LF or NUL: exactly what memcached 1.6
+/// accepts, so that a `Key` can be sent as it stands.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Bytes);
+
+/// Why bytes are no key. No client can have stored such a key, so there is nothing to invalidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Nothing between the separators.
+    #[error("the key is empty")]
+    Empty,
+    /// Longer than [`KEY_BYTES_MAX`].
+    #[error("the key is longer than {KEY_BYTES_MAX} bytes")]
+    TooLong,
+    /// A byte that ends a key in memcached's protocol.
+    #[error("the key contains a space, a line end or a NUL")]
+    BadByte,
+}
+
+impl Key {
+    /// Checks `bytes` and takes them as a key.
+    pub fn new(bytes: impl Into<Bytes>) -> Result<Key, KeyError> {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if bytes.len() > KEY_BYTES_MAX {
+            return Err(KeyError::TooLong);
+        }
+        if bytes.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n' | 0)) {
+            return Err(KeyError::BadByte);
+        }
+        Ok(Key(bytes))
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        assert_eq!(Key::new(""), Err(KeyError::Empty));
+        assert!(Key::new(vec![b'k'; KEY_BYTES_MAX]).is_ok());
+        assert_eq!(Key::new(vec![b'k'; KEY_BYTES_MAX + 1]), Err(KeyError::TooLong));
+        for bad in ["a b", "a\r", "\na", "a\0"] {
+            assert_eq!(Key::new(bad), Err(KeyError::BadByte), "{bad:?}");
+        }
+        assert_eq!(Key::new("käse\t\u{1}").unwrap().to_string(), "k\\xc3\\xa4se\\t\\x01");
+    }
+}

@@ -1,0 +1,1 @@
+//! The binlog of one source, turned into keys on the stream.

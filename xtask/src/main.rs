@@ -1,0 +1,3 @@
+//! Developer entry point: cargo xtask demo, test.
+
+fn main() {}
