@@ -1,0 +1,249 @@
+//! The region configuration: one TOML file that says which source feeds which clusters.
+//!
+//! `region-configs/shop.toml` documents every key, and a test parses it. A file is either valid as a
+//! whole or refused as a whole: [`Region::parse`] reports every problem that it finds, each with file,
+//! line and key. Pure: relative paths stay relative (to the file's folder), secrets are only named.
+
+mod address;
+mod raw;
+
+use std::{fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
+
+pub use address::{Address, AddressError};
+
+use crate::ring::Hashing;
+
+/// A valid region configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The region's name, in logs and metrics.
+    pub name: Arc<str>,
+    /// The key rules' file.
+    pub rules: PathBuf,
+    /// The database whose changes invalidate keys.
+    pub source: Source,
+    /// The invalidation log.
+    pub stream: Stream,
+    /// Cache nodes, cluster by cluster; never empty.
+    pub clusters: Vec<Cluster>,
+    /// Where `/metrics` and `/health` are served, if at all.
+    pub http: Option<SocketAddr>,
+    /// How long a daemon that was told to stop may go on with what it began.
+    pub shutdown_grace: Duration,
+}
+
+/// A MySQL or MariaDB server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The source's name on the stream; checkpoints are kept under it.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub address: Address,
+    /// The account that reads the binlog; `mcsqueal check` prints what it must be granted.
+    pub user: String,
+    /// Where its password is.
+    pub password: Password,
+    /// Our id in the replication topology: unique among the source, its replicas and other tailers.
+    pub server_id: u32,
+    /// Whether the connection is encrypted.
+    pub tls: Tls,
+}
+
+/// Where a password is read from, at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// The account has none.
+    Empty,
+    /// An environment variable.
+    Env(String),
+    /// A file's first line.
+    File(PathBuf),
+}
+
+/// Encryption of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain TCP; for loopback and trusted networks.
+    Off,
+    /// TLS with a verified certificate; `ca_file` instead of the public authorities.
+    Required { ca_file: Option<PathBuf> },
+}
+
+/// The invalidation log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// One SQLite file on this machine.
+    Embedded(Embedded),
+}
+
+/// Settings of the embedded log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    /// The file; made if it is not there.
+    pub path: PathBuf,
+    /// Partitions; fixed when the file is made.
+    pub partitions: NonZeroU16,
+    /// The oldest records go when the file holds more than this.
+    pub retention_bytes: u64,
+    /// Records older than this go.
+    pub retention_age: Duration,
+}
+
+/// Cache nodes that share a key space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The cluster's name, in cursors, logs and metrics.
+    pub name: Arc<str>,
+    /// How its clients spread keys over the nodes.
+    pub hashing: Hashing,
+    /// The nodes; never empty, no address twice.
+    pub nodes: Vec<Node>,
+    /// Longest time between a reader's SELECT and its `set`: each key is deleted at once, and once
+    /// more after this.
+    pub fill_age_max: Duration,
+    /// What a floor means for nodes that know no floors.
+    pub on_floor: OnFloor,
+}
+
+/// One cache node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Where it listens; clients hash this text, so write it as they do.
+    pub address: Address,
+    /// Its share of the keys, relative to the others.
+    pub weight: u32,
+}
+
+/// What a lane does with a floor (keys are stale that nobody can list) on stock memcached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFloor {
+    /// Empties the node. Nothing stale is left.
+    FlushAll,
+    /// Only raises the alarm: stale values stay until they expire.
+    Alarm,
+}
+
+/// Why a configuration was refused: every problem found, in the order of the file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    file: String,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    line: usize,
+    what: String,
+}
+
+impl Region {
+    /// Parses a region file; `file` is only for messages.
+    pub fn parse(file: &str, text: &str) -> Result<Region, ConfigError> {
+        raw::parse(text).map_err(|problems| ConfigError { file: file.to_owned(), problems })
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, Problem { line, what }) in self.problems.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}:{line}: {what}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../region-configs/shop.toml");
+
+    #[test]
+    fn the_example_is_valid() {
+        let region = Region::parse("shop.toml", EXAMPLE).unwrap();
+        assert_eq!(region.clusters.len(), 1);
+        assert_eq!(region.source.address.to_string(), "127.0.0.1:3306");
+    }
+
+    fn check_refused(from: &str, to: &str, expect: Expect) {
+        assert!(EXAMPLE.contains(from), "edit does not apply: {from}");
+        let err = Region::parse("shop.toml", &EXAMPLE.replacen(from, to, 1)).unwrap_err();
+        expect.assert_eq(&err.to_string());
+    }
+
+    #[test]
+    fn unknown_and_mistyped_keys() {
+        check_refused(
+            "fill_age_ms_max",
+            "fill_age_max",
+            expect![
+                "shop.toml:40: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`"
+            ],
+        );
+        check_refused(
+            "server_id = 4217",
+            "server_id = \"4217\"",
+            expect![[r#"shop.toml:22: invalid type: string "4217", expected u32"#]],
+        );
+        check_refused("name = \"shop-eu\"", "", expect!["shop.toml:1: missing field `name`"]);
+        check_refused(
+            "hashing = \"ketama\"",
+            "hashing = \"modulo\"",
+            expect!["shop.toml:38: unknown variant `modulo`, expected `ketama` or `rendezvous`"],
+        );
+    }
+
+    #[test]
+    fn values_that_make_no_sense() {
+        check_refused(
+            "127.0.0.1:3306",
+            "127.0.0.1",
+            expect![[r#"shop.toml:13: source.address: "127.0.0.1" is no host:port"#]],
+        );
+        check_refused(
+            "server_id = 4217",
+            "server_id = 0",
+            expect![
+                "shop.toml:22: source.server_id: must be from 1 to 4294967295, and unique in the topology"
+            ],
+        );
+        check_refused(
+            "password_env = \"MCSQUEAL_SOURCE_PASSWORD\"",
+            "password_env = \"A\"\npassword_file = \"b\"",
+            expect![
+                "shop.toml:18: source.password_file: give one of password_env and password_file"
+            ],
+        );
+        check_refused(
+            "{ address = \"127.0.0.1:11211\" },",
+            "{ address = \"127.0.0.1:11212\" },",
+            expect!["shop.toml:47: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+        );
+        check_refused(
+            "partitions = 1",
+            "partitions = 0",
+            expect!["shop.toml:28: stream.embedded.partitions: must be from 1 to 1024"],
+        );
+        check_refused(
+            "fill_age_ms_max = 10000",
+            "fill_age_ms_max = 0",
+            expect!["shop.toml:40: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+        );
+    }
+
+    #[test]
+    fn every_problem_is_reported() {
+        let text =
+            EXAMPLE.replace("server_id = 4217", "server_id = 0").replace("127.0.0.1:3306", "here");
+        expect![[r#"
+            shop.toml:13: source.address: "here" is no host:port
+            shop.toml:22: source.server_id: must be from 1 to 4294967295, and unique in the topology"#]]
+        .assert_eq(&Region::parse("shop.toml", &text).unwrap_err().to_string());
+    }
+}

@@ -1,0 +1,306 @@
+//! The file as written, and the one way from it to a [`Region`].
+
+use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{
+    Address, Cluster, Embedded, Node, OnFloor, Password, Problem, Region, Source, Stream, Tls,
+};
+use crate::{defaults, ring::Hashing};
+
+/// Partitions beyond this help nobody.
+const PARTITIONS_MAX: u16 = 1024;
+/// A reader that needs more than an hour from SELECT to `set` is not one that we can protect.
+const FILL_AGE_MS_MAX: u64 = 3_600_000;
+/// Below this, the log could not even hold what the lanes have in flight.
+const RETENTION_BYTES_MIN: u64 = 16 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegion {
+    name: Spanned<String>,
+    rules: PathBuf,
+    source: RawSource,
+    stream: RawStream,
+    #[serde(default)]
+    cluster: Vec<RawCluster>,
+    http: Option<RawHttp>,
+    #[serde(default)]
+    shutdown: RawShutdown,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    name: Spanned<String>,
+    address: Spanned<String>,
+    user: String,
+    password_env: Option<String>,
+    password_file: Option<Spanned<PathBuf>>,
+    server_id: Spanned<u32>,
+    #[serde(default)]
+    tls: RawTls,
+    tls_ca_file: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawTls {
+    Off,
+    #[default]
+    Required,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStream {
+    embedded: RawEmbedded,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEmbedded {
+    path: PathBuf,
+    partitions: Option<Spanned<u16>>,
+    retention_bytes: Option<Spanned<u64>>,
+    retention_s: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCluster {
+    name: Spanned<String>,
+    hashing: Hashing,
+    nodes: Vec<Spanned<RawNode>>,
+    fill_age_ms_max: Option<Spanned<u64>>,
+    on_floor: Option<OnFloor>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNode {
+    address: Spanned<String>,
+    weight: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttp {
+    listen: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawShutdown {
+    grace_ms: u64,
+}
+
+impl Default for RawShutdown {
+    fn default() -> RawShutdown {
+        RawShutdown { grace_ms: 5000 }
+    }
+}
+
+/// Collects problems, so that one run shows them all.
+struct Check<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn refuse<T>(&mut self, at: &Spanned<T>, what: String) {
+        let line = line_of(self.text, at.span().start);
+        self.problems.push(Problem { line, what });
+    }
+
+    /// A name goes into metrics, cursors and file names.
+    fn name(&mut self, key: &str, name: &Spanned<String>) {
+        let text = name.get_ref();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+            self.refuse(name, format!("{key}: {text:?} must be 1 to 64 of a-z A-Z 0-9 - _ ."));
+        }
+    }
+
+    fn address(&mut self, key: &str, text: &Spanned<String>) -> Option<Address> {
+        match Address::from_str(text.get_ref()) {
+            Ok(address) => Some(address),
+            Err(err) => {
+                self.refuse(text, format!("{key}: {err}"));
+                None
+            }
+        }
+    }
+
+    fn number(
+        &mut self,
+        key: &str,
+        value: Option<&Spanned<u64>>,
+        range: (u64, u64),
+        default: u64,
+    ) -> u64 {
+        let Some(value) = value else { return default };
+        let (min, max) = range;
+        if !(min..=max).contains(value.get_ref()) {
+            self.refuse(value, format!("{key}: must be from {min} to {max}"));
+        }
+        *value.get_ref()
+    }
+}
+
+pub(super) fn parse(text: &str) -> Result<Region, Vec<Problem>> {
+    let raw: RawRegion = toml::from_str(text).map_err(|err| {
+        let line = line_of(text, err.span().map_or(0, |span| span.start));
+        vec![Problem { line, what: err.message().to_owned() }]
+    })?;
+    let mut check = Check { text, problems: Vec::new() };
+    let region = region(&mut check, raw);
+    match region {
+        Some(region) if check.problems.is_empty() => Ok(region),
+        _ => {
+            check.problems.sort_by_key(|problem| problem.line);
+            Err(check.problems)
+        }
+    }
+}
+
+/// `None` only if `check` has problems.
+fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
+    check.name("name", &raw.name);
+    if raw.cluster.is_empty() {
+        check.refuse(&raw.name, "cluster: there must be at least one [[cluster]]".to_owned());
+    }
+    let source = source(check, raw.source);
+    let embedded = embedded(check, raw.stream.embedded);
+    let mut clusters: Vec<Cluster> = Vec::new();
+    for raw in raw.cluster {
+        let taken = clusters.iter().any(|cluster| *cluster.name == **raw.name.get_ref());
+        if taken {
+            check.refuse(&raw.name, format!("cluster.name: {:?} is taken", raw.name.get_ref()));
+        }
+        clusters.push(cluster(check, raw));
+    }
+    Some(Region {
+        name: raw.name.into_inner().into(),
+        rules: raw.rules,
+        source: source?,
+        stream: Stream::Embedded(embedded?),
+        clusters,
+        http: raw.http.map(|http| http.listen),
+        shutdown_grace: Duration::from_millis(raw.shutdown.grace_ms),
+    })
+}
+
+fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
+    check.name("source.name", &raw.name);
+    let address = check.address("source.address", &raw.address);
+    if *raw.server_id.get_ref() == 0 {
+        let what = "source.server_id: must be from 1 to 4294967295, and unique in the topology";
+        check.refuse(&raw.server_id, what.to_owned());
+    }
+    let password = match (raw.password_env, raw.password_file) {
+        (None, None) => Password::Empty,
+        (Some(name), None) => Password::Env(name),
+        (None, Some(path)) => Password::File(path.into_inner()),
+        (Some(_), Some(path)) => {
+            let what = "source.password_file: give one of password_env and password_file";
+            check.refuse(&path, what.to_owned());
+            Password::Empty
+        }
+    };
+    let tls = match (raw.tls, raw.tls_ca_file) {
+        (RawTls::Off, None) => Tls::Off,
+        (RawTls::Off, Some(path)) => {
+            check.refuse(&path, "source.tls_ca_file: tls is \"off\"".to_owned());
+            Tls::Off
+        }
+        (RawTls::Required, path) => Tls::Required { ca_file: path.map(Spanned::into_inner) },
+    };
+    Some(Source {
+        name: raw.name.into_inner().into(),
+        address: address?,
+        user: raw.user,
+        password,
+        server_id: raw.server_id.into_inner(),
+        tls,
+    })
+}
+
+fn embedded(check: &mut Check<'_>, raw: RawEmbedded) -> Option<Embedded> {
+    let partitions = match &raw.partitions {
+        None => NonZeroU16::new(1),
+        Some(given) => {
+            let partitions =
+                NonZeroU16::new(*given.get_ref()).filter(|given| given.get() <= PARTITIONS_MAX);
+            if partitions.is_none() {
+                let what =
+                    format!("stream.embedded.partitions: must be from 1 to {PARTITIONS_MAX}");
+                check.refuse(given, what);
+            }
+            partitions
+        }
+    };
+    let retention_bytes = check.number(
+        "stream.embedded.retention_bytes",
+        raw.retention_bytes.as_ref(),
+        (RETENTION_BYTES_MIN, u64::MAX >> 1),
+        1 << 30,
+    );
+    let retention_s = check.number(
+        "stream.embedded.retention_s",
+        raw.retention_s.as_ref(),
+        (60, 10 * 365 * 86_400),
+        86_400,
+    );
+    Some(Embedded {
+        path: raw.path,
+        partitions: partitions?,
+        retention_bytes,
+        retention_age: Duration::from_secs(retention_s),
+    })
+}
+
+fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
+    check.name("cluster.name", &raw.name);
+    if raw.nodes.is_empty() {
+        check.refuse(&raw.name, "cluster.nodes: there must be at least one".to_owned());
+    }
+    let mut nodes: Vec<Node> = Vec::new();
+    for raw in raw.nodes {
+        let RawNode { address: text, weight } = raw.into_inner();
+        let Some(address) = check.address("cluster.nodes.address", &text) else { continue };
+        if nodes.iter().any(|node| node.address == address) {
+            check.refuse(&text, format!("cluster.nodes: {address} is listed twice"));
+        }
+        let weight = match weight {
+            None => 1,
+            Some(weight) if (1..=1000).contains(weight.get_ref()) => weight.into_inner(),
+            Some(weight) => {
+                check.refuse(&weight, "cluster.nodes.weight: must be from 1 to 1000".to_owned());
+                1
+            }
+        };
+        nodes.push(Node { address, weight });
+    }
+    let fill_age_ms_max = check.number(
+        "cluster.fill_age_ms_max",
+        raw.fill_age_ms_max.as_ref(),
+        (1, FILL_AGE_MS_MAX),
+        u64::try_from(defaults::FILL_AGE_MAX.as_millis()).unwrap_or(FILL_AGE_MS_MAX),
+    );
+    Cluster {
+        name: raw.name.into_inner().into(),
+        hashing: raw.hashing,
+        nodes,
+        fill_age_max: Duration::from_millis(fill_age_ms_max),
+        on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
+    }
+}
+
+/// Lines count from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.get(..offset).unwrap_or(text);
+    before.bytes().filter(|&byte| byte == b'\n').count().saturating_add(1)
+}
