@@ -1,3 +1,33 @@
-//! The mcsqueal binary: every daemon and every tool is a subcommand.
+//! The `mcsqueal` binary: every daemon and every tool is a subcommand. Flags in, exit status out.
 
-fn main() {}
+mod args;
+mod check;
+mod explain;
+mod failure;
+mod health;
+mod http;
+mod load;
+mod run;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use args::Command;
+use clap::Parser;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(err) => return failure::usage(&err),
+    };
+    let outcome = match args.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => Failure::report(&failure),
+    }
+}

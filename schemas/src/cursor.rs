@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use xxhash_rust::xxh64::xxh64;
+
+use crate::key::Key;
+
 /// Names one log for ever; drawn at random when the log is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
@@ -40,6 +44,14 @@ pub struct Cursor {
     pub place: Place,
 }
 
+/// The partition of `key` in a stream of `partitions`: xxh64 of the key's bytes with seed 0, modulo
+/// their number. Part of the stream's format: every writer and every reader must agree on it, and a
+/// stream whose number of partitions changes is a new one. No partitions are counted as one.
+pub fn partition_of(key: &Key, partitions: u16) -> Partition {
+    let rest = xxh64(key.as_bytes(), 0) % u64::from(partitions.max(1));
+    Partition(u16::try_from(rest).unwrap_or_default()) // Below `partitions`, so it always fits.
+}
+
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -67,5 +79,31 @@ impl fmt::Display for Place {
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}@{}", self.stream, self.partition, self.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    /// Other writers of the stream can check themselves against these.
+    #[test]
+    fn vectors() {
+        let mut table = String::new();
+        for text in ["a", "user:1", "user:2", "user:by-email:ann@example.com", &"k".repeat(250)] {
+            let key = Key::new(text.to_owned()).unwrap();
+            let parts = [0, 1, 2, 16, 1000, u16::MAX].map(|partitions| partition_of(&key, partitions).0);
+            table += &format!("{:.30} {:016x} {parts:?}\n", text, xxh64(key.as_bytes(), 0));
+        }
+        expect![[r#""#]].assert_eq(&table);
+    }
+
+    #[test]
+    fn places_are_ordered_by_term_first() {
+        let place = |term, sequence| Place { term: Term(term), sequence };
+        assert!(Place::START < place(1, 1) && place(1, 9) < place(2, 1));
+        assert_eq!(place(2, 1).to_string(), "2:1");
     }
 }

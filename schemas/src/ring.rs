@@ -1,23 +1,55 @@
-//! The ring: which node a key lives on, bit-compatible with the clients in the field. (Skeleton.)
+//! The ring: which node a key lives on, bit-compatible with the clients in the field.
+//!
+//! An invalidation must reach the node to which the application's own client sends the key, so each
+//! [`Hashing`] is a copy of what one family of clients computes, tested against the answers of those
+//! clients (`tests/ring_vectors.json`, made by `e2e/python/ring_vectors.py`). Sources: libmemcached's
+//! `libmemcached/hosts.cc` and `hash.cc`, pymemcache's `client/rendezvous.py` and `client/murmur3.py`.
+//!
+//! | `hashing` | the client's setting |
+//! |---|---|
+//! | `ketama` | libmemcached: `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED`; pylibmc: `behaviors={"ketama_weighted": True}`, with or without `"ketama": True`; php-memcached: `OPT_LIBKETAMA_COMPATIBLE` |
+//! | `ketama-jenkins` | libmemcached: `MEMCACHED_BEHAVIOR_KETAMA` and nothing else; pylibmc: `behaviors={"ketama": True}` |
+//! | `rendezvous` | pymemcache: `HashClient` with its default `hasher` |
+//!
+//! What a client does beyond that is not followed: a client that ejects dead nodes from its ring
+//! (`remove_failed`, `auto_eject`) moves keys to other nodes for a while, and only it knows. A key
+//! prefix that the client adds (`namespace`, `OPT_PREFIX_KEY`, `key_prefix`) is not part of what it
+//! hashes, but is part of the key that the node sees: such clients cannot be matched by any key alone.
+//! pymemcache hashes a key that is passed as `bytes` by its Python representation; keys must be `str`.
+//!
+//! The order of the nodes does not matter to any of them; their names do: what the node is called in
+//! the client's list of servers is hashed, letter by letter, never what it resolves to.
+
+mod ketama;
+mod rendezvous;
+
+use std::collections::HashSet;
 
 use crate::key::Key;
 
-/// How keys are spread over nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+/// Most nodes of one ring.
+pub const NODES_MAX: usize = 1024;
+
+/// memcached's port, where a node's name gives none.
+const PORT_DEFAULT: u16 = 11211;
+
+/// How keys are spread over nodes; which client settings mean which stands in the module's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hashing {
-    /// libmemcached's weighted ketama (MD5, 40 x 4 points per node), as pylibmc and php-memcached
-    /// use it with `ketama`/`libketama_compatible`.
+    /// libmemcached's weighted ketama: MD5 for keys and nodes, 40 x 4 points per node of mean weight.
     Ketama,
-    /// pymemcache's `HashClient` default: rendezvous hashing over murmur3 (32 bits).
+    /// libmemcached's plain ketama: Jenkins' one-at-a-time hash for keys, and for nodes with 100
+    /// points each; as soon as one weight is above 1, the nodes' points are those of `Ketama`.
+    KetamaJenkins,
+    /// pymemcache's default: rendezvous hashing over murmur3 (32 bits). It knows no weights.
     Rendezvous,
 }
 
-/// A node's name and weight; the name is what clients hash (`host:port`, or `host` on port 11211
-/// for ketama).
+/// A node's name and weight, as the clients' list of servers has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingNode {
-    /// `host:port`.
+    /// `host:port`, `host` (port 11211) or `[ipv6]:port`.
     pub name: String,
     /// Share of the keys, relative to the others; 1 by default.
     pub weight: u32,
@@ -25,15 +57,117 @@ pub struct RingNode {
 
 /// Spreads keys over nodes.
 #[derive(Clone, Debug)]
-pub struct Ring {}
+pub struct Ring {
+    points: Points,
+}
+
+/// Why nodes make no ring.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingError {
+    /// Somebody must own each key.
+    #[error("a ring needs at least one node")]
+    Empty,
+    /// More than [`NODES_MAX`].
+    #[error("a ring has at most {NODES_MAX} nodes, not {nodes}")]
+    TooMany { nodes: usize },
+    /// Neither `host`, `host:port` nor `[ipv6]:port`.
+    #[error("node {name:?} is not a host, host:port or [ipv6]:port")]
+    BadName { name: String },
+    /// One node twice, perhaps once with and once without the default port.
+    #[error("node {name:?} is listed twice")]
+    Duplicate { name: String },
+    /// libmemcached takes 0 for 1, other clients take it for "none"; so it is better not written.
+    #[error("node {name:?} has weight 0; leave it out, or give it a weight of 1 or more")]
+    ZeroWeight { name: String },
+    /// pymemcache knows no weights, so a weighted ring would be nobody's.
+    #[error("node {name:?} has weight {weight}, but rendezvous hashing has no weights")]
+    Weighted { name: String, weight: u32 },
+}
+
+#[derive(Clone, Debug)]
+enum Points {
+    Ketama(ketama::Continuum),
+    Rendezvous(rendezvous::Nodes),
+}
 
 impl Ring {
-    /// A ring over `nodes`, which must not be empty.
-    pub fn new(_hashing: Hashing, _nodes: &[RingNode]) -> Ring {
-        todo!()
+    /// A ring over `nodes`; [`Ring::owner`] answers with indexes into them.
+    pub fn new(hashing: Hashing, nodes: &[RingNode]) -> Result<Ring, RingError> {
+        let servers = check(nodes)?;
+        let points = match hashing {
+            Hashing::Ketama => Points::Ketama(ketama::Continuum::weighted(&servers)),
+            Hashing::KetamaJenkins => Points::Ketama(ketama::Continuum::jenkins(&servers)),
+            Hashing::Rendezvous => {
+                if let Some(node) = nodes.iter().find(|node| node.weight != 1) {
+                    return Err(RingError::Weighted { name: node.name.clone(), weight: node.weight });
+                }
+                Points::Rendezvous(rendezvous::Nodes::new(&servers))
+            }
+        };
+        Ok(Ring { points })
     }
+
     /// Index of the node that owns `key`.
-    pub fn owner(&self, _key: &Key) -> usize {
-        todo!()
+    pub fn owner(&self, key: &Key) -> usize {
+        match &self.points {
+            Points::Ketama(continuum) => continuum.owner(key.as_bytes()),
+            Points::Rendezvous(nodes) => nodes.owner(key.as_bytes()),
+        }
     }
 }
+
+/// A node's name, taken apart as clients do before they hash it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Server {
+    host: String,
+    port: u16,
+    weight: u32,
+}
+
+fn check(nodes: &[RingNode]) -> Result<Vec<Server>, RingError> {
+    if nodes.is_empty() {
+        return Err(RingError::Empty);
+    }
+    if nodes.len() > NODES_MAX {
+        return Err(RingError::TooMany { nodes: nodes.len() });
+    }
+    let mut seen = HashSet::new();
+    let mut servers = Vec::with_capacity(nodes.len());
+    for RingNode { name, weight } in nodes {
+        let (host, port) =
+            split_name(name).ok_or_else(|| RingError::BadName { name: name.clone() })?;
+        if *weight == 0 {
+            return Err(RingError::ZeroWeight { name: name.clone() });
+        }
+        if !seen.insert((host, port)) {
+            return Err(RingError::Duplicate { name: name.clone() });
+        }
+        servers.push(Server { host: host.to_owned(), port, weight: *weight });
+    }
+    Ok(servers)
+}
+
+fn split_name(name: &str) -> Option<(&str, u16)> {
+    let (host, port) = if let Some(rest) = name.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
+        (host, port)
+    } else {
+        let (host, port) = name.split_once(':').map_or((name, None), |(host, port)| (host, Some(port)));
+        if port.is_some_and(|port| port.contains(':')) {
+            return None; // A bare IPv6 address: where its port begins is anybody's guess.
+        }
+        (host, port)
+    };
+    let port = match port {
+        None => PORT_DEFAULT,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        Some(_) => return None, // `parse` alone would take "+1".
+    };
+    let blank = |character: char| character.is_whitespace() || character.is_control();
+    (!host.is_empty() && !host.contains(blank) && port != 0).then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests;

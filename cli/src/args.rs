@@ -1,0 +1,106 @@
+//! The command line, and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Keeps caches honest: tails the MySQL or MariaDB binlog, maps changed rows to cache keys by rules,
+/// and deletes these keys from every cache node. Nothing is lost: not in a crash, not while a node is away.
+#[derive(Debug, Parser)]
+#[command(name = "mcsqueal", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run tailer, stream and invalidator in one process, until SIGTERM or SIGINT
+    Run(RunArgs),
+    /// Say what is wrong with configuration, rules, server settings and grants, and the SQL that mends it
+    Check(CheckArgs),
+    /// Show which rules a row change fires and which keys result; or what feeds a key
+    Explain(ExplainArgs),
+}
+
+/// Tailer, stream and invalidator in one process.
+///
+/// Resumes where the stream has acknowledged; the first start begins at the server's present position.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  MCSQUEAL_SOURCE_PASSWORD=secret mcsqueal run --config region-configs/shop.toml
+  mcsqueal run --config shop.toml --log-format json --log 'info,mcsqueal_lane=debug'
+  curl -s http://127.0.0.1:9610/health
+
+Exit status: 0 stopped by a signal, 1 failed, 64 bad configuration, rules or server settings.")]
+pub(crate) struct RunArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Write `http=ADDRESS` here once everything is bound and opened
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How log lines look, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or levels by target as in `RUST_LOG`
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Checks everything that could hide changes, before it does.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal check --config region-configs/shop.toml
+  mcsqueal check --config region-configs/shop.toml --offline   # the files alone
+
+Exit status: 0 nothing in the way (warnings may be), 1 the server cannot be asked,
+64 the configuration, the rules or a server setting must change first.")]
+pub(crate) struct CheckArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Check the files only, ask no server
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// A row change in, rules and keys out. Or, with --key: which rules and tables feed that key.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = r#"Examples:
+  mcsqueal explain --rules shop.rules.toml --table shop.users --after '{"id": 1, "email": "Ann@example.com"}'
+  mcsqueal explain --rules shop.rules.toml --table shop.users \
+      --before '{"id": 1, "email": "ann@old.com"}' --after '{"id": 1, "email": "ann@new.com"}'
+  mcsqueal explain --rules shop.rules.toml --key user:1
+
+Columns are JSON strings, numbers or null, in the text form that keys use."#)]
+pub(crate) struct ExplainArgs {
+    /// Rules file
+    #[arg(long, value_name = "FILE", conflicts_with = "config", required_unless_present = "config")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Region file, which names the rules file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Table of the changed row
+    #[arg(long, value_name = "SCHEMA.TABLE", conflicts_with = "key", required_unless_present = "key")]
+    pub(crate) table: Option<String>,
+    /// The row before the change (UPDATE, DELETE), as a JSON object
+    #[arg(long, value_name = "JSON", requires = "table")]
+    pub(crate) before: Option<String>,
+    /// The row after the change (INSERT, UPDATE), as a JSON object
+    #[arg(long, value_name = "JSON", requires = "table")]
+    pub(crate) after: Option<String>,
+    /// A cache key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}

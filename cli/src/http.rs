@@ -1,0 +1,51 @@
+//! The HTTP side port: `/metrics` for Prometheus, `/health` for people and load balancers.
+
+use std::{future::Future, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{encoding::text, registry::Registry};
+use tokio::net::TcpListener;
+
+use crate::health::Watch;
+
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+struct Shared {
+    registry: Registry,
+    watch: Watch,
+}
+
+/// Answers on `listener` until `stop` resolves.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    watch: Watch,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .with_state(Arc::new(Shared { registry, watch }));
+    axum::serve(listener, app).with_graceful_shutdown(stop).await
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let mut body = String::new();
+    match text::encode(&mut body, &shared.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, METRICS_TYPE)], body).into_response(),
+        Err(err) => (StatusCode::INTERNAL_SERVER_ERROR, err.to_string()).into_response(),
+    }
+}
+
+/// 200 while everything that was started is connected, else 503; the body says the same in detail.
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let health = shared.watch.look();
+    let status = if health.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(health)).into_response()
+}
