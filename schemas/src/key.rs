@@ -13,7 +13,7 @@ pub const KEY_BYTES_MAX: usize = 250;
 pub struct Key(Bytes);
 
 /// Why bytes are no key. No client can have stored such a key, so there is nothing to invalidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum KeyError {
     /// Nothing between the separators.
     #[error("the key is empty")]

@@ -1,7 +1,14 @@
 //! The stream's records, as the parts of mcsqueal see them. Their wire form is in `record/wire.rs`
-//! and, for everybody else, in `proto/mcsqueal/stream/v1.proto`.
+//! and, for everybody else, described in `proto/mcsqueal/stream/v1.proto`.
+
+#[rustfmt::skip]
+#[allow(clippy::pedantic, unreachable_pub, reason = "generated")]
+mod generated;
+mod wire;
 
 use std::{fmt, sync::Arc};
+
+pub use wire::{FORMAT_VERSION, WireError, decode, decode_checkpoint, encode, encode_checkpoint};
 
 use crate::{cursor::Place, gtid::GtidSet, key::Key, version::Version};
 

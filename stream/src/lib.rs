@@ -1,4 +1,5 @@
 //! The invalidation log: what the tailer writes and invalidators read.
 
+pub mod embedded;
 mod seam;
 pub use seam::*;

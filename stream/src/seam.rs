@@ -9,12 +9,17 @@
 //! - A reader sees a partition's records in order, without holes; what retention removed is reported
 //!   as a gap, never skipped in silence.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use schemas::{
     cursor::{Cursor, Partition, Place, StreamId, Term},
     record::{Checkpoint, Record, UnixMicros},
 };
+use tokio::sync::oneshot;
 
 /// What is appended as one: records for any partitions, in order, and a checkpoint after them.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +70,8 @@ pub trait Writer: Send + Sync + 'static {
     fn term(&self) -> Term;
     /// The newest checkpoint of `source` when this term began.
     fn checkpoint(&self, source: &str) -> Option<Checkpoint>;
-    /// Queues `batch`, waiting while the queue is full; the inner future resolves when it is durable.
+    /// Queues `batch`, waiting while the queue is full; the inner future resolves when it is durable. While the log
+    /// takes nothing, it waits: later batches never overtake earlier ones.
     fn append(&self, batch: Batch) -> impl Future<Output = Result<Pending, StreamError>> + Send;
 }
 
@@ -100,17 +106,32 @@ pub trait CursorStore: Send + Sync + 'static {
 
 /// An appended batch on its way to the disk; await it to know that it is durable.
 #[derive(Debug)]
-pub struct Pending {}
+pub struct Pending(oneshot::Receiver<Result<(), StreamError>>);
+
+impl Pending {
+    pub(crate) fn new(acked: oneshot::Receiver<Result<(), StreamError>>) -> Pending {
+        Pending(acked)
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<(), StreamError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|acked| acked.unwrap_or(Err(StreamError::Closed)))
+    }
+}
 
 /// What went wrong, by what the caller does about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
     /// Another process writes this log. Wait, or stop it.
-    #[error("{path} is written by another process")]
-    Locked { path: String },
-    /// The log can take no more (disk full, quota, I/O error); nothing of the batch was kept. Try again later.
-    #[error("append to the stream")]
+    #[error("{path} is written by process {holder} already; stop that one first")]
+    Locked { path: String, holder: String },
+    /// The log cannot be opened or made (a missing folder, a full disk, no permission). Once it is open, appends
+    /// wait while the disk refuses, and nothing is lost.
+    #[error("write the stream")]
     Append { #[source] source: Box<dyn std::error::Error + Send + Sync> },
     /// Reading failed; nothing was skipped. Try again later.
     #[error("read the stream")]

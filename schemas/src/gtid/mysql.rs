@@ -263,8 +263,8 @@ mod tests {
         check("A:1-+3", expect![[r#"error: "+3" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#]]);
         check("A:9223372036854775807", expect![[r#"error: "9223372036854775807" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#]]);
         check("A:5-3", expect![[r#"error: "5-3" in a GTID or GTID set: the interval runs backwards"#]]);
-        check("A:1,", expect![[r#"error: "" in a GTID or GTID set: expected a UUID, like 3e11fa47-71ca-11e1-9e33-c80aa9429562"#]]);
-        check("0-1-5", expect![[r#"error: "0-1-5" in a GTID or GTID set: expected a UUID, like 3e11fa47-71ca-11e1-9e33-c80aa9429562"#]]);
+        check("A:1,", expect![[r#"error: "" in a GTID or GTID set: expected a UUID, like A"#]]);
+        check("0-1-5", expect![[r#"error: "0-1-5" in a GTID or GTID set: expected a UUID, like A"#]]);
     }
 
     #[test]

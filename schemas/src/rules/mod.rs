@@ -1,90 +1,197 @@
-//! Key rules: which cache keys a changed row makes stale. (Skeleton.)
+//! Key rules: which cache keys a changed row makes stale.
+//!
+//! A rules file is TOML:
+//!
+//! ```toml
+//! [[rule]]
+//! name = "users"                             # in metrics and messages; `rule-N` (from 1) if left out
+//! table = "shop.users"                       # or a regex: '/shop_(\d+)\.users/'
+//! keys = ["user:{id}", "user-by-email:{email|lower}"]
+//! columns = ["name", "email"]                # optional: updates fire only if one of these changed
+//! operations = ["insert", "update"]          # optional: all three if left out
+//! ```
+//!
+//! **Tables.** `schema.table` is compared letter by letter with the names in the binlog. Between slashes
+//! stands a regex (syntax of the `regex` crate) that must match all of `schema.table`; names with a dot
+//! in them need one. Several rules may be about one table.
+//!
+//! **When a rule fires.** An insert maps the row's after image, a delete its before image, an update both,
+//! and if both give the same key it comes once. With `columns`, an update fires only if it changed one of
+//! these columns *or a column that the rule's keys name*: otherwise a row that moves from one key to another
+//! would leave its old key behind. Inserts and deletes fire always.
+//!
+//! **Templates.**
+//!
+//! ```text
+//! template  = 1*( character / "{{" / "}}" / place )     ; `{{` and `}}` stand for one brace
+//! place     = "{" source *( "|" filter ) "}"
+//! source    = column / "@schema" / "@table" / "@" number
+//! filter    = name / "default:" text / "match:/" regex "/"
+//! character = any but { } space CR LF NUL
+//! column, text = any characters; { } | : @ \ and the blanks around a name stand behind a backslash
+//! regex     = any characters; only a slash stands behind a backslash
+//! ```
+//!
+//! Blanks around a column's or filter's name do not count. A `:` needs its backslash only in a filter's
+//! name and an `@` only at the start of a column's name, but both may have it anywhere. Columns are
+//! compared without regard to ASCII case. `{@schema}` and
+//! `{@table}` are the names of the row's table; `{@1}` is the first group of the rule's table regex (NULL
+//! if the group took no part). A template without any place is a key that every change of the table
+//! makes stale: `products:all`.
+//!
+//! **Filters** work from left to right on the column's text form:
+//!
+//! | filter | gives |
+//! |---|---|
+//! | `lower`, `upper` | Unicode's full mappings (as Python's `lower` and `upper`); of text that is not UTF-8, ASCII letters only |
+//! | `sha1`, `md5`, `xxh64` | the digest in lower-case hex: 40, 32, 16 digits (xxh64 with seed 0, most significant digit first) |
+//! | `hex` | the bytes in lower-case hex |
+//! | `base64` | the bytes in the standard alphabet, padded |
+//! | `default:TEXT` | TEXT in place of NULL; an empty text is not NULL |
+//! | `match:/REGEX/` | the first group of the first match, or the whole match if there is no group; NULL if nothing matches |
+//!
+//! **What becomes of a row** is one [`Outcome`] for each template and image:
+//!
+//! - [`Outcome::Key`]: a key to invalidate.
+//! - [`Outcome::Null`]: one of the columns is NULL and has no `default`. A client has nothing to put there
+//!   either, so there is no such key. NULL passes through all filters but `default`.
+//! - [`Outcome::Unusable`]: the text is empty, longer than 250 bytes, or holds a space, a line end or a NUL.
+//!   memcached refuses such a key, so no client has stored anything under it. It is never sent, never cut
+//!   to fit, and never escaped: it is counted and logged. (A client that hashes such keys needs a template
+//!   that does the same.)
+//! - [`Outcome::Unknown`]: the image lacks a column. Some key became stale, and nobody knows which.
+//!
+//! **Limits** are in [`limits`]. A file that breaks one, or that has an unknown key, is refused as a whole;
+//! the message names file, line and rule.
+
+#![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
+
+mod digest;
+mod error;
+mod file;
+mod filter;
+pub mod limits;
+mod origin;
+mod plan;
+mod schema;
+mod table;
+mod template;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, sync::Arc};
 
+pub use self::{error::RulesError, origin::KeyOrigin, plan::TablePlan};
+use self::{table::TablePattern, template::Template};
 use crate::{
     key::{Key, KeyError},
     record::Operation,
 };
 
-/// A valid set of rules.
+/// A valid set of rules; there is at least one.
 #[derive(Clone, Debug)]
-pub struct Rules {}
-
-/// Why a rules file was refused; `Display` names the file, the line and the key.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct RulesError {
-    message: String,
+pub struct Rules {
+    rules: Vec<Rule>,
 }
 
 impl Rules {
     /// Parses a rules file; `file` is only for messages.
-    pub fn parse(_file: &str, _text: &str) -> Result<Rules, RulesError> {
-        todo!()
+    pub fn parse(file: &str, text: &str) -> Result<Rules, RulesError> {
+        file::parse(file, text)
     }
+
     /// What the rules need of one table; `None` if no rule is about it. Compile once per table map.
-    pub fn for_table(&self, _schema: &str, _table: &str) -> Option<TablePlan> {
-        todo!()
+    pub fn for_table(&self, schema: &str, table: &str) -> Option<TablePlan> {
+        let about = self.iter().filter(|rule| rule.matches(schema, table));
+        TablePlan::new(schema, table, about)
     }
+
     /// All rules, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        [].iter()
-    }
-    /// A digest of the file's meaning, to tell versions of rules apart.
-    pub fn digest(&self) -> u64 {
-        todo!()
+        self.rules.iter()
     }
 }
 
 /// One `[[rule]]`.
 #[derive(Clone, Debug)]
-pub struct Rule {}
+pub struct Rule {
+    file: Arc<str>,
+    /// Where it begins.
+    line: usize,
+    name: Arc<str>,
+    table: TablePattern,
+    keys: Vec<RuleKey>,
+    /// With their lines.
+    columns: Option<Vec<(usize, String)>>,
+    operations: Operations,
+}
+
+/// One entry of `keys`.
+#[derive(Clone, Debug)]
+struct RuleKey {
+    line: usize,
+    /// As written.
+    text: Arc<str>,
+    template: Arc<Template>,
+}
+
+/// On which changes a rule fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Operations {
+    insert: bool,
+    update: bool,
+    delete: bool,
+}
 
 impl Rule {
     /// `name` of the file, or `rule-N` (from 1).
     pub fn name(&self) -> &Arc<str> {
-        todo!()
+        &self.name
     }
+
     /// The `table` pattern as written.
     pub fn table(&self) -> &str {
-        todo!()
+        &self.table.text
     }
+
     /// Whether the rule is about this table.
-    pub fn matches(&self, _schema: &str, _table: &str) -> bool {
-        todo!()
+    pub fn matches(&self, schema: &str, table: &str) -> bool {
+        self.table.matches(schema, table)
     }
+
     /// Every column that the rule names, each once: in keys and in the `columns` filter.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        [].iter().copied()
+        let in_keys = self.keys.iter().flat_map(|key| key.template.columns());
+        let own = self.columns.iter().flatten().map(|(_, name)| name.as_str());
+        let mut seen = std::collections::HashSet::new();
+        in_keys.chain(own).filter(move |name| seen.insert(name.to_ascii_lowercase()))
     }
-    /// For each key template, the literal text before its first column: what a floor can be
-    /// scoped to, and what `explain --key` matches.
+
+    /// For each key template, the literal text before its first place: what a floor can be scoped to.
+    /// It is empty where a template begins with a place.
     pub fn prefixes(&self) -> impl Iterator<Item = &str> {
-        [].iter().copied()
-    }
-    /// Whether one of the rule's templates could have made `key`.
-    pub fn could_make(&self, _key: &Key) -> bool {
-        todo!()
+        self.keys.iter().map(|key| key.template.prefix())
     }
 }
 
-/// The rules of one table, with columns as indexes.
-#[derive(Clone, Debug)]
-pub struct TablePlan {}
+impl Operations {
+    const ALL: Operations = Operations { insert: true, update: true, delete: true };
+    const NONE: Operations = Operations { insert: false, update: false, delete: false };
 
-impl TablePlan {
-    /// `schema.table`.
-    pub fn table(&self) -> &Arc<str> {
-        todo!()
+    fn contains(self, operation: Operation) -> bool {
+        match operation {
+            Operation::Insert => self.insert,
+            Operation::Update => self.update,
+            Operation::Delete => self.delete,
+        }
     }
-    /// The columns that [`Row`] is asked for, by index.
-    pub fn columns(&self) -> &[Arc<str>] {
-        todo!()
-    }
-    /// Every outcome of a row change, into `sink`; a key may come more than once.
-    pub fn apply(&self, _operation: Operation, _row: &impl Row, _sink: &mut impl FnMut(Outcome)) {
-        todo!()
+
+    fn insert(&mut self, operation: Operation) {
+        match operation {
+            Operation::Insert => self.insert = true,
+            Operation::Update => self.update = true,
+            Operation::Delete => self.delete = true,
+        }
     }
 }
 
@@ -92,7 +199,8 @@ impl TablePlan {
 pub trait Row {
     /// The value of column `column` in `image`; an image that the operation lacks is never asked for.
     fn value(&self, image: Image, column: usize) -> Value<'_>;
-    /// Whether an update changed column `column`. Only asked of updates.
+    /// Whether an update changed column `column`; true also when that cannot be told. Only asked of
+    /// updates.
     fn changed(&self, column: usize) -> bool;
 }
 
@@ -123,7 +231,7 @@ pub enum Outcome {
     Key { rule: Arc<str>, key: Key },
     /// A column was NULL and had no default: no client can have built this key.
     Null { rule: Arc<str> },
-    /// No client can have stored this key; counted and logged.
+    /// No client can have stored this key; counted and logged. `shown` is escaped, and cut.
     Unusable { rule: Arc<str>, shown: String, error: KeyError },
     /// The key cannot be known: the image lacks a column. The caller raises a floor.
     Unknown { rule: Arc<str>, column: Arc<str> },

@@ -1,0 +1,231 @@
+//! [`TablePlan`]: the rules of one table, ready to run. Columns are indexes, and whatever depends on
+//! the table's name alone is fixed text already.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    Image, Operations, Outcome, Row, Rule, Value,
+    template::{Part, Place, Source, Template},
+};
+use crate::{
+    key::{KEY_BYTES_MAX, Key},
+    record::Operation,
+};
+
+/// The rules of one table, with columns as indexes.
+#[derive(Clone, Debug)]
+pub struct TablePlan {
+    table: Arc<str>,
+    columns: Vec<Arc<str>>,
+    rules: Vec<PlanRule>,
+}
+
+#[derive(Clone, Debug)]
+struct PlanRule {
+    name: Arc<str>,
+    operations: Operations,
+    /// An update that changes none of these does not fire; `None` fires always.
+    watched: Option<Vec<usize>>,
+    keys: Vec<PlanKey>,
+}
+
+#[derive(Clone, Debug)]
+struct PlanKey {
+    /// Owns the filters of `steps`.
+    template: Arc<Template>,
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Text of the template, or made of the table's name.
+    Fixed(Vec<u8>),
+    /// The table's name makes a NULL, so that there is never a key.
+    Null,
+    /// Column `column`, through the filters of the template's part `part`.
+    Column { column: usize, part: usize },
+}
+
+impl TablePlan {
+    /// `None` without rules.
+    pub(super) fn new<'a>(
+        schema: &str,
+        table: &str,
+        rules: impl Iterator<Item = &'a Rule>,
+    ) -> Option<TablePlan> {
+        let full_name: Arc<str> = Arc::from(format!("{schema}.{table}"));
+        let mut plan = TablePlan { table: full_name, columns: Vec::new(), rules: Vec::new() };
+        for rule in rules {
+            let keys = rule.keys.iter().map(|key| plan.key(schema, table, rule, &key.template));
+            let keys: Vec<PlanKey> = keys.collect();
+            let watched = rule.columns.as_ref().map(|columns| {
+                let own = columns.iter().map(|(_, name)| name.as_str());
+                let in_keys = rule.keys.iter().flat_map(|key| key.template.columns());
+                let mut watched: Vec<usize> =
+                    own.chain(in_keys).map(|name| plan.column(name)).collect();
+                watched.sort_unstable();
+                watched.dedup();
+                watched
+            });
+            let (name, operations) = (Arc::clone(&rule.name), rule.operations);
+            plan.rules.push(PlanRule { name, operations, watched, keys });
+        }
+        (!plan.rules.is_empty()).then_some(plan)
+    }
+
+    /// `schema.table`.
+    pub fn table(&self) -> &Arc<str> {
+        &self.table
+    }
+
+    /// The columns that [`Row`] is asked for, by index. Their case is the rules file's: compare with
+    /// [`str::eq_ignore_ascii_case`].
+    pub fn columns(&self) -> &[Arc<str>] {
+        &self.columns
+    }
+
+    /// Every outcome of a row change, into `sink`; a key may come more than once.
+    pub fn apply(&self, operation: Operation, row: &impl Row, sink: &mut impl FnMut(Outcome)) {
+        let images: &[Image] = match operation {
+            Operation::Insert => &[Image::After],
+            Operation::Update => &[Image::Before, Image::After],
+            Operation::Delete => &[Image::Before],
+        };
+        // Two buffers for all keys of the row: what is made, and what the image before it made.
+        let (mut text, mut text_before) = (Vec::new(), Vec::new());
+        for rule in self.rules.iter().filter(|rule| rule.fires(operation, row)) {
+            for key in &rule.keys {
+                let mut made_before = None;
+                for image in images {
+                    let made = key.make(*image, row, &mut text);
+                    if made_before != Some(made) || text != text_before {
+                        sink(self.outcome(rule, made, &text));
+                    }
+                    made_before = Some(made);
+                    std::mem::swap(&mut text, &mut text_before);
+                }
+            }
+        }
+    }
+
+    fn outcome(&self, rule: &PlanRule, made: Made, text: &[u8]) -> Outcome {
+        let name = Arc::clone(&rule.name);
+        match made {
+            Made::Null => Outcome::Null { rule: name },
+            Made::Unknown { column } => {
+                let column = self.columns.get(column).map_or_else(|| Arc::from(""), Arc::clone);
+                Outcome::Unknown { rule: name, column }
+            }
+            Made::Text => match Key::new(Bytes::copy_from_slice(text)) {
+                Ok(key) => Outcome::Key { rule: name, key },
+                Err(error) => Outcome::Unusable { rule: name, shown: show(text), error },
+            },
+        }
+    }
+
+    fn column(&mut self, name: &str) -> usize {
+        let same = |column: &Arc<str>| column.eq_ignore_ascii_case(name);
+        self.columns.iter().position(same).unwrap_or_else(|| {
+            self.columns.push(Arc::from(name));
+            self.columns.len().saturating_sub(1)
+        })
+    }
+
+    fn key(&mut self, schema: &str, table: &str, rule: &Rule, template: &Arc<Template>) -> PlanKey {
+        let full_name = Arc::clone(&self.table);
+        let captures = rule.table.captures(&full_name);
+        let step = |(part, content): (usize, &Part)| match content {
+            Part::Text(text) => Step::Fixed(text.clone().into_bytes()),
+            Part::Place(place) => match &place.source {
+                Source::Column(name) => Step::Column { column: self.column(name), part },
+                Source::Schema => fixed(place, Some(schema)),
+                Source::Table => fixed(place, Some(table)),
+                Source::Group(number) => {
+                    let group = captures.as_ref().and_then(|captures| captures.get(*number));
+                    fixed(place, group.map(|group| group.as_str()))
+                }
+            },
+        };
+        let steps = template.parts.iter().enumerate().map(step).collect();
+        PlanKey { template: Arc::clone(template), steps }
+    }
+}
+
+/// What a template made of an image. The text is in a buffer, cut off where no key can be as long; it
+/// is empty for all but `Text`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    Text,
+    Null,
+    Unknown { column: usize },
+}
+
+impl PlanRule {
+    fn fires(&self, operation: Operation, row: &impl Row) -> bool {
+        let watched_changed = || match (operation, &self.watched) {
+            (Operation::Update, Some(watched)) => watched.iter().any(|column| row.changed(*column)),
+            _ => true,
+        };
+        self.operations.contains(operation) && watched_changed()
+    }
+}
+
+impl PlanKey {
+    /// One NULL is enough: whatever the absent columns were, there is no key.
+    fn make(&self, image: Image, row: &impl Row, out: &mut Vec<u8>) -> Made {
+        out.clear();
+        let mut absent = None;
+        for step in &self.steps {
+            let text = match step {
+                Step::Fixed(text) => Some(Cow::Borrowed(text.as_slice())),
+                Step::Null => None,
+                Step::Column { column, part } => match row.value(image, *column) {
+                    Value::Null => self.filtered(*part, None),
+                    Value::Text(text) => self.filtered(*part, Some(text)),
+                    Value::Absent => {
+                        absent = absent.or(Some(*column));
+                        continue;
+                    }
+                },
+            };
+            let Some(text) = text else {
+                out.clear();
+                return Made::Null;
+            };
+            append(out, &text);
+        }
+        absent.map_or(Made::Text, |column| {
+            out.clear();
+            Made::Unknown { column }
+        })
+    }
+
+    fn filtered<'a>(&self, part: usize, value: Option<Cow<'a, [u8]>>) -> Option<Cow<'a, [u8]>> {
+        match self.template.parts.get(part) {
+            Some(Part::Place(place)) => place.filtered(value),
+            _ => value,
+        }
+    }
+}
+
+fn fixed(place: &Place, text: Option<&str>) -> Step {
+    match place.filtered(text.map(|text| Cow::Borrowed(text.as_bytes()))) {
+        Some(text) => Step::Fixed(text.into_owned()),
+        None => Step::Null,
+    }
+}
+
+/// One byte too many is enough to know that it is no key, so a long value is never copied whole.
+fn append(out: &mut Vec<u8>, text: &[u8]) {
+    let room = KEY_BYTES_MAX.saturating_add(1).saturating_sub(out.len());
+    out.extend_from_slice(text.get(..room).unwrap_or(text));
+}
+
+/// For people: as far as a key could go.
+fn show(text: &[u8]) -> String {
+    let cut = text.get(..KEY_BYTES_MAX).unwrap_or(text);
+    let ellipsis = if cut.len() < text.len() { "..." } else { "" };
+    format!("{}{ellipsis}", cut.escape_ascii())
+}

@@ -1,0 +1,77 @@
+//! Tests of the rules as a whole.
+
+mod behaviour;
+mod model;
+mod refusals;
+
+use std::borrow::Cow;
+
+use super::*;
+
+/// The example that the documentation and the demo use.
+const EXAMPLE: &str = include_str!("../../../../region-configs/shop.rules.toml");
+
+/// A cell of a test's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cell {
+    Absent,
+    Null,
+    Text(Vec<u8>),
+}
+
+/// A change of a row, as names and cells.
+struct Change<'a> {
+    plan: &'a TablePlan,
+    names: &'a [&'a str],
+    before: Option<&'a [Cell]>,
+    after: Option<&'a [Cell]>,
+}
+
+impl Change<'_> {
+    fn cell(&self, image: Image, column: usize) -> &Cell {
+        let cells = match image {
+            Image::Before => self.before,
+            Image::After => self.after,
+        };
+        let cells = cells.expect("an image that the operation lacks is never asked for");
+        let wanted = &self.plan.columns()[column];
+        let at = self.names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
+        at.map_or(&Cell::Absent, |at| &cells[at])
+    }
+}
+
+impl Row for Change<'_> {
+    fn value(&self, image: Image, column: usize) -> Value<'_> {
+        match self.cell(image, column) {
+            Cell::Absent => Value::Absent,
+            Cell::Null => Value::Null,
+            Cell::Text(text) => Value::Text(Cow::Borrowed(text)),
+        }
+    }
+
+    fn changed(&self, column: usize) -> bool {
+        assert!(self.before.is_some() && self.after.is_some(), "only asked of updates");
+        let images = [Image::Before, Image::After].map(|image| self.cell(image, column));
+        images[0] != images[1] || *images[0] == Cell::Absent
+    }
+}
+
+/// Everything that the change gives, in order.
+fn outcomes(
+    rules: &Rules,
+    (schema, table): (&str, &str),
+    names: &[&str],
+    before: Option<&[Cell]>,
+    after: Option<&[Cell]>,
+) -> Vec<Outcome> {
+    let operation = match (before, after) {
+        (None, _) => Operation::Insert,
+        (Some(_), Some(_)) => Operation::Update,
+        (Some(_), None) => Operation::Delete,
+    };
+    let Some(plan) = rules.for_table(schema, table) else { return Vec::new() };
+    let mut out = Vec::new();
+    let change = Change { plan: &plan, names, before, after };
+    plan.apply(operation, &change, &mut |outcome| out.push(outcome));
+    out
+}

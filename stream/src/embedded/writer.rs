@@ -1,0 +1,286 @@
+//! The writing thread: owns the one connection that writes. Whatever is queued when it looks is
+//! committed as one SQLite transaction (group commit), and then acknowledged in order.
+//!
+//! When the disk takes no more, the group is kept and tried again until it is written: later batches
+//! wait behind it, so order holds, and the full queue is the back-pressure. [`Trouble`] says so meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use rusqlite::{Connection, OptionalExtension, Transaction};
+use schemas::{
+    cursor::{Cursor, Partition, Place, Term},
+    record::{self, Checkpoint, Record, TermStart, UnixMicros},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Options,
+    file::{self, Log, append_error, damaged_or},
+};
+use crate::{Batch, StreamError};
+
+/// Most commands in one SQLite transaction.
+const GROUP_MAX: usize = 256;
+/// How long the disk is left alone after it refused.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Records that one group removes for retention, at most; so that appends never wait long.
+const TRIM_STEP: i64 = 10_000;
+
+/// What the disk complains of, while it does.
+pub(super) type Trouble = Option<Arc<str>>;
+
+/// Told once that the command is durable, or that it never will be.
+pub(super) type Ack = oneshot::Sender<Result<(), StreamError>>;
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append { batch: Batch, ack: Ack },
+    StoreCursors { consumer: String, cursors: Vec<Cursor>, ack: Ack },
+}
+
+/// The thread's state.
+pub(super) struct Core {
+    connection: Connection,
+    options: Options,
+    log: Log,
+    term: Term,
+    /// The last place of each partition.
+    heads: Vec<Place>,
+    /// Bytes of payload in the file, kept in step with every append and trim.
+    payload_bytes: i64,
+    encoded: Vec<u8>,
+}
+
+impl Core {
+    /// Begins a new term: in each partition, its first record names the end of the term before.
+    pub(super) fn begin(connection: Connection, log: Log, options: Options) -> Result<Core, StreamError> {
+        let fail = |err| damaged_or(err, append_error);
+        let mut heads = Vec::new();
+        for partition in 0..log.partitions {
+            heads.push(file::head(&connection, partition).map_err(fail)?);
+        }
+        let last: u32 = connection
+            .query_row("SELECT coalesce(max(term), 0) FROM terms", [], |row| row.get(0))
+            .map_err(fail)?;
+        let term = Term(last.saturating_add(1));
+        let payload_bytes = connection
+            .query_row("SELECT coalesce(sum(length(payload)), 0) FROM records", [], |row| row.get(0))
+            .map_err(fail)?;
+        let mut core = Core { connection, options, log, term, heads, payload_bytes, encoded: Vec::new() };
+        core.write_term_starts().map_err(fail)?;
+        Ok(core)
+    }
+
+    /// This leadership.
+    pub(super) fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The checkpoint of every source that has one.
+    pub(super) fn checkpoints(&self) -> Result<Vec<Checkpoint>, StreamError> {
+        let fail = |err| damaged_or(err, file::read_error);
+        let mut rows = self.connection.prepare("SELECT format, crc, payload FROM checkpoints").map_err(fail)?;
+        let rows = rows
+            .query_map([], |row| Ok((row.get::<_, u16>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?)))
+            .map_err(fail)?;
+        let mut out = Vec::new();
+        for row in rows {
+            let (format, crc, payload) = row.map_err(fail)?;
+            let damaged = |what: String| StreamError::Damaged { what: format!("a checkpoint: {what}") };
+            if crc32fast::hash(&payload) != crc {
+                return Err(damaged("its checksum does not match".to_owned()));
+            }
+            out.push(record::decode_checkpoint(format, &payload).map_err(|err| damaged(err.to_string()))?);
+        }
+        Ok(out)
+    }
+
+    /// Serves commands until every sender is gone.
+    pub(super) fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        appended: &watch::Sender<u64>,
+        trouble: &watch::Sender<Trouble>,
+    ) {
+        let mut group = Vec::with_capacity(GROUP_MAX);
+        while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+            match self.write_until_done(&group, trouble) {
+                Ok(()) => {
+                    appended.send_modify(|count| *count = count.wrapping_add(1));
+                    for command in group.drain(..) {
+                        command.acknowledge(Ok(()));
+                    }
+                }
+                Err(what) => {
+                    tracing::error!(what, "the stream is damaged; nothing more is written");
+                    for command in group.drain(..) {
+                        command.acknowledge(Err(StreamError::Damaged { what: what.clone() }));
+                    }
+                    return;
+                }
+            }
+        }
+        // A clean end leaves one file behind instead of three; without it, the next start does the same.
+        if let Err(err) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
+            tracing::debug!(%err, "checkpoint the write-ahead log");
+        }
+    }
+
+    /// Damage ends it; everything else is tried again.
+    fn write_until_done(&mut self, group: &[Command], trouble: &watch::Sender<Trouble>) -> Result<(), String> {
+        loop {
+            let (heads, payload_bytes) = (self.heads.clone(), self.payload_bytes);
+            let err = match self.write(group) {
+                Ok(()) => {
+                    if trouble.send_replace(None).is_some() {
+                        tracing::info!("the stream can be written again");
+                    }
+                    return Ok(());
+                }
+                Err(err) => err,
+            };
+            (self.heads, self.payload_bytes) = (heads, payload_bytes);
+            match damaged_or(err, append_error) {
+                StreamError::Damaged { what } => return Err(what),
+                err => {
+                    let what: Arc<str> = format!("{:#}", chain(&err)).into();
+                    if trouble.send_replace(Some(Arc::clone(&what))).is_none() {
+                        tracing::error!(%what, "the stream cannot be written; trying again until it can");
+                    }
+                    std::thread::sleep(RETRY_DELAY);
+                }
+            }
+        }
+    }
+
+    /// Writes the whole group, or nothing of it.
+    fn write(&mut self, group: &[Command]) -> rusqlite::Result<()> {
+        let now = (self.options.now)();
+        let transaction = self.connection.transaction()?;
+        for command in group {
+            match command {
+                Command::Append { batch, .. } => {
+                    for (partition, record) in &batch.records {
+                        let head = self.heads.get_mut(usize::from(partition.0));
+                        let head = head.ok_or(rusqlite::Error::InvalidParameterName(format!("partition {partition}")))?;
+                        head.sequence = head.sequence.saturating_add(1);
+                        self.encoded.clear();
+                        record::encode(record, &mut self.encoded);
+                        insert(&transaction, *partition, *head, now, &self.encoded)?;
+                        self.payload_bytes = self.payload_bytes.saturating_add_unsigned(self.encoded.len() as u64);
+                    }
+                    if let Some(checkpoint) = &batch.checkpoint {
+                        store_checkpoint(&transaction, checkpoint)?;
+                    }
+                }
+                Command::StoreCursors { consumer, cursors, .. } => store_cursors(&transaction, consumer, cursors)?,
+            }
+        }
+        self.payload_bytes = self.payload_bytes.saturating_sub(trim(&transaction, &self.options, now, self.payload_bytes)?);
+        transaction.commit()
+    }
+
+    fn write_term_starts(&mut self) -> rusqlite::Result<()> {
+        let now = (self.options.now)();
+        let transaction = self.connection.transaction()?;
+        for (at, head) in self.heads.iter_mut().enumerate() {
+            let partition = Partition(u16::try_from(at).unwrap_or(u16::MAX));
+            let previous = std::mem::replace(head, Place { term: self.term, sequence: 1 });
+            let row = (partition.0, self.term.0, previous.term.0, previous.sequence.cast_signed());
+            transaction.execute("INSERT INTO terms VALUES (?1, ?2, ?3, ?4)", row)?;
+            self.encoded.clear();
+            record::encode(&Record::TermStart(TermStart { previous }), &mut self.encoded);
+            insert(&transaction, partition, *head, now, &self.encoded)?;
+        }
+        transaction.commit()
+    }
+}
+
+impl Command {
+    /// Nobody may be waiting any more; that is theirs to decide.
+    fn acknowledge(self, outcome: Result<(), StreamError>) {
+        let (Command::Append { ack, .. } | Command::StoreCursors { ack, .. }) = self;
+        drop(ack.send(outcome));
+    }
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    partition: Partition,
+    place: Place,
+    now: UnixMicros,
+    payload: &[u8],
+) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO records (partition, term, sequence, appended_at, format, crc, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let sequence = place.sequence.cast_signed();
+    let appended_at = now.0.cast_signed();
+    let crc = crc32fast::hash(payload);
+    statement.execute((partition.0, place.term.0, sequence, appended_at, record::FORMAT_VERSION, crc, payload))?;
+    Ok(())
+}
+
+fn store_checkpoint(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+    let mut payload = Vec::new();
+    record::encode_checkpoint(checkpoint, &mut payload);
+    let mut statement = transaction
+        .prepare_cached("INSERT OR REPLACE INTO checkpoints (source, format, crc, payload) VALUES (?1, ?2, ?3, ?4)")?;
+    statement.execute((&*checkpoint.source, record::FORMAT_VERSION, crc32fast::hash(&payload), &payload))?;
+    Ok(())
+}
+
+fn store_cursors(transaction: &Transaction<'_>, consumer: &str, cursors: &[Cursor]) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for Cursor { stream, partition, place } in cursors {
+        let (stream, sequence) = (stream.0.cast_signed(), place.sequence.cast_signed());
+        statement.execute((consumer, partition.0, stream, place.term.0, sequence))?;
+    }
+    Ok(())
+}
+
+/// Removes what is too old or too much, oldest first and a step at a time; the newest record of each
+/// partition stays, so that its place is never forgotten. Returns the bytes of payload that went.
+fn trim(transaction: &Transaction<'_>, options: &Options, now: UnixMicros, payload_bytes: i64) -> rusqlite::Result<i64> {
+    let age = u64::try_from(options.retention_age.as_micros()).unwrap_or(u64::MAX);
+    let oldest_kept = now.0.saturating_sub(age).cast_signed();
+    let excess = payload_bytes.saturating_sub(i64::try_from(options.retention_bytes).unwrap_or(i64::MAX));
+    let mut oldest = transaction.prepare_cached("SELECT appended_at FROM records ORDER BY id LIMIT 1")?;
+    let oldest: Option<i64> = oldest.query_row([], |row| row.get(0)).optional()?;
+    if excess <= 0 && oldest.is_none_or(|oldest| oldest >= oldest_kept) {
+        return Ok(0);
+    }
+    let mut rows = transaction.prepare_cached(
+        "SELECT r.id, r.appended_at, length(r.payload) FROM records r
+         WHERE (r.term, r.sequence) <> (SELECT term, sequence FROM records WHERE partition = r.partition
+                                        ORDER BY term DESC, sequence DESC LIMIT 1)
+         ORDER BY r.id LIMIT ?1",
+    )?;
+    let mut rows = rows.query([TRIM_STEP])?;
+    let (mut gone, mut last) = (0_i64, None);
+    while let Some(row) = rows.next()? {
+        let (id, appended_at, bytes): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if gone >= excess && appended_at >= oldest_kept {
+            break;
+        }
+        gone = gone.saturating_add(bytes);
+        last = Some(id);
+    }
+    drop(rows);
+    let Some(last) = last else { return Ok(0) };
+    transaction.execute(
+        "DELETE FROM records AS r WHERE r.id <= ?1
+         AND (r.term, r.sequence) <> (SELECT term, sequence FROM records WHERE partition = r.partition
+                                      ORDER BY term DESC, sequence DESC LIMIT 1)",
+        [last],
+    )?;
+    Ok(gone)
+}
+
+/// An error and its causes, in one line.
+fn chain(err: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(err), |err| err.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
