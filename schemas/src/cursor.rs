@@ -94,7 +94,8 @@ mod tests {
         let mut table = String::new();
         for text in ["a", "user:1", "user:2", "user:by-email:ann@example.com", &"k".repeat(250)] {
             let key = Key::new(text.to_owned()).unwrap();
-            let parts = [0, 1, 2, 16, 1000, u16::MAX].map(|partitions| partition_of(&key, partitions).0);
+            let parts =
+                [0, 1, 2, 16, 1000, u16::MAX].map(|partitions| partition_of(&key, partitions).0);
             table += &format!("{:.30} {:016x} {parts:?}\n", text, xxh64(key.as_bytes(), 0));
         }
         expect![[r#"
@@ -103,7 +104,8 @@ mod tests {
             user:2 337be5a0c611350a [0, 0, 0, 10, 946, 5176]
             user:by-email:ann@example.com 3efe4968c65866c4 [0, 0, 0, 4, 332, 46467]
             kkkkkkkkkkkkkkkkkkkkkkkkkkkkkk 4fcb46af8d2a43d7 [0, 0, 1, 7, 567, 26492]
-        "#]].assert_eq(&table);
+        "#]]
+        .assert_eq(&table);
     }
 
     #[test]

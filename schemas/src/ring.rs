@@ -100,7 +100,10 @@ impl Ring {
             Hashing::KetamaJenkins => Points::Ketama(ketama::Continuum::jenkins(&servers)),
             Hashing::Rendezvous => {
                 if let Some(node) = nodes.iter().find(|node| node.weight != 1) {
-                    return Err(RingError::Weighted { name: node.name.clone(), weight: node.weight });
+                    return Err(RingError::Weighted {
+                        name: node.name.clone(),
+                        weight: node.weight,
+                    });
                 }
                 Points::Rendezvous(rendezvous::Nodes::new(&servers))
             }
@@ -154,7 +157,8 @@ fn split_name(name: &str) -> Option<(&str, u16)> {
         let port = if port.is_empty() { None } else { Some(port.strip_prefix(':')?) };
         (host, port)
     } else {
-        let (host, port) = name.split_once(':').map_or((name, None), |(host, port)| (host, Some(port)));
+        let (host, port) =
+            name.split_once(':').map_or((name, None), |(host, port)| (host, Some(port)));
         if port.is_some_and(|port| port.contains(':')) {
             return None; // A bare IPv6 address: where its port begins is anybody's guess.
         }

@@ -9,14 +9,16 @@ const HEAD: &str = "//! Generated from `proto/mcsqueal/stream/v1.proto`; `UPDATE
 #[test]
 fn generated_code_is_up_to_date() {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let descriptors = protox::compile([FILE], [crate_folder.join("proto")]).expect("the .proto file is valid");
+    let descriptors =
+        protox::compile([FILE], [crate_folder.join("proto")]).expect("the .proto file is valid");
     let out = tempfile::tempdir().expect("a temporary folder");
     prost_build::Config::new()
         .out_dir(out.path())
         .format(true)
         .compile_fds(descriptors)
         .expect("code can be generated");
-    let generated = fs::read_to_string(out.path().join("mcsqueal.stream.v1.rs")).expect("the module is there");
+    let generated =
+        fs::read_to_string(out.path().join("mcsqueal.stream.v1.rs")).expect("the module is there");
     let generated = format!("{HEAD}{generated}");
     let committed = crate_folder.join(GENERATED);
     if env::var_os("UPDATE_EXPECT").is_some() {

@@ -195,7 +195,9 @@ mod tests {
         check_refused(
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
-            expect!["shop.toml:38: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"],
+            expect![
+                "shop.toml:38: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+            ],
         );
     }
 

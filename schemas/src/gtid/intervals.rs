@@ -50,7 +50,9 @@ impl Intervals {
     }
 
     pub(super) fn contains_all(&self, other: &Intervals) -> bool {
-        other.ranges.iter().all(|range| self.range_at(*range.start()).is_some_and(|ours| ours.end() >= range.end()))
+        other.ranges.iter().all(|range| {
+            self.range_at(*range.start()).is_some_and(|ours| ours.end() >= range.end())
+        })
     }
 
     pub(super) fn union(&mut self, other: &Intervals) {
@@ -123,7 +125,11 @@ mod tests {
     const MODEL_MAX: u64 = 40;
 
     fn ranges() -> impl Strategy<Value = Vec<RangeInclusive<u64>>> {
-        vec((1..=MODEL_MAX, 0..6_u64).prop_map(|(start, more)| start..=(start + more).min(MODEL_MAX)), 0..8)
+        vec(
+            (1..=MODEL_MAX, 0..6_u64)
+                .prop_map(|(start, more)| start..=(start + more).min(MODEL_MAX)),
+            0..8,
+        )
     }
 
     fn model(ranges: &[RangeInclusive<u64>]) -> BTreeSet<u64> {
@@ -133,7 +139,10 @@ mod tests {
     /// The invariant, and the same numbers as `expected`.
     fn check(intervals: &Intervals, expected: &BTreeSet<u64>) {
         assert!(intervals.ranges.iter().all(|range| !range.is_empty()), "{intervals:?}");
-        assert!(intervals.ranges.windows(2).all(|pair| after(&pair[0]) < *pair[1].start()), "{intervals:?}");
+        assert!(
+            intervals.ranges.windows(2).all(|pair| after(&pair[0]) < *pair[1].start()),
+            "{intervals:?}"
+        );
         assert_eq!(&model(&intervals.ranges), expected);
     }
 

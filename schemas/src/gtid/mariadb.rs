@@ -123,7 +123,9 @@ fn parse_piece(piece: &str) -> Result<(u32, Newest), GtidError> {
     let server_id = parts.next().and_then(parse_decimal);
     let sequence = parts.next().and_then(parse_decimal);
     match (domain, server_id, sequence, parts.next()) {
-        (Some(domain), Some(server_id), Some(sequence), None) => Ok((domain, Newest { server_id, sequence })),
+        (Some(domain), Some(server_id), Some(sequence), None) => {
+            Ok((domain, Newest { server_id, sequence }))
+        }
         _ => Err(GtidError::new(piece, "expected domain-server-sequence, like 0-1-100")),
     }
 }
@@ -148,14 +150,19 @@ mod tests {
         if let Ok(set) = &parsed {
             assert_eq!(MariaDbGtidSet::parse(&set.to_string()).as_ref(), Ok(set), "parses back");
         }
-        expect.assert_eq(&parsed.map_or_else(|error| format!("error: {error}"), |set| set.to_string()));
+        expect.assert_eq(
+            &parsed.map_or_else(|error| format!("error: {error}"), |set| set.to_string()),
+        );
     }
 
     #[test]
     fn text_form() {
         check("", expect![""]);
         check("0-1-5", expect!["0-1-5"]);
-        check("7-1-5,0-4294967295-18446744073709551615", expect!["0-4294967295-18446744073709551615,7-1-5"]);
+        check(
+            "7-1-5,0-4294967295-18446744073709551615",
+            expect!["0-4294967295-18446744073709551615,7-1-5"],
+        );
         check(" 0-1-5 ,\n1-2-7", expect!["0-1-5,1-2-7"]);
         check("1-1-0", expect![""]);
     }
@@ -168,12 +175,42 @@ mod tests {
 
     #[test]
     fn refusals_name_the_part() {
-        check("0-1-5,", expect![[r#"error: "" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#]]);
-        check("0-1-5, 0-1", expect![[r#"error: "0-1" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#]]);
-        check("0-1-2-3", expect![[r#"error: "0-1-2-3" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#]]);
-        check("0-1-+5", expect![[r#"error: "0-1-+5" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#]]);
-        check("4294967296-1-1", expect![[r#"error: "4294967296-1-1" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#]]);
-        check("0-1-18446744073709551616", expect![[r#"error: "0-1-18446744073709551616" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#]]);
+        check(
+            "0-1-5,",
+            expect![[
+                r#"error: "" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#
+            ]],
+        );
+        check(
+            "0-1-5, 0-1",
+            expect![[
+                r#"error: "0-1" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#
+            ]],
+        );
+        check(
+            "0-1-2-3",
+            expect![[
+                r#"error: "0-1-2-3" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#
+            ]],
+        );
+        check(
+            "0-1-+5",
+            expect![[
+                r#"error: "0-1-+5" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#
+            ]],
+        );
+        check(
+            "4294967296-1-1",
+            expect![[
+                r#"error: "4294967296-1-1" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#
+            ]],
+        );
+        check(
+            "0-1-18446744073709551616",
+            expect![[
+                r#"error: "0-1-18446744073709551616" in a GTID or GTID set: expected domain-server-sequence, like 0-1-100"#
+            ]],
+        );
     }
 
     #[test]

@@ -128,7 +128,9 @@ impl GtidSet {
     #[must_use = "false means that the transaction is not in the set"]
     pub fn insert(&mut self, gtid: &Gtid) -> bool {
         match (self, gtid) {
-            (GtidSet::Mysql(set), Gtid::Mysql { uuid, tag, number }) => set.insert(*uuid, tag, *number),
+            (GtidSet::Mysql(set), Gtid::Mysql { uuid, tag, number }) => {
+                set.insert(*uuid, tag, *number)
+            }
             (GtidSet::MariaDb(set), Gtid::MariaDb { domain, server_id, sequence }) => {
                 set.insert(*domain, *server_id, *sequence)
             }
@@ -139,8 +141,12 @@ impl GtidSet {
     /// Whether the transaction is in the set; never, if the dialects differ.
     pub fn contains(&self, gtid: &Gtid) -> bool {
         match (self, gtid) {
-            (GtidSet::Mysql(set), Gtid::Mysql { uuid, tag, number }) => set.contains(*uuid, tag, *number),
-            (GtidSet::MariaDb(set), Gtid::MariaDb { domain, sequence, .. }) => set.contains(*domain, *sequence),
+            (GtidSet::Mysql(set), Gtid::Mysql { uuid, tag, number }) => {
+                set.contains(*uuid, tag, *number)
+            }
+            (GtidSet::MariaDb(set), Gtid::MariaDb { domain, sequence, .. }) => {
+                set.contains(*domain, *sequence)
+            }
             _ => false,
         }
     }
@@ -203,7 +209,9 @@ impl fmt::Display for Gtid {
         match self {
             Gtid::Mysql { uuid, tag, number } if tag.is_empty() => write!(f, "{uuid}:{number}"),
             Gtid::Mysql { uuid, tag, number } => write!(f, "{uuid}:{tag}:{number}"),
-            Gtid::MariaDb { domain, server_id, sequence } => write!(f, "{domain}-{server_id}-{sequence}"),
+            Gtid::MariaDb { domain, server_id, sequence } => {
+                write!(f, "{domain}-{server_id}-{sequence}")
+            }
         }
     }
 }

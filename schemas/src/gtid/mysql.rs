@@ -24,7 +24,8 @@ pub const NUMBER_MAX: u64 = (1 << 63) - 2;
 pub const TAG_BYTES_MAX: usize = 32;
 
 const BAD_NUMBER: &str = "expected a number from 1 to 9223372036854775806";
-const BAD_TAG: &str = "expected an interval like 1-5, or a tag of at most 32 letters, digits and underscores";
+const BAD_TAG: &str =
+    "expected an interval like 1-5, or a tag of at most 32 letters, digits and underscores";
 const NO_INTERVAL: &str = "expected an interval like 1-5 after the UUID and after each tag";
 
 /// `uuid[:tag]:1-5:7,...`
@@ -39,7 +40,8 @@ pub struct MysqlGtidSet {
 /// stands for no tag, is none.
 pub fn is_tag(text: &str) -> bool {
     let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let rest = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let rest =
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     first && rest && text.len() <= TAG_BYTES_MAX
 }
 
@@ -49,7 +51,9 @@ impl MysqlGtidSet {
         let mut ranges: BTreeMap<(Uuid, Arc<str>), Vec<RangeInclusive<u64>>> = BTreeMap::new();
         if !text.trim_ascii().is_empty() {
             for piece in text.split(',') {
-                parse_piece(piece, |uuid, tag, range| ranges.entry((uuid, tag)).or_default().push(range))?;
+                parse_piece(piece, |uuid, tag, range| {
+                    ranges.entry((uuid, tag)).or_default().push(range)
+                })?;
             }
         }
         let mut set = MysqlGtidSet::default();
@@ -76,7 +80,9 @@ impl MysqlGtidSet {
 
     /// Whether every transaction of `other` is in `self`.
     pub fn contains_all(&self, other: &MysqlGtidSet) -> bool {
-        other.each().all(|(uuid, tag, theirs)| self.intervals(uuid, tag).is_some_and(|ours| ours.contains_all(theirs)))
+        other.each().all(|(uuid, tag, theirs)| {
+            self.intervals(uuid, tag).is_some_and(|ours| ours.contains_all(theirs))
+        })
     }
 
     /// Adds all of `other`.
@@ -130,7 +136,9 @@ impl MysqlGtidSet {
     }
 
     fn each(&self) -> impl Iterator<Item = (Uuid, &Arc<str>, &Intervals)> {
-        self.uuids.iter().flat_map(|(uuid, tags)| tags.iter().map(|(tag, intervals)| (*uuid, tag, intervals)))
+        self.uuids
+            .iter()
+            .flat_map(|(uuid, tags)| tags.iter().map(|(tag, intervals)| (*uuid, tag, intervals)))
     }
 }
 
@@ -159,7 +167,10 @@ impl fmt::Display for MysqlGtidSet {
 }
 
 /// Hands out the ranges of one piece, with the tag that each stands under.
-fn parse_piece(piece: &str, mut each: impl FnMut(Uuid, Arc<str>, RangeInclusive<u64>)) -> Result<(), GtidError> {
+fn parse_piece(
+    piece: &str,
+    mut each: impl FnMut(Uuid, Arc<str>, RangeInclusive<u64>),
+) -> Result<(), GtidError> {
     let mut parts = piece.split(':').map(str::trim_ascii);
     let uuid = parts.next().unwrap_or_default().parse()?;
     let mut tag: Arc<str> = Arc::from("");
@@ -239,7 +250,10 @@ mod tests {
         check(" \n", expect![""]);
         check("A:1", expect!["A:1"]);
         check("A:1-3:15-21,\nB:1", expect!["A:1-3:15-21,B:1"]);
-        check("A:1-3:15-21:domain_1:5-7:domain_2:8-52,\nB:b_0:1", expect!["A:1-3:15-21:domain_1:5-7:domain_2:8-52,B:b_0:1"]);
+        check(
+            "A:1-3:15-21:domain_1:5-7:domain_2:8-52,\nB:b_0:1",
+            expect!["A:1-3:15-21:domain_1:5-7:domain_2:8-52,B:b_0:1"],
+        );
         check("A:1-9223372036854775806", expect!["A:1-9223372036854775806"]);
     }
 
@@ -252,25 +266,83 @@ mod tests {
 
     #[test]
     fn refusals_name_the_part() {
-        check("A", expect![[r#"error: "A" in a GTID or GTID set: expected an interval like 1-5 after the UUID and after each tag"#]]);
-        check("A:1:tag", expect![[r#"error: "A:1:tag" in a GTID or GTID set: expected an interval like 1-5 after the UUID and after each tag"#]]);
-        check("A:one:two:3", expect![[r#"error: "A:one:two:3" in a GTID or GTID set: expected an interval like 1-5 after the UUID and after each tag"#]]);
-        check("A:", expect![[r#"error: "" in a GTID or GTID set: expected an interval like 1-5, or a tag of at most 32 letters, digits and underscores"#]]);
-        check("A:t-g:1", expect![[r#"error: "t-g" in a GTID or GTID set: expected an interval like 1-5, or a tag of at most 32 letters, digits and underscores"#]]);
-        check("A:0-3", expect![[r#"error: "0" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#]]);
-        check("A:1-", expect![[r#"error: "" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#]]);
-        check("A:1-2-3", expect![[r#"error: "2-3" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#]]);
-        check("A:1-+3", expect![[r#"error: "+3" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#]]);
-        check("A:9223372036854775807", expect![[r#"error: "9223372036854775807" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#]]);
-        check("A:5-3", expect![[r#"error: "5-3" in a GTID or GTID set: the interval runs backwards"#]]);
+        check(
+            "A",
+            expect![[
+                r#"error: "A" in a GTID or GTID set: expected an interval like 1-5 after the UUID and after each tag"#
+            ]],
+        );
+        check(
+            "A:1:tag",
+            expect![[
+                r#"error: "A:1:tag" in a GTID or GTID set: expected an interval like 1-5 after the UUID and after each tag"#
+            ]],
+        );
+        check(
+            "A:one:two:3",
+            expect![[
+                r#"error: "A:one:two:3" in a GTID or GTID set: expected an interval like 1-5 after the UUID and after each tag"#
+            ]],
+        );
+        check(
+            "A:",
+            expect![[
+                r#"error: "" in a GTID or GTID set: expected an interval like 1-5, or a tag of at most 32 letters, digits and underscores"#
+            ]],
+        );
+        check(
+            "A:t-g:1",
+            expect![[
+                r#"error: "t-g" in a GTID or GTID set: expected an interval like 1-5, or a tag of at most 32 letters, digits and underscores"#
+            ]],
+        );
+        check(
+            "A:0-3",
+            expect![[
+                r#"error: "0" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#
+            ]],
+        );
+        check(
+            "A:1-",
+            expect![[
+                r#"error: "" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#
+            ]],
+        );
+        check(
+            "A:1-2-3",
+            expect![[
+                r#"error: "2-3" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#
+            ]],
+        );
+        check(
+            "A:1-+3",
+            expect![[
+                r#"error: "+3" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#
+            ]],
+        );
+        check(
+            "A:9223372036854775807",
+            expect![[
+                r#"error: "9223372036854775807" in a GTID or GTID set: expected a number from 1 to 9223372036854775806"#
+            ]],
+        );
+        check(
+            "A:5-3",
+            expect![[r#"error: "5-3" in a GTID or GTID set: the interval runs backwards"#]],
+        );
         check("A:1,", expect![[r#"error: "" in a GTID or GTID set: expected a UUID, like A"#]]);
-        check("0-1-5", expect![[r#"error: "0-1-5" in a GTID or GTID set: expected a UUID, like A"#]]);
+        check(
+            "0-1-5",
+            expect![[r#"error: "0-1-5" in a GTID or GTID set: expected a UUID, like A"#]],
+        );
     }
 
     #[test]
     fn tags() {
         assert!(is_tag("_") && is_tag("a_9") && is_tag(&"a".repeat(TAG_BYTES_MAX)));
-        assert!(!is_tag("") && !is_tag("9a") && !is_tag("A") && !is_tag(&"a".repeat(TAG_BYTES_MAX + 1)));
+        assert!(
+            !is_tag("") && !is_tag("9a") && !is_tag("A") && !is_tag(&"a".repeat(TAG_BYTES_MAX + 1))
+        );
     }
 
     #[test]
@@ -290,8 +362,13 @@ mod tests {
         let uuid = A.parse().unwrap();
         let set = |text: &str| MysqlGtidSet::parse(&text.replace('A', A)).unwrap();
         let replica = set("A:1-5:8-20:tag:2-3");
-        assert_eq!((replica.contiguous_up_to(uuid, ""), replica.contiguous_up_to(uuid, "tag")), (5, 0));
-        for (source, covered) in [("A:1-20", 5), ("A:1-5:8-12", 12), ("A:1-5:9:30", 9), ("A:6", 0), ("A:tag:1", 0)] {
+        assert_eq!(
+            (replica.contiguous_up_to(uuid, ""), replica.contiguous_up_to(uuid, "tag")),
+            (5, 0)
+        );
+        for (source, covered) in
+            [("A:1-20", 5), ("A:1-5:8-12", 12), ("A:1-5:9:30", 9), ("A:6", 0), ("A:tag:1", 0)]
+        {
             assert_eq!(replica.covered_up_to(&set(source), uuid, ""), covered, "{source}");
         }
     }

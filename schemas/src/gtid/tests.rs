@@ -23,7 +23,9 @@ fn universe(dialect: Dialect) -> Vec<Gtid> {
             })
             .collect(),
         Dialect::MariaDb => numbers
-            .flat_map(|sequence| [0, 1].map(|domain| Gtid::MariaDb { domain, server_id: 1, sequence }))
+            .flat_map(|sequence| {
+                [0, 1].map(|domain| Gtid::MariaDb { domain, server_id: 1, sequence })
+            })
             .collect(),
     }
 }
@@ -32,7 +34,9 @@ fn universe(dialect: Dialect) -> Vec<Gtid> {
 fn model(dialect: Dialect, gtids: &[Gtid]) -> BTreeSet<Gtid> {
     let held = |candidate: &Gtid| match dialect {
         Dialect::Mysql => gtids.contains(candidate),
-        Dialect::MariaDb => gtids.iter().any(|gtid| origin(gtid) == origin(candidate) && gtid >= candidate),
+        Dialect::MariaDb => {
+            gtids.iter().any(|gtid| origin(gtid) == origin(candidate) && gtid >= candidate)
+        }
     };
     universe(dialect).into_iter().filter(held).collect()
 }
@@ -118,7 +122,10 @@ fn dialects_never_mix() {
     assert_eq!(set, mysql);
     assert!(!mysql.contains_all(&mariadb));
     assert!(mysql.contains_all(&GtidSet::empty(Dialect::MariaDb)));
-    assert_eq!((mysql.dialect(), gtid.dialect(), gtid.number()), (Dialect::Mysql, Dialect::MariaDb, 1));
+    assert_eq!(
+        (mysql.dialect(), gtid.dialect(), gtid.number()),
+        (Dialect::Mysql, Dialect::MariaDb, 1)
+    );
 }
 
 #[test]

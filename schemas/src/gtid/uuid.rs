@@ -18,7 +18,9 @@ impl FromStr for Uuid {
 
     /// Takes digits of either case; nothing may be left out.
     fn from_str(text: &str) -> Result<Uuid, GtidError> {
-        parse(text).ok_or_else(|| GtidError::new(text, "expected a UUID, like 3e11fa47-71ca-11e1-9e33-c80aa9429562"))
+        parse(text).ok_or_else(|| {
+            GtidError::new(text, "expected a UUID, like 3e11fa47-71ca-11e1-9e33-c80aa9429562")
+        })
     }
 }
 
@@ -68,7 +70,12 @@ mod tests {
         let uuid: Uuid = text.parse().unwrap();
         assert_eq!(uuid.0[..4], [0x3e, 0x11, 0xfa, 0x47]);
         assert_eq!(uuid.to_string(), text.to_lowercase());
-        for bad in ["", "3e11fa47", "3e11fa4771ca11e19e33c80aa9429562", "3e11fa47-71ca-11e1-9e33-c80aa942956é"] {
+        for bad in [
+            "",
+            "3e11fa47",
+            "3e11fa4771ca11e19e33c80aa9429562",
+            "3e11fa47-71ca-11e1-9e33-c80aa942956é",
+        ] {
             assert!(bad.parse::<Uuid>().is_err(), "{bad}");
         }
         for at in 0..TEXT_BYTES {

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use super::{
-    Checkpoint, EpochStart, FilePosition, Floor, Invalidation, Invalidations, Operation, Origin, Progress, Record,
-    Scope, TermStart, Transaction, UnixMicros,
-    generated::{self as proto, gtid_set::Dialect as ProtoDialect, origin::Kind as OriginKind, record::Kind},
+    Checkpoint, EpochStart, FilePosition, Floor, Invalidation, Invalidations, Operation, Origin,
+    Progress, Record, Scope, TermStart, Transaction, UnixMicros,
+    generated::{
+        self as proto, gtid_set::Dialect as ProtoDialect, origin::Kind as OriginKind, record::Kind,
+    },
 };
 use crate::{
     cursor::{Place, Term},
@@ -42,7 +44,9 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
             previous_term: previous.term.0,
             previous_sequence: previous.sequence,
         }),
-        Record::Invalidations(invalidations) => Kind::Invalidations(invalidations_out(invalidations)),
+        Record::Invalidations(invalidations) => {
+            Kind::Invalidations(invalidations_out(invalidations))
+        }
         Record::Progress(progress) => Kind::Progress(proto::Progress {
             source: progress.source.to_string(),
             executed: Some(set_out(&progress.executed)),
@@ -62,7 +66,9 @@ pub fn decode(format: u16, bytes: &[u8]) -> Result<Record, WireError> {
         Kind::TermStart(start) => Ok(Record::TermStart(TermStart {
             previous: Place { term: Term(start.previous_term), sequence: start.previous_sequence },
         })),
-        Kind::Invalidations(invalidations) => invalidations_in(invalidations).map(Record::Invalidations),
+        Kind::Invalidations(invalidations) => {
+            invalidations_in(invalidations).map(Record::Invalidations)
+        }
         Kind::Progress(progress) => Ok(Record::Progress(Progress {
             source: progress.source.into(),
             executed: set_in(progress.executed)?,
@@ -92,7 +98,8 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
 /// Reads what [`encode_checkpoint`] of any known format wrote.
 pub fn decode_checkpoint(format: u16, bytes: &[u8]) -> Result<Checkpoint, WireError> {
     let checkpoint: proto::Checkpoint = message(format, bytes)?;
-    let position = checkpoint.position.map(|at| FilePosition { file: at.file.into(), offset: at.offset });
+    let position =
+        checkpoint.position.map(|at| FilePosition { file: at.file.into(), offset: at.offset });
     Ok(Checkpoint {
         source: checkpoint.source.into(),
         executed: set_in(checkpoint.executed)?,
@@ -131,7 +138,8 @@ fn count(len: usize) -> u32 {
 }
 
 fn invalidations_out(invalidations: &Invalidations) -> proto::Invalidations {
-    let mut out = proto::Invalidations { source: invalidations.source.to_string(), ..Default::default() };
+    let mut out =
+        proto::Invalidations { source: invalidations.source.to_string(), ..Default::default() };
     let mut version = 0;
     for transaction in &invalidations.transactions {
         let bits = transaction.version.bits();
@@ -153,7 +161,9 @@ fn invalidations_out(invalidations: &Invalidations) -> proto::Invalidations {
                 Operation::Delete => proto::Operation::Delete,
             });
             match out.causes.last_mut() {
-                Some(last) if (last.table, last.rule, last.operation) == (table, rule, operation) => {
+                Some(last)
+                    if (last.table, last.rule, last.operation) == (table, rule, operation) =>
+                {
                     last.key_count = last.key_count.saturating_add(1);
                 }
                 _ => out.causes.push(proto::Cause { key_count: 1, table, rule, operation }),
@@ -183,20 +193,26 @@ fn invalidations_in(message: proto::Invalidations) -> Result<Invalidations, Wire
             let key = Key::new(key).map_err(|_| senseless("a key that memcached cannot hold"))?;
             let cause = causes.next().ok_or(senseless("a key without a cause"))?;
             let text = |texts: &[Arc<str>], at: u32| {
-                usize::try_from(at).ok().and_then(|at| texts.get(at).cloned()).ok_or(senseless("an index out of range"))
+                usize::try_from(at)
+                    .ok()
+                    .and_then(|at| texts.get(at).cloned())
+                    .ok_or(senseless("an index out of range"))
             };
             let operation = match proto::Operation::try_from(cause.operation) {
                 Ok(proto::Operation::Insert) => Operation::Insert,
                 Ok(proto::Operation::Update) => Operation::Update,
                 Ok(proto::Operation::Delete) => Operation::Delete,
-                Ok(proto::Operation::Unspecified) | Err(_) => return Err(senseless("an unknown operation")),
+                Ok(proto::Operation::Unspecified) | Err(_) => {
+                    return Err(senseless("an unknown operation"));
+                }
             };
             let (table, rule) = (text(&tables, cause.table)?, text(&rules, cause.rule)?);
             own.push(Invalidation { key, table, rule, operation });
         }
         transactions.push(Transaction {
             version: Version::from_bits(version),
-            committed_at: (transaction.committed_at > 0).then_some(UnixMicros(transaction.committed_at)),
+            committed_at: (transaction.committed_at > 0)
+                .then_some(UnixMicros(transaction.committed_at)),
             received_at: UnixMicros(transaction.received_at),
             last: !transaction.more,
             keys: own,
@@ -268,7 +284,9 @@ fn epoch_out(epoch: &EpochStart) -> proto::EpochStart {
         Origin::MariaDb { domain, server_id } => {
             OriginKind::Mariadb(proto::MariaDbOrigin { domain: *domain, server_id: *server_id })
         }
-        Origin::Positions { server_id } => OriginKind::Positions(proto::PositionsOrigin { server_id: *server_id }),
+        Origin::Positions { server_id } => {
+            OriginKind::Positions(proto::PositionsOrigin { server_id: *server_id })
+        }
     };
     proto::EpochStart {
         source: epoch.source.to_string(),
@@ -281,14 +299,19 @@ fn epoch_out(epoch: &EpochStart) -> proto::EpochStart {
 }
 
 fn epoch_in(epoch: proto::EpochStart) -> Result<EpochStart, WireError> {
-    let kind = epoch.origin.and_then(|origin| origin.kind).ok_or(senseless("an epoch without an origin"))?;
+    let kind = epoch
+        .origin
+        .and_then(|origin| origin.kind)
+        .ok_or(senseless("an epoch without an origin"))?;
     let origin = match kind {
         OriginKind::Mysql(origin) => Origin::Mysql {
             uuid: Uuid(origin.uuid.try_into().map_err(|_| senseless("a UUID has 16 bytes"))?),
             tag: origin.tag.into(),
             server_id: origin.server_id,
         },
-        OriginKind::Mariadb(origin) => Origin::MariaDb { domain: origin.domain, server_id: origin.server_id },
+        OriginKind::Mariadb(origin) => {
+            Origin::MariaDb { domain: origin.domain, server_id: origin.server_id }
+        }
         OriginKind::Positions(origin) => Origin::Positions { server_id: origin.server_id },
     };
     Ok(EpochStart {

@@ -116,7 +116,8 @@ fn refusals() {
         &[node("a:port")],
         expect![[r#"node "a:port" is not a host, host:port or [ipv6]:port"#]],
     );
-    for bad in ["", ":1", "a:", "a:+1", "a:0", "a:65536", "::1", "[::1", "[::1]1", "[]:1", "a b:1"] {
+    for bad in ["", ":1", "a:", "a:+1", "a:0", "a:65536", "::1", "[::1", "[::1]1", "[]:1", "a b:1"]
+    {
         let refused = Ring::new(Ketama, &[node(bad)]);
         assert!(matches!(refused, Err(RingError::BadName { .. })), "{bad:?}");
     }

@@ -45,7 +45,9 @@ pub(super) enum TemplateError {
     StrayClose { column: usize },
     #[error("the braces at column {column} name no column; write `{{{{` for a brace in the key")]
     EmptyPlace { column: usize },
-    #[error("the backslash at column {column} must stand before one of `{{ }} | : @ \\` or a space")]
+    #[error(
+        "the backslash at column {column} must stand before one of `{{ }} | : @ \\` or a space"
+    )]
     BadEscape { column: usize },
     #[error("the filter at column {column} has no name")]
     EmptyFilter { column: usize },
@@ -59,7 +61,9 @@ pub(super) enum TemplateError {
     MatchArgument { column: usize },
     #[error("the regex at column {column} is not valid: {reason}")]
     Regex { column: usize, reason: String },
-    #[error("`@{name}` at column {column} does not exist; there are: @schema, @table, and @1, @2, .. for the groups of a table regex")]
+    #[error(
+        "`@{name}` at column {column} does not exist; there are: @schema, @table, and @1, @2, .. for the groups of a table regex"
+    )]
     UnknownMeta { column: usize, name: String },
     #[error("`@{number}` at column {column}: the table pattern has {groups} groups")]
     NoSuchGroup { column: usize, number: usize, groups: usize },

@@ -49,7 +49,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Rules, RulesError> {
     }
     let raw: RawFile = toml::from_str(text).map_err(|error| source.toml_error(text, &error))?;
     if let Some(query) = &raw.query {
-        let what = "`[[query]]` is not supported yet; write a `[[rule]]` with the keys of the table";
+        let what =
+            "`[[query]]` is not supported yet; write a `[[rule]]` with the keys of the table";
         return Err(source.error(query.span().start, what.to_owned()));
     }
     if raw.rule.is_empty() {
@@ -148,11 +149,14 @@ impl Context<'_> {
         for raw in raw.into_inner() {
             let start = raw.span().start;
             let text = raw.into_inner();
-            let template = Template::parse(&text, table.groups())
-                .map_err(|error| self.error(start, &format!("key {:?}: {error}", shortened(&text))))?;
+            let template = Template::parse(&text, table.groups()).map_err(|error| {
+                self.error(start, &format!("key {:?}: {error}", shortened(&text)))
+            })?;
             let canonical = template.canonical();
             if keys.iter().any(|other| other.template.canonical() == canonical) {
-                return Err(self.error(start, &format!("key {:?} is there twice", shortened(&text))));
+                return Err(
+                    self.error(start, &format!("key {:?} is there twice", shortened(&text)))
+                );
             }
             let line = self.source.line(start);
             keys.push(RuleKey { line, text: Arc::from(text), template: Arc::new(template) });
@@ -164,7 +168,12 @@ impl Context<'_> {
         &self,
         raw: Spanned<Vec<Spanned<String>>>,
     ) -> Result<Vec<(usize, String)>, RulesError> {
-        self.check_length(&raw, "columns", "leave it out to fire on all updates", RULE_COLUMNS_MAX)?;
+        self.check_length(
+            &raw,
+            "columns",
+            "leave it out to fire on all updates",
+            RULE_COLUMNS_MAX,
+        )?;
         let mut seen = std::collections::HashSet::new();
         let mut columns = Vec::with_capacity(raw.get_ref().len());
         for raw in raw.into_inner() {

@@ -15,8 +15,7 @@ pub(super) const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of a regex.
 pub(super) const REGEX_NESTING_MAX: u32 = 50;
 
-const NAMES: &str =
-    "lower, upper, sha1, md5, xxh64, hex, base64, default:TEXT, match:/REGEX/";
+const NAMES: &str = "lower, upper, sha1, md5, xxh64, hex, base64, default:TEXT, match:/REGEX/";
 
 /// One step from a column's text to a part of a key. NULL passes through all but `default`.
 #[derive(Clone, Debug)]

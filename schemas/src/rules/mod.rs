@@ -48,7 +48,7 @@
 //! | `hex` | the bytes in lower-case hex |
 //! | `base64` | the bytes in the standard alphabet, padded |
 //! | `default:TEXT` | TEXT in place of NULL; an empty text is not NULL |
-//! | `match:/REGEX/` | the first group of the first match, or the whole match if there is no group; NULL if nothing matches |
+//! | `match:/REGEX/` | the first group of the first match, or the whole match if there is no group; NULL if nothing matches or the group took no part |
 //!
 //! **What becomes of a row** is one [`Outcome`] for each template and image:
 //!

@@ -62,7 +62,8 @@ impl Rule {
             }
         }
         pattern.push_str("\\z");
-        let regex = Regex::new(&pattern).expect("short texts and classes within the default limits");
+        let regex =
+            Regex::new(&pattern).expect("short texts and classes within the default limits");
         let captures = regex.captures(key.as_bytes())?;
         let texts = captures.iter().skip(1).map(|found| {
             found.map_or_else(String::new, |found| String::from_utf8_lossy(found.as_bytes()).into())

@@ -55,7 +55,9 @@ impl Rule {
     /// Where each column is named: line, what names it, the name. One column may come often.
     fn named_columns(&self) -> impl Iterator<Item = (usize, String, &str)> {
         let in_keys = self.keys.iter().flat_map(|key| {
-            key.template.columns().map(|name| (key.line, format!("key {:?}", shortened(&key.text)), name))
+            key.template
+                .columns()
+                .map(|name| (key.line, format!("key {:?}", shortened(&key.text)), name))
         });
         let own = self.columns.iter().flatten();
         in_keys.chain(own.map(|(line, name)| (*line, "columns".to_owned(), name.as_str())))

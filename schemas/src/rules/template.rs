@@ -230,11 +230,8 @@ impl Parser<'_> {
         if word.text.is_empty() {
             return Err(TemplateError::EmptyPlace { column: open });
         }
-        let source = if word.is_meta {
-            self.meta(&word.text, column)?
-        } else {
-            Source::Column(word.text)
-        };
+        let source =
+            if word.is_meta { self.meta(&word.text, column)? } else { Source::Column(word.text) };
         let mut filters = Vec::new();
         loop {
             match self.next() {

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `log` | file | `stream_id`, `partitions` |
 //! | `terms` | partition and term | the place where the term before ended |
+//! | `heads` | partition | the place of its newest record, so that an end that comes too early is noticed |
 //! | `records` | record | `partition`, `term`, `sequence`, `appended_at` (µs), `format`, `crc` (CRC32 of the payload), `payload` |
 //! | `checkpoints` | source | the newest checkpoint |
 //! | `cursors` | consumer and partition | how far the consumer is |
@@ -33,6 +34,7 @@ CREATE TABLE log (one INTEGER PRIMARY KEY CHECK (one = 1), stream_id INTEGER NOT
   partitions INTEGER NOT NULL) STRICT;
 CREATE TABLE terms (partition INTEGER NOT NULL, term INTEGER NOT NULL, previous_term INTEGER NOT NULL,
   previous_sequence INTEGER NOT NULL, PRIMARY KEY (partition, term)) STRICT, WITHOUT ROWID;
+CREATE TABLE heads (partition INTEGER PRIMARY KEY, term INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;
 CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, partition INTEGER NOT NULL, term INTEGER NOT NULL,
   sequence INTEGER NOT NULL, appended_at INTEGER NOT NULL, format INTEGER NOT NULL, crc INTEGER NOT NULL,
   payload BLOB NOT NULL, UNIQUE (partition, term, sequence)) STRICT;
@@ -115,15 +117,10 @@ fn check(connection: &Connection) -> Result<Log, StreamError> {
         .map_err(|err| damaged_or(err, read_error))
 }
 
-/// The newest place of a partition: of its records, or, if retention took them all, of its terms.
+/// The place of a partition's newest record.
 pub(super) fn head(connection: &Connection, partition: u16) -> rusqlite::Result<Place> {
-    let newest = connection
-        .prepare_cached(
-            "SELECT term, sequence FROM records WHERE partition = ?1 ORDER BY term DESC, sequence DESC LIMIT 1",
-        )?
-        .query_row([partition], place)
-        .optional()?;
-    Ok(newest.unwrap_or(Place::START))
+    let mut statement = connection.prepare_cached("SELECT term, sequence FROM heads WHERE partition = ?1")?;
+    Ok(statement.query_row([partition], place).optional()?.unwrap_or(Place::START))
 }
 
 /// Columns `term, sequence`.

@@ -139,43 +139,28 @@ fn read_after(
     while let Some(row) = rows.next().map_err(fail)? {
         let place = file::place(row).map_err(fail)?;
         if !follows(connection, partition, last, place).map_err(fail)? {
-            if !entries.is_empty() {
-                break; // The next read starts here, and reports it.
-            }
-            if is_head_of_nothing(after) {
-                // A reader from the start takes whatever is the oldest.
-                if !is_oldest(connection, partition, place).map_err(fail)? {
-                    return Err(hole(partition, last, place));
-                }
-                if place.sequence > 1 || place.term.0 > 1 {
-                    return Ok(Read::Gap { resume: before(place) });
-                }
-            } else if is_oldest(connection, partition, place).map_err(fail)? {
-                return Ok(Read::Gap { resume: before(place) });
-            } else {
+            if entries.is_empty() {
                 return gap_or_hole(connection, partition, after, place);
             }
+            return Ok(Read::Entries(entries)); // The next read starts here, and reports it.
         }
-        let entry = entry(row, partition, place)?;
+        entries.push(entry(row, partition, place)?);
         bytes = bytes.saturating_add(row.get_ref(5).map_err(fail)?.as_blob().map_or(0, <[u8]>::len));
-        entries.push(entry);
         last = place;
         if bytes >= limit.bytes_max {
             break;
         }
     }
-    if entries.is_empty() {
-        let head = file::head(connection, partition.0).map_err(fail)?;
-        if after > head {
-            // A place that this log has never reached: another log's, or one that lost its tail.
-            return Ok(Read::Gap { resume: head });
-        }
+    let head = file::head(connection, partition.0).map_err(fail)?;
+    if after > head {
+        // A place that this log has never reached: another log's, or one that lost its tail.
+        return Ok(Read::Gap { resume: head });
+    }
+    let more = bytes >= limit.bytes_max || entries.len() >= limit.records_max.max(1);
+    if last != head && !more {
+        return Err(hole(partition, last, head));
     }
     Ok(Read::Entries(entries))
-}
-
-fn is_head_of_nothing(place: Place) -> bool {
-    place == Place::START
 }
 
 /// The place right before `place`, within its term: reading after it begins with `place`.
@@ -203,16 +188,22 @@ fn is_oldest(connection: &Connection, partition: Partition, place: Place) -> rus
     Ok(statement.query_row([partition.0], file::place)? == place)
 }
 
-/// `after` is no record of this log although older ones are there: it is a place that never was, unless
-/// the log itself lacks records between two that it has.
+/// The record after `after` is not there. Retention takes the oldest records only: if `next` is the oldest
+/// left, or `after` never was, it is a gap; else the file lacks records between two that it has.
 fn gap_or_hole(connection: &Connection, partition: Partition, after: Place, next: Place) -> Result<Read, StreamError> {
+    let fail = |err| damaged_or(err, read_error);
     let known: bool = connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM records WHERE partition = ?1 AND term = ?2 AND sequence = ?3)")
         .and_then(|mut statement| {
             statement.query_row((partition.0, after.term.0, after.sequence.cast_signed()), |row| row.get(0))
         })
-        .map_err(|err| damaged_or(err, read_error))?;
-    if known { Err(hole(partition, after, next)) } else { Ok(Read::Gap { resume: before(next) }) }
+        .map_err(fail)?;
+    let oldest = is_oldest(connection, partition, next).map_err(fail)?;
+    // In the middle of a term that has older records, every place once was.
+    if known || (!oldest && after == Place::START) {
+        return Err(hole(partition, after, next));
+    }
+    Ok(Read::Gap { resume: before(next) })
 }
 
 fn hole(partition: Partition, last: Place, next: Place) -> StreamError {

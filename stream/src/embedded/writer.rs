@@ -43,7 +43,6 @@ pub(super) enum Command {
 pub(super) struct Core {
     connection: Connection,
     options: Options,
-    log: Log,
     term: Term,
     /// The last place of each partition.
     heads: Vec<Place>,
@@ -67,7 +66,7 @@ impl Core {
         let payload_bytes = connection
             .query_row("SELECT coalesce(sum(length(payload)), 0) FROM records", [], |row| row.get(0))
             .map_err(fail)?;
-        let mut core = Core { connection, options, log, term, heads, payload_bytes, encoded: Vec::new() };
+        let mut core = Core { connection, options, term, heads, payload_bytes, encoded: Vec::new() };
         core.write_term_starts().map_err(fail)?;
         Ok(core)
     }
@@ -177,6 +176,7 @@ impl Core {
                 Command::StoreCursors { consumer, cursors, .. } => store_cursors(&transaction, consumer, cursors)?,
             }
         }
+        store_heads(&transaction, &self.heads)?;
         self.payload_bytes = self.payload_bytes.saturating_sub(trim(&transaction, &self.options, now, self.payload_bytes)?);
         transaction.commit()
     }
@@ -193,6 +193,7 @@ impl Core {
             record::encode(&Record::TermStart(TermStart { previous }), &mut self.encoded);
             insert(&transaction, partition, *head, now, &self.encoded)?;
         }
+        store_heads(&transaction, &self.heads)?;
         transaction.commit()
     }
 }
@@ -220,6 +221,14 @@ fn insert(
     let appended_at = now.0.cast_signed();
     let crc = crc32fast::hash(payload);
     statement.execute((partition.0, place.term.0, sequence, appended_at, record::FORMAT_VERSION, crc, payload))?;
+    Ok(())
+}
+
+fn store_heads(transaction: &Transaction<'_>, heads: &[Place]) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3)")?;
+    for (partition, head) in heads.iter().enumerate() {
+        statement.execute((i64::try_from(partition).unwrap_or(i64::MAX), head.term.0, head.sequence.cast_signed()))?;
+    }
     Ok(())
 }
 

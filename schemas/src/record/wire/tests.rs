@@ -28,23 +28,33 @@ fn epoch() -> impl Strategy<Value = EpochStart> {
         any::<u32>().prop_map(|server_id| Origin::Positions { server_id }),
     ];
     (text(), any::<u16>(), origin, any::<u64>(), set(), any::<bool>()).prop_map(
-        |(source, epoch, origin, first, before, lossless)| EpochStart { source, epoch, origin, first, before, lossless },
+        |(source, epoch, origin, first, before, lossless)| EpochStart {
+            source,
+            epoch,
+            origin,
+            first,
+            before,
+            lossless,
+        },
     )
 }
 
 fn invalidations() -> impl Strategy<Value = Invalidations> {
-    let operation = prop_oneof![Just(Operation::Insert), Just(Operation::Update), Just(Operation::Delete)];
-    let invalidation = ("[a-z:0-9]{1,12}", text(), text(), operation).prop_map(|(key, table, rule, operation)| {
-        Invalidation { key: Key::new(key).unwrap(), table, rule, operation }
-    });
-    let transaction = (version(), option::of(1..u64::MAX), any::<u64>(), any::<bool>(), vec(invalidation, 0..6))
-        .prop_map(|(version, committed_at, received_at, last, keys)| Transaction {
-            version,
-            committed_at: committed_at.map(UnixMicros),
-            received_at: UnixMicros(received_at),
-            last,
-            keys,
+    let operation =
+        prop_oneof![Just(Operation::Insert), Just(Operation::Update), Just(Operation::Delete)];
+    let invalidation =
+        ("[a-z:0-9]{1,12}", text(), text(), operation).prop_map(|(key, table, rule, operation)| {
+            Invalidation { key: Key::new(key).unwrap(), table, rule, operation }
         });
+    let transaction =
+        (version(), option::of(1..u64::MAX), any::<u64>(), any::<bool>(), vec(invalidation, 0..6))
+            .prop_map(|(version, committed_at, received_at, last, keys)| Transaction {
+                version,
+                committed_at: committed_at.map(UnixMicros),
+                received_at: UnixMicros(received_at),
+                last,
+                keys,
+            });
     (text(), vec(transaction, 1..5)).prop_map(|(source, mut transactions)| {
         transactions.sort_by_key(|transaction| transaction.version);
         Invalidations { source, transactions }
@@ -61,8 +71,9 @@ fn record() -> impl Strategy<Value = Record> {
         (text(), set(), version(), any::<u64>()).prop_map(|(source, executed, version, at)| {
             Record::Progress(Progress { source, executed, version, at: UnixMicros(at) })
         }),
-        (text(), scope, version(), text())
-            .prop_map(|(source, scope, version, reason)| Record::Floor(Floor { source, scope, version, reason })),
+        (text(), scope, version(), text()).prop_map(|(source, scope, version, reason)| {
+            Record::Floor(Floor { source, scope, version, reason })
+        }),
         epoch().prop_map(Record::Epoch),
     ]
 }
@@ -167,13 +178,28 @@ fn what_makes_no_sense_is_refused() {
         refused(proto::Record { kind: Some(Kind::Invalidations(message)) })
     };
     let senseless = |what| format!("the record makes no sense: {what}");
-    assert_eq!(refused(proto::Record { kind: None }), senseless("it says nothing that this mcsqueal knows"));
+    assert_eq!(
+        refused(proto::Record { kind: None }),
+        senseless("it says nothing that this mcsqueal knows")
+    );
     assert_eq!(invalidations(|message| message.transactions.clear()), senseless("no transaction"));
-    assert_eq!(invalidations(|message| message.keys.truncate(1)), senseless("fewer keys than its transactions have"));
-    assert_eq!(invalidations(|message| message.keys.push(b"k".to_vec())), senseless("more keys than its transactions have"));
-    assert_eq!(invalidations(|message| message.keys[0].clear()), senseless("a key that memcached cannot hold"));
+    assert_eq!(
+        invalidations(|message| message.keys.truncate(1)),
+        senseless("fewer keys than its transactions have")
+    );
+    assert_eq!(
+        invalidations(|message| message.keys.push(b"k".to_vec())),
+        senseless("more keys than its transactions have")
+    );
+    assert_eq!(
+        invalidations(|message| message.keys[0].clear()),
+        senseless("a key that memcached cannot hold")
+    );
     assert_eq!(invalidations(|message| message.causes.clear()), senseless("a key without a cause"));
     assert_eq!(invalidations(|message| message.rules.clear()), senseless("an index out of range"));
-    assert_eq!(invalidations(|message| message.causes[0].operation = 9), senseless("an unknown operation"));
+    assert_eq!(
+        invalidations(|message| message.causes[0].operation = 9),
+        senseless("an unknown operation")
+    );
     assert_eq!(decode(2, &[]), Err(WireError::Format { format: 2 }));
 }

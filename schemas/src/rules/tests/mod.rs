@@ -1,5 +1,7 @@
 //! Tests of the rules as a whole.
 
+#![expect(clippy::arithmetic_side_effects, reason = "a panic is how a test fails")]
+
 mod behaviour;
 mod model;
 mod refusals;
