@@ -52,7 +52,7 @@ impl MysqlGtidSet {
         if !text.trim_ascii().is_empty() {
             for piece in text.split(',') {
                 parse_piece(piece, |uuid, tag, range| {
-                    ranges.entry((uuid, tag)).or_default().push(range)
+                    ranges.entry((uuid, tag)).or_default().push(range);
                 })?;
             }
         }

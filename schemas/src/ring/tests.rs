@@ -25,7 +25,7 @@ struct VectorNode {
 #[test]
 fn clients_agree() {
     let vectors: Vec<Vector> = serde_json::from_str(VECTORS).unwrap();
-    assert_eq!(vectors.len(), 10);
+    assert_eq!(vectors.len(), 12);
     for vector in vectors {
         let nodes: Vec<RingNode> = vector
             .nodes

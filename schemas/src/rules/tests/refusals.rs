@@ -146,6 +146,7 @@ fn templates() {
             "user:{i\\d}",
             "user:{@scheme}",
             "user:{@1}",
+            "user:{@0}",
             "user:{@}",
             &"x".repeat(251),
             &"{a}".repeat(33),
@@ -166,6 +167,7 @@ fn templates() {
             shop.rules.toml:5: rule "rule-1": key "user:{i\\d}": the backslash at column 8 must stand before one of `{ } | : @ \` or a space
             shop.rules.toml:5: rule "rule-1": key "user:{@scheme}": `@scheme` at column 7 does not exist; there are: @schema, @table, and @1, @2, .. for the groups of a table regex
             shop.rules.toml:5: rule "rule-1": key "user:{@1}": `@1` at column 7: the table pattern has 0 groups
+            shop.rules.toml:5: rule "rule-1": key "user:{@0}": `@0` at column 7: the table pattern has 0 groups
             shop.rules.toml:5: rule "rule-1": key "user:{@}": `@` at column 7 does not exist; there are: @schema, @table, and @1, @2, .. for the groups of a table regex
             shop.rules.toml:5: rule "rule-1": key "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...": its fixed text alone is longer than the 250 bytes of a key
             shop.rules.toml:5: rule "rule-1": key "{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}{a}": it names more than 32 columns
