@@ -1,19 +1,36 @@
-//! [`Assembler`]: events in, transactions out, a piece at a time; nothing is buffered. (Skeleton.)
+//! [`Assembler`]: events in, transactions out, a piece at a time; nothing is buffered.
+//!
+//! | events | changes |
+//! |---|---|
+//! | GTID, ANONYMOUS_GTID, GTID_TAGGED, MariaDB GTID; without GTIDs QUERY `BEGIN` | `Begin` |
+//! | TABLE_MAP, then WRITE, UPDATE, DELETE_ROWS of any version, plain or compressed | `Rows` |
+//! | TRANSACTION_PAYLOAD | whatever its events mean |
+//! | QUERY, QUERY_COMPRESSED with anything but transaction control | `Statement`; and `Commit`, if it commits itself |
+//! | XID, QUERY `COMMIT`, XA_PREPARE | `Commit` |
+//! | EXECUTE_LOAD_QUERY, an unknown type that may not be ignored, and all that cannot be read | `Undecodable` |
+//!
+//! Rows of an XA transaction are handed out when it is prepared; its end is a `Statement` (`XA COMMIT`), which
+//! the caller must take as a change of unknown rows, because the cache can be filled in between.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use schemas::{
     gtid::{Dialect, Gtid},
     record::{FilePosition, Operation, UnixMicros},
 };
 
-use crate::{frame::Event, table_map::TableMap};
+use crate::{
+    compressed::{self, Payload},
+    event::{self, GtidBody, kind},
+    frame::{Event, HEADER_BYTES, Header},
+    table_map::TableMap,
+};
 
 /// What the events of one connection or file mean, in order. Closed: every event type is one of these
-/// or is named in the list of those that carry no change.
+/// or is named among those that carry no change.
 #[derive(Debug)]
 pub enum Change<'a> {
-    /// A transaction begins (GTID event; without GTIDs: BEGIN).
+    /// A transaction begins.
     Begin(Begin),
     /// Rows of one table changed.
     Rows(Rows<'a>),
@@ -38,9 +55,9 @@ pub struct Begin {
     pub gtid: Option<Gtid>,
     /// The server that wrote it.
     pub server_id: u32,
-    /// MySQL: `original_commit_timestamp`, to the microsecond.
+    /// MySQL: when the first server committed it, to the microsecond.
     pub committed_at: Option<UnixMicros>,
-    /// MariaDB and MySQL: seconds, from the event header.
+    /// Seconds, from the event header.
     pub timestamp_s: u32,
 }
 
@@ -60,7 +77,7 @@ pub struct Rows<'a> {
     pub table: Arc<TableMap>,
     /// What happened to the rows.
     pub operation: Operation,
-    /// Bitmap of the columns in the before image (all for inserts' after image, see `after_columns`).
+    /// Bitmap of the columns in the before image.
     pub before_columns: &'a [u8],
     /// Bitmap of the columns in the after image.
     pub after_columns: &'a [u8],
@@ -74,9 +91,9 @@ pub struct Rows<'a> {
 #[derive(Debug)]
 pub struct Statement<'a> {
     /// The session's default database; may be empty.
-    pub schema: &'a str,
+    pub schema: Cow<'a, str>,
     /// The text, lossily decoded.
-    pub text: std::borrow::Cow<'a, str>,
+    pub text: Cow<'a, str>,
 }
 
 /// An event that may carry changes and cannot be read.
@@ -90,22 +107,333 @@ pub struct Undecodable {
     pub reason: String,
 }
 
-/// The state that spans events: table maps, file name, the open transaction.
+/// The state that spans events: table maps, file and position, the open transaction.
 #[derive(Debug)]
-pub struct Assembler {}
+pub struct Assembler {
+    dialect: Dialect,
+    tables: HashMap<u64, Arc<TableMap>>,
+    file: Option<Arc<str>>,
+    /// Offset of the next event, 64 bits.
+    offset: u64,
+    open: Option<Open>,
+}
+
+/// The transaction that the next events belong to.
+#[derive(Clone, Debug)]
+struct Open {
+    gtid: Option<Gtid>,
+    /// A BEGIN was seen, so that a statement inside does not end it.
+    explicit: bool,
+}
+
+/// Tells a server to keep the event from readers that do not know its type.
+const IGNORABLE_FLAG: u16 = 0x0080;
+/// "No table": ends a statement without rows.
+const DUMMY_TABLE: u64 = 0x00ff_ffff;
+
+type Each<'e> = &'e mut dyn FnMut(Change<'_>);
 
 impl Assembler {
     /// A fresh state: at the start of a file or connection.
-    pub fn new(_dialect: Dialect) -> Assembler {
-        todo!()
+    pub fn new(dialect: Dialect) -> Assembler {
+        Assembler { dialect, tables: HashMap::new(), file: None, offset: 0, open: None }
     }
+
+    /// Tells where the next event comes from, for a reader of files.
+    pub fn set_position(&mut self, position: FilePosition) {
+        self.file = Some(position.file);
+        self.offset = position.offset;
+    }
+
     /// Takes one event and hands out what it means, in order. Payload events hand out many changes.
     /// Never fails: what cannot be read is handed out as [`Change::Undecodable`].
-    pub fn push(&mut self, _event: Event<'_>, _each: &mut dyn FnMut(Change<'_>)) {
-        todo!()
+    pub fn push(&mut self, event: Event<'_>, each: Each<'_>) {
+        self.advance(&event.header);
+        self.interpret(event, each);
     }
+
     /// Whether a transaction is open: resume points lie only outside.
     pub fn in_transaction(&self) -> bool {
-        todo!()
+        self.open.is_some()
+    }
+
+    /// Keeps 64 bits of a position of which each event tells the low 32.
+    fn advance(&mut self, header: &Header) {
+        let artificial =
+            header.end_position == 0 || matches!(header.kind, kind::HEARTBEAT | kind::HEARTBEAT_V2);
+        if !artificial {
+            let low = u64::from(header.end_position);
+            let high = self.offset & !0xffff_ffff;
+            let wrapped = high | low;
+            self.offset =
+                if wrapped < self.offset { wrapped.saturating_add(1 << 32) } else { wrapped };
+        }
+    }
+
+    fn interpret(&mut self, event: Event<'_>, each: Each<'_>) {
+        let Event { header, body } = event;
+        let understood = match header.kind {
+            kind::QUERY => self.query(&header, body, each),
+            kind::QUERY_COMPRESSED => self.query_compressed(&header, body, each),
+            kind::XID | kind::XA_PREPARE => {
+                self.commit(each);
+                Some(())
+            }
+            kind::GTID | kind::ANONYMOUS_GTID => {
+                event::mysql_gtid(header.kind, body).map(|gtid| self.begin(&header, gtid, each))
+            }
+            kind::GTID_TAGGED => {
+                event::mysql_gtid_tagged(body).map(|gtid| self.begin(&header, gtid, each))
+            }
+            kind::MARIADB_GTID => event::mariadb_gtid(header.server_id, body)
+                .map(|gtid| self.begin(&header, gtid, each)),
+            kind::TABLE_MAP => self.table_map(body),
+            kind::TRANSACTION_PAYLOAD => self.payload(body, each),
+            kind::ROTATE => self.rotate(&header, body, each),
+            kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
+                each(Change::Heartbeat);
+                Some(())
+            }
+            // These carry no change of their own.
+            kind::FORMAT_DESCRIPTION
+            | kind::STOP
+            | kind::INTVAR
+            | kind::RAND
+            | kind::USER_VAR
+            | kind::BEGIN_LOAD_QUERY
+            | kind::IGNORABLE
+            | kind::ROWS_QUERY
+            | kind::PREVIOUS_GTIDS
+            | kind::TRANSACTION_CONTEXT
+            | kind::VIEW_CHANGE
+            | kind::ANNOTATE_ROWS
+            | kind::BINLOG_CHECKPOINT
+            | kind::MARIADB_GTID_LIST => Some(()),
+            kind::EXECUTE_LOAD_QUERY => None,
+            other => match event::rows_kind(other) {
+                Some(rows) => {
+                    self.rows(header.kind, rows, body, each);
+                    Some(())
+                }
+                None => (header.flags & IGNORABLE_FLAG != 0).then_some(()),
+            },
+        };
+        if understood.is_none() {
+            let reason = match header.kind {
+                kind::EXECUTE_LOAD_QUERY => "LOAD DATA logged as a statement".to_owned(),
+                other => format!("event type {other} cannot be read"),
+            };
+            each(Change::Undecodable(Undecodable { kind: header.kind, table: None, reason }));
+        }
+    }
+
+    fn begin(&mut self, header: &Header, gtid: GtidBody, each: Each<'_>) {
+        // MariaDB's transactions begin with their GTID, but for single statements and the ends of XA ones.
+        let explicit = self.dialect == Dialect::MariaDb && !gtid.standalone && !gtid.xa;
+        self.tables.clear();
+        self.open = Some(Open { gtid: gtid.gtid.clone(), explicit });
+        each(Change::Begin(Begin {
+            gtid: gtid.gtid,
+            server_id: header.server_id,
+            committed_at: gtid.committed_at,
+            timestamp_s: header.timestamp_s,
+        }));
+    }
+
+    fn end(&mut self) -> Commit {
+        self.tables.clear();
+        let gtid = self.open.take().and_then(|open| open.gtid);
+        let end = self
+            .file
+            .as_ref()
+            .map(|file| FilePosition { file: Arc::clone(file), offset: self.offset });
+        Commit { gtid, end }
+    }
+
+    fn commit(&mut self, each: Each<'_>) {
+        let commit = self.end();
+        each(Change::Commit(commit));
+    }
+
+    fn query(&mut self, header: &Header, body: &[u8], each: Each<'_>) -> Option<()> {
+        let (schema, text) = event::query(body)?;
+        self.statement(header, schema, text, each);
+        Some(())
+    }
+
+    fn query_compressed(&mut self, header: &Header, body: &[u8], each: Each<'_>) -> Option<()> {
+        let (schema, section) = event::query(body)?;
+        let text = compressed::mariadb(section)?;
+        self.statement(header, schema, &text, each);
+        Some(())
+    }
+
+    fn statement(&mut self, header: &Header, schema: &[u8], text: &[u8], each: Each<'_>) {
+        match Control::of(text) {
+            Control::Begin => {
+                if self.open.is_none() {
+                    let gtid =
+                        GtidBody { gtid: None, committed_at: None, standalone: false, xa: false };
+                    self.begin(header, gtid, each);
+                }
+                if let Some(open) = &mut self.open {
+                    open.explicit = true;
+                }
+            }
+            Control::Commit => self.commit(each),
+            Control::Rollback => {
+                let end = self.end();
+                each(Change::Rollback(end));
+            }
+            Control::Savepoint => {}
+            Control::None => {
+                let lossy = String::from_utf8_lossy;
+                each(Change::Statement(Statement { schema: lossy(schema), text: lossy(text) }));
+                let own_transaction = self.open.as_ref().is_none_or(|open| !open.explicit);
+                // CREATE TABLE .. SELECT is logged with its rows behind it, and a COMMIT behind those.
+                if own_transaction && !text.trim_ascii_end().ends_with(b"START TRANSACTION") {
+                    self.commit(each);
+                } else if let Some(open) = &mut self.open {
+                    open.explicit = true;
+                }
+            }
+        }
+    }
+
+    fn table_map(&mut self, body: &[u8]) -> Option<()> {
+        let Some(table) = TableMap::parse(self.dialect, body) else {
+            // Its rows are then of an unknown table, and undecodable themselves.
+            self.tables.remove(&TableMap::id_of(body)?);
+            return None;
+        };
+        self.tables.insert(table.table_id, Arc::new(table));
+        Some(())
+    }
+
+    fn rows(&mut self, raw_kind: u8, kind: event::RowsKind, body: &[u8], each: Each<'_>) {
+        let undecodable = |table: Option<&TableMap>, reason: &str| {
+            let table = table.map(|table| (Arc::clone(&table.schema), Arc::clone(&table.table)));
+            Change::Undecodable(Undecodable { kind: raw_kind, table, reason: reason.to_owned() })
+        };
+        let Some(rows) = event::rows(kind, body) else {
+            return each(undecodable(None, "a rows event that ends too early"));
+        };
+        if rows.table_id == DUMMY_TABLE && rows.images.is_empty() {
+            return;
+        }
+        let Some(table) = self.tables.get(&rows.table_id).map(Arc::clone) else {
+            return each(undecodable(None, "rows of a table that was not announced"));
+        };
+        if rows.columns != table.columns.len() {
+            return each(undecodable(
+                Some(&table),
+                "rows with another number of columns than their table",
+            ));
+        }
+        let inflated;
+        let images = if kind.compressed {
+            match compressed::mariadb(rows.images) {
+                Some(images) => {
+                    inflated = images;
+                    &inflated[..]
+                }
+                None => {
+                    return each(undecodable(
+                        Some(&table),
+                        "compressed rows that cannot be inflated",
+                    ));
+                }
+            }
+        } else {
+            rows.images
+        };
+        each(Change::Rows(Rows {
+            table,
+            operation: kind.operation,
+            before_columns: rows.before,
+            after_columns: rows.after,
+            images,
+            partial: kind.partial,
+        }));
+        if rows.statement_ends {
+            self.tables.clear();
+        }
+    }
+
+    fn payload(&mut self, body: &[u8], each: Each<'_>) -> Option<()> {
+        let (compression, events) = event::payload(body)?;
+        let mut payload = Payload::new(compression, events)?;
+        let (mut head, mut rest) = (Vec::new(), Vec::new());
+        while payload.fill(HEADER_BYTES, &mut head)? {
+            let header = Header::parse(&head).ok()?;
+            let length = usize::try_from(header.event_bytes).ok()?.checked_sub(HEADER_BYTES)?;
+            if !payload.fill(length, &mut rest)? && length > 0 {
+                return None;
+            }
+            if header.kind == kind::TRANSACTION_PAYLOAD {
+                return None; // They do not nest.
+            }
+            self.interpret(Event { header, body: &rest }, each);
+        }
+        Some(())
+    }
+
+    fn rotate(&mut self, header: &Header, body: &[u8], each: Each<'_>) -> Option<()> {
+        let (offset, name) = event::rotate(body)?;
+        // MariaDB's first, artificial one carries a checksum that nobody announced.
+        let mut name = name;
+        if let Some((bare, checksum)) = name.split_last_chunk::<4>() {
+            let mut hasher = crc32fast::Hasher::new();
+            hasher.update(&header.to_bytes());
+            hasher.update(&offset.to_le_bytes());
+            hasher.update(bare);
+            if hasher.finalize() == u32::from_le_bytes(*checksum) {
+                name = bare;
+            }
+        }
+        let file: Arc<str> = Arc::from(String::from_utf8_lossy(name));
+        self.file = Some(Arc::clone(&file));
+        self.offset = offset;
+        each(Change::Rotate(FilePosition { file, offset }));
+        Some(())
+    }
+}
+
+/// Statements that only steer transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    None,
+}
+
+impl Control {
+    /// Servers log transaction control in these very words.
+    fn of(text: &[u8]) -> Control {
+        let text = text.trim_ascii();
+        let begins = |word: &str| {
+            text.split_at_checked(word.len())
+                .is_some_and(|(head, _)| head.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        if text.eq_ignore_ascii_case(b"BEGIN")
+            || text.eq_ignore_ascii_case(b"START TRANSACTION")
+            || begins("XA START ")
+        {
+            Control::Begin
+        } else if text.eq_ignore_ascii_case(b"COMMIT") {
+            Control::Commit
+        } else if text.eq_ignore_ascii_case(b"ROLLBACK") {
+            Control::Rollback
+        } else if begins("SAVEPOINT ")
+            || begins("ROLLBACK TO ")
+            || begins("RELEASE SAVEPOINT ")
+            || begins("XA END ")
+        {
+            Control::Savepoint
+        } else {
+            Control::None
+        }
     }
 }

@@ -1,7 +1,24 @@
-//! Framing: headers, checksums, and files cut into events. (Skeleton.)
+//! Framing: headers, checksums, and files cut into events.
+//!
+//! ```text
+//! event  = timestamp:4 kind:1 server_id:4 event_bytes:4 end_position:4 flags:2 body [crc32:4]
+//! file   = %xfe "bin" format_description *event
+//! ```
+//!
+//! Source: MySQL Internals, "Binary Log Event"; all numbers are little-endian. The CRC32 is over header and body.
+
+use crate::read::Bytes;
 
 /// Bytes of an event's header.
 pub const HEADER_BYTES: usize = 19;
+/// The beginning of every binlog file.
+pub const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+/// Bytes of an event's checksum.
+const CHECKSUM_BYTES: usize = 4;
+/// FORMAT_DESCRIPTION_EVENT.
+const FORMAT_DESCRIPTION: u8 = 15;
+/// Set in the format description of a file that is being written; it is not part of its checksum.
+const IN_USE: u16 = 0x0001;
 
 /// The common header of every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +50,9 @@ pub struct Event<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
+    /// The file does not begin with [`MAGIC`].
+    #[error("no binlog file: it does not begin with 0xfe \"bin\"")]
+    Magic,
     /// Fewer bytes than the event says that it has.
     #[error("event ends after {have} of {need} bytes")]
     Truncated { need: usize, have: usize },
@@ -43,24 +63,87 @@ pub enum FrameError {
 
 impl Header {
     /// Reads the first [`HEADER_BYTES`] of an event.
-    pub fn parse(_bytes: &[u8]) -> Result<Header, FrameError> {
-        todo!()
+    pub fn parse(bytes: &[u8]) -> Result<Header, FrameError> {
+        let mut fields = Bytes(bytes);
+        let mut parse = || {
+            Some(Header {
+                timestamp_s: fields.u32()?,
+                kind: fields.u8()?,
+                server_id: fields.u32()?,
+                event_bytes: fields.u32()?,
+                end_position: fields.u32()?,
+                flags: fields.u16()?,
+            })
+        };
+        parse().ok_or(FrameError::Truncated { need: HEADER_BYTES, have: bytes.len() })
     }
+
     /// The header's wire form.
     pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
-        todo!()
+        let mut out = [0; HEADER_BYTES];
+        let fields = [
+            &self.timestamp_s.to_le_bytes()[..],
+            &[self.kind],
+            &self.server_id.to_le_bytes(),
+            &self.event_bytes.to_le_bytes(),
+            &self.end_position.to_le_bytes(),
+            &self.flags.to_le_bytes(),
+        ];
+        for (to, from) in out.iter_mut().zip(fields.into_iter().flatten()) {
+            *to = *from;
+        }
+        out
     }
 }
 
 /// Checks the CRC32 over header and body.
-pub fn verify(_header: &Header, _body: &[u8], _checksum: [u8; 4]) -> Result<(), FrameError> {
-    todo!()
+pub fn verify(header: &Header, body: &[u8], checksum: [u8; 4]) -> Result<(), FrameError> {
+    let mut header = *header;
+    if header.kind == FORMAT_DESCRIPTION {
+        header.flags &= !IN_USE;
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header.to_bytes());
+    hasher.update(body);
+    let (need, have) = (hasher.finalize(), u32::from_le_bytes(checksum));
+    if need == have { Ok(()) } else { Err(FrameError::Checksum { need, have }) }
 }
 
-/// Cuts a whole binlog file (from its magic number on) or a prefix of one into events, verifying
-/// checksums as its format description says.
-#[derive(Debug)]
+/// Cuts a binlog file into events, verifying checksums as its format description says.
+#[derive(Clone, Debug)]
 pub struct FileReader<'a> {
-    _bytes: &'a [u8],
+    rest: &'a [u8],
+    checksums: bool,
 }
-// impl<'a> FileReader<'a> { pub fn new(bytes) -> Result<..>; pub fn next(&mut self) -> Result<Option<Event<'a>>, FrameError> }
+
+impl<'a> FileReader<'a> {
+    /// Begins with the magic number.
+    pub fn new(bytes: &'a [u8]) -> Result<FileReader<'a>, FrameError> {
+        let rest = bytes.strip_prefix(&MAGIC).ok_or(FrameError::Magic)?;
+        Ok(FileReader { rest, checksums: false })
+    }
+
+    /// The next event; `None` at the end of the file. A file that is being written may end in an error.
+    pub fn next_event(&mut self) -> Result<Option<Event<'a>>, FrameError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let header = Header::parse(self.rest)?;
+        let need = usize::try_from(header.event_bytes).unwrap_or(usize::MAX).max(HEADER_BYTES);
+        let truncated = FrameError::Truncated { need, have: self.rest.len() };
+        let (event, rest) = self.rest.split_at_checked(need).ok_or(truncated.clone())?;
+        let (_, mut body) = event.split_at_checked(HEADER_BYTES).ok_or(truncated.clone())?;
+        if header.kind == FORMAT_DESCRIPTION {
+            // The algorithm stands before the checksum; 1 is CRC32. Servers since 5.6 always write both.
+            let at = body.len().saturating_sub(CHECKSUM_BYTES.saturating_add(1));
+            self.checksums = body.get(at) == Some(&1);
+        }
+        if self.checksums {
+            let (whole, checksum) = body.split_last_chunk::<CHECKSUM_BYTES>().ok_or(truncated)?;
+            verify(&header, whole, *checksum)?;
+            body = whole;
+        }
+        self.rest = rest;
+        Ok(Some(Event { header, body }))
+    }
+}

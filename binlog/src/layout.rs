@@ -1,30 +1,68 @@
-//! Compiled row layouts: where the columns that rules need are, and how to skip the others. (Skeleton.)
+//! Compiled row layouts: where the columns that rules need are, and how to skip the others.
+//!
+//! ```text
+//! image = null_bits:(present columns + 7)/8 value*        ; only present columns that are not NULL have a value
+//! ```
+//!
+//! A [`Layout`] is compiled once per table map. Walking allocates nothing for columns that nobody asked for.
+//! The text forms of values are listed in `text.rs`.
 
 use std::borrow::Cow;
 
-use crate::{assemble::Rows, table_map::TableMap};
+use schemas::record::Operation;
 
-/// Compiled once per table map; walks rows without allocating for columns that nobody asked for.
+use crate::{
+    assemble::Rows,
+    read::Bytes,
+    table_map::{Column, TableMap, kind},
+    text,
+};
+
+/// Compiled once per table map.
 #[derive(Clone, Debug)]
-pub struct Layout {}
+pub struct Layout {
+    steps: Vec<Step>,
+    /// The columns that are wanted, for their text forms; index as in [`Layout::compile`].
+    wanted: Vec<Column>,
+}
+
+/// How to get past one column.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    width: Width,
+    /// The index in `wanted`s of [`Layout::compile`]; each column is wanted once at most.
+    wanted: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    Fixed(usize),
+    /// A length of so many bytes stands before the value.
+    Prefixed(usize),
+}
 
 /// Why a layout cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
     /// A column of a type that has no text form for keys.
-    #[error("column {column} has a type ({kind}) that makes no sense in a key")]
+    #[error("column {column} has no text form for keys: {kind}")]
     NoTextForm { column: String, kind: String },
     /// A column type whose length is not known, so nothing behind it can be found.
     #[error("column {column} has the unknown type {kind}")]
     UnknownType { column: usize, kind: u8 },
+    /// The table has no such column.
+    #[error("there is no column {column}")]
+    NoColumn { column: usize },
 }
 
 /// Rows that contradict their table map.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("row {row} cannot be decoded: {what}")]
 pub struct RowError {
+    /// Counted from 0 within the event.
     pub row: usize,
+    /// What is wrong.
     pub what: &'static str,
 }
 
@@ -39,34 +77,179 @@ pub enum Field<'a> {
     Text(Cow<'a, [u8]>),
 }
 
-impl Layout {
-    /// A layout that locates `columns` (indexes into the table map) and skips all others.
-    pub fn compile(_table: &TableMap, _columns: &[usize]) -> Result<Layout, LayoutError> {
-        todo!()
-    }
-    /// Calls `each` for every row of the event.
-    pub fn walk(&self, _rows: &Rows<'_>, _each: &mut dyn FnMut(&RowImages<'_>)) -> Result<(), RowError> {
-        todo!()
-    }
-}
-
 /// One changed row, seen through a layout.
 #[derive(Clone, Debug)]
 pub struct RowImages<'a> {
-    _private: &'a (),
+    wanted: &'a [Column],
+    before: Vec<Raw<'a>>,
+    after: Vec<Raw<'a>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Raw<'a> {
+    Absent,
+    Null,
+    Value(&'a [u8]),
+}
+
+impl Layout {
+    /// A layout that locates `columns` (indexes into the table map) and skips all others.
+    pub fn compile(table: &TableMap, columns: &[usize]) -> Result<Layout, LayoutError> {
+        let mut steps = Vec::with_capacity(table.columns.len());
+        for (at, column) in table.columns.iter().enumerate() {
+            let width =
+                width(column).ok_or(LayoutError::UnknownType { column: at, kind: column.kind })?;
+            steps.push(Step { width, wanted: columns.iter().position(|&wanted| wanted == at) });
+        }
+        let mut wanted = Vec::with_capacity(columns.len());
+        for &at in columns {
+            let column = table.columns.get(at).ok_or(LayoutError::NoColumn { column: at })?;
+            if let Err(kind) = text::check(column) {
+                let name = column
+                    .name
+                    .as_deref()
+                    .map_or_else(|| at.to_string(), |name| format!("{name:?}"));
+                return Err(LayoutError::NoTextForm { column: name, kind: kind.to_owned() });
+            }
+            wanted.push(column.clone());
+        }
+        Ok(Layout { steps, wanted })
+    }
+
+    /// Calls `each` for every row of the event.
+    pub fn walk(
+        &self,
+        rows: &Rows<'_>,
+        each: &mut dyn FnMut(&RowImages<'_>),
+    ) -> Result<(), RowError> {
+        let mut bytes = Bytes(rows.images);
+        let absent = || vec![Raw::Absent; self.wanted.len()];
+        let mut images = RowImages { wanted: &self.wanted, before: absent(), after: absent() };
+        let mut row = 0_usize;
+        while !bytes.is_empty() {
+            let error = |what| RowError { row, what };
+            let left = bytes.0.len();
+            if rows.operation != Operation::Insert {
+                self.image(&mut bytes, rows.before_columns, &mut images.before).map_err(error)?;
+            }
+            if rows.operation != Operation::Delete {
+                if rows.partial {
+                    return Err(error("after images with JSON differences"));
+                }
+                self.image(&mut bytes, rows.after_columns, &mut images.after).map_err(error)?;
+            }
+            if bytes.0.len() == left {
+                return Err(error("it takes no bytes, though some are left"));
+            }
+            each(&images);
+            row = row.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn image<'a>(
+        &self,
+        bytes: &mut Bytes<'a>,
+        present: &[u8],
+        out: &mut [Raw<'a>],
+    ) -> Result<(), &'static str> {
+        let count = (0..self.steps.len()).filter(|&at| bit(present, at)).count();
+        let nulls = bytes.take(count.div_ceil(8)).ok_or("it ends within the NULL bits")?;
+        let mut seen = 0_usize;
+        for (at, step) in self.steps.iter().enumerate() {
+            let raw = if bit(present, at) {
+                let null = bit(nulls, seen);
+                seen = seen.saturating_add(1);
+                if null {
+                    Raw::Null
+                } else {
+                    Raw::Value(value(bytes, step.width).ok_or("it ends within a value")?)
+                }
+            } else {
+                Raw::Absent
+            };
+            if let Some(slot) = step.wanted.and_then(|wanted| out.get_mut(wanted)) {
+                *slot = raw;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl RowImages<'_> {
     /// Column `at` (index into the `columns` of [`Layout::compile`]) before the change; `Absent` for inserts.
-    pub fn before(&self, _at: usize) -> Field<'_> {
-        todo!()
+    pub fn before(&self, at: usize) -> Field<'_> {
+        self.field(&self.before, at)
     }
+
     /// Likewise after the change; `Absent` for deletes.
-    pub fn after(&self, _at: usize) -> Field<'_> {
-        todo!()
+    pub fn after(&self, at: usize) -> Field<'_> {
+        self.field(&self.after, at)
     }
+
     /// Whether an update changed the column: compares bytes, decodes nothing; true when it cannot be known.
-    pub fn changed(&self, _at: usize) -> bool {
-        todo!()
+    pub fn changed(&self, at: usize) -> bool {
+        match (self.before.get(at), self.after.get(at)) {
+            (Some(Raw::Absent) | None, _) | (_, Some(Raw::Absent) | None) => true,
+            (Some(before), Some(after)) => before != after,
+        }
     }
+
+    fn field<'a>(&'a self, image: &[Raw<'a>], at: usize) -> Field<'a> {
+        match (image.get(at), self.wanted.get(at)) {
+            (Some(Raw::Null), _) => Field::Null,
+            (Some(Raw::Value(bytes)), Some(column)) => {
+                // A value that does not fit its type cannot be told from an absent one: its key is unknown.
+                text::text(column, bytes).map_or(Field::Absent, Field::Text)
+            }
+            _ => Field::Absent,
+        }
+    }
+}
+
+fn bit(bits: &[u8], at: usize) -> bool {
+    bits.get(at >> 3).is_some_and(|byte| byte & (1 << (at & 7)) != 0)
+}
+
+fn value<'a>(bytes: &mut Bytes<'a>, width: Width) -> Option<&'a [u8]> {
+    match width {
+        Width::Fixed(count) => bytes.take(count),
+        Width::Prefixed(prefix) => {
+            let count = usize::try_from(bytes.uint(prefix)?).ok()?;
+            bytes.take(count)
+        }
+    }
+}
+
+fn width(column: &Column) -> Option<Width> {
+    let meta = usize::from(column.meta);
+    let fraction = meta.div_ceil(2);
+    let short_or_long = Width::Prefixed(if meta > 255 { 2 } else { 1 });
+    Some(match column.kind {
+        kind::TINY | kind::YEAR => Width::Fixed(1),
+        kind::SHORT => Width::Fixed(2),
+        kind::INT24 | kind::DATE | kind::TIME => Width::Fixed(3),
+        kind::LONG | kind::FLOAT | kind::TIMESTAMP => Width::Fixed(4),
+        kind::LONGLONG | kind::DOUBLE | kind::DATETIME => Width::Fixed(8),
+        kind::TIMESTAMP2 => Width::Fixed(fraction.saturating_add(4)),
+        kind::DATETIME2 => Width::Fixed(fraction.saturating_add(5)),
+        kind::TIME2 => Width::Fixed(fraction.saturating_add(3)),
+        kind::NEWDECIMAL => Width::Fixed(text::decimal_bytes(column.meta)),
+        kind::BIT => Width::Fixed((meta >> 8).saturating_add(usize::from(meta & 0xff != 0))),
+        kind::ENUM | kind::SET => Width::Fixed(meta),
+        kind::STRING | kind::VARCHAR | kind::VAR_STRING | kind::VARCHAR_COMPRESSED => short_or_long,
+        kind::TINY_BLOB
+        | kind::MEDIUM_BLOB
+        | kind::LONG_BLOB
+        | kind::BLOB
+        | kind::BLOB_COMPRESSED
+        | kind::JSON
+        | kind::VECTOR
+        | kind::GEOMETRY
+            if (1..=4).contains(&meta) =>
+        {
+            Width::Prefixed(meta)
+        }
+        _ => return None,
+    })
 }

@@ -1,10 +1,19 @@
 //! MySQL and MariaDB binlogs, no I/O: events in, changed rows out, in pure steps.
 //!
 //! ```text
-//! bytes --frame--> Event --Assembler--> Change (Begin, Rows, Statement, ..., Commit) --Layout--> projected row images
+//! bytes --frame--> Event --Assembler--> Change (Begin, Rows, Statement, .., Commit) --Layout--> row images
 //! ```
+//!
+//! Bytes come from a network or a disk: whatever they are, nothing panics, and what cannot be understood
+//! is handed out as such ([`assemble::Change::Undecodable`]), never passed over.
+
+#![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
 
 pub mod assemble;
+mod compressed;
+mod event;
 pub mod frame;
 pub mod layout;
+mod read;
 pub mod table_map;
+mod text;

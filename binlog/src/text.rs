@@ -1,0 +1,349 @@
+//! The text form of each column type in keys.
+//!
+//! | type | text |
+//! |---|---|
+//! | TINYINT to BIGINT, BOOL | decimal; ZEROFILL is not applied |
+//! | DECIMAL | all its decimals: `12.50` |
+//! | YEAR | four digits, `0000` |
+//! | DATE, DATETIME, TIMESTAMP (UTC), TIME | as the server prints them, with the fraction digits of the column |
+//! | CHAR, VARCHAR, TEXT | UTF-8, from utf8mb4, utf8mb3, ascii, latin1, ucs2, utf16, utf16le, utf32 |
+//! | BINARY, VARBINARY, BLOB | the bytes; BINARY padded with zeros to its length |
+//! | ENUM, SET | the label; labels with commas between them |
+//! | BIT | as an unsigned decimal number |
+//! | UUID, INET4, INET6 (MariaDB) | the bytes: a binlog does not tell them from BINARY, so preflight refuses them in keys |
+//!
+//! FLOAT and DOUBLE have none (what the server prints depends on its settings), nor have JSON, geometries,
+//! vectors, compressed columns, and text in other character sets: a rule that needs one is refused.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use crate::{
+    read::Bytes,
+    table_map::{Column, kind},
+};
+
+/// Decimal digits in four bytes.
+const GROUP_DIGITS: usize = 9;
+/// Bytes that 0 to 8 left-over digits take.
+const LEFT_OVER_BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
+
+/// How bytes of text become UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charset {
+    /// Bytes as they are: UTF-8, its subsets, and binary.
+    AsIs,
+    /// Windows-1252, which MySQL calls latin1.
+    Latin1,
+    /// Two bytes per unit, surrogates included.
+    Utf16 {
+        little_endian: bool,
+    },
+    Utf32,
+}
+
+/// Whether the column has a text form; else why not.
+pub(crate) fn check(column: &Column) -> Result<(), &'static str> {
+    match column.kind {
+        kind::FLOAT | kind::DOUBLE => {
+            Err("FLOAT and DOUBLE print differently from server to server")
+        }
+        kind::JSON => Err("JSON has many texts for one value"),
+        kind::GEOMETRY => Err("geometries have no text of their own"),
+        kind::VECTOR => Err("vectors have no text of their own"),
+        kind::BLOB_COMPRESSED | kind::VARCHAR_COMPRESSED => Err("the column is compressed"),
+        kind::TIMESTAMP | kind::DATETIME | kind::TIME => {
+            Err("a temporal type from before MySQL 5.6; ALTER TABLE ... FORCE makes it a new one")
+        }
+        _ if is_text(column.kind) && charset(column.collation).is_none() => Err(
+            "its character set is none of utf8mb4, utf8mb3, ascii, latin1, ucs2, utf16, utf16le, utf32, binary",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The text of a value; `None` if the bytes do not fit the type.
+pub(crate) fn text<'a>(column: &Column, raw: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    let mut bytes = Bytes(raw);
+    let digits = column.meta;
+    let text = match column.kind {
+        kind::TINY | kind::SHORT | kind::INT24 | kind::LONG | kind::LONGLONG => {
+            integer(column, raw)?
+        }
+        kind::YEAR => match bytes.u8()? {
+            0 => "0000".to_owned(),
+            year => u16::from(year).checked_add(1900)?.to_string(),
+        },
+        kind::NEWDECIMAL => decimal(column.meta, raw)?,
+        kind::DATE => {
+            let packed = bytes.uint(3)?;
+            date(packed >> 9, (packed >> 5) & 15, packed & 31)
+        }
+        kind::DATETIME2 => datetime(big_endian(bytes.take(5)?), fraction(digits, raw.get(5..)?)?),
+        kind::TIMESTAMP2 => {
+            timestamp(big_endian(bytes.take(4)?), fraction(digits, raw.get(4..)?)?)?
+        }
+        kind::TIME2 => time(digits, raw)?,
+        kind::BIT => big_endian(raw).to_string(),
+        kind::ENUM => {
+            let at = bytes.uint(raw.len())?;
+            let label = match at.checked_sub(1) {
+                None => return Some(Cow::Borrowed(b"")),
+                Some(at) => column.labels.get(usize::try_from(at).ok()?)?,
+            };
+            return Some(Cow::Owned(utf8(column.collation, label)?.into_owned()));
+        }
+        kind::SET => return set(column, bytes.uint(raw.len())?).map(Cow::Owned),
+        kind::STRING if column.collation == BINARY => {
+            let mut padded = raw.to_vec();
+            padded.resize(usize::from(column.meta).max(raw.len()), 0);
+            return Some(Cow::Owned(padded));
+        }
+        _ if is_text(column.kind) => return utf8(column.collation, raw),
+        _ => return None,
+    };
+    Some(Cow::Owned(text.into_bytes()))
+}
+
+/// Bytes of a DECIMAL with precision `meta >> 8` and scale `meta & 255`.
+pub(crate) fn decimal_bytes(meta: u16) -> usize {
+    let (precision, scale) = (usize::from(meta >> 8), usize::from(meta & 0xff));
+    part_bytes(precision.saturating_sub(scale)).saturating_add(part_bytes(scale))
+}
+
+fn part_bytes(digits: usize) -> usize {
+    let (groups, left) = (digits.wrapping_div(GROUP_DIGITS), digits.wrapping_rem(GROUP_DIGITS));
+    groups.saturating_mul(4).saturating_add(LEFT_OVER_BYTES.get(left).copied().unwrap_or(0))
+}
+
+/// Source: MySQL `decimal2bin`: nine digits in four bytes big-endian, the sign bit inverted, negative ones inverted.
+fn decimal(meta: u16, raw: &[u8]) -> Option<String> {
+    let (precision, scale) = (usize::from(meta >> 8), usize::from(meta & 0xff));
+    let whole = precision.checked_sub(scale)?;
+    let mut bytes = raw.to_vec();
+    let first = bytes.first_mut()?;
+    let negative = *first & 0x80 == 0;
+    *first ^= 0x80;
+    if negative {
+        for byte in &mut bytes {
+            *byte = !*byte;
+        }
+    }
+    let mut bytes = Bytes(&bytes);
+    let mut digits = String::new();
+    let mut group = |count: usize, digits: &mut String| {
+        let value = big_endian(bytes.take(*LEFT_OVER_BYTES.get(count)?)?);
+        write!(digits, "{value:0count$}").ok()
+    };
+    let (left, groups) = (whole.wrapping_rem(GROUP_DIGITS), whole.wrapping_div(GROUP_DIGITS));
+    if left > 0 {
+        group(left, &mut digits)?;
+    }
+    for _ in 0..groups {
+        group(GROUP_DIGITS, &mut digits)?;
+    }
+    let trimmed = digits.trim_start_matches('0');
+    let mut out = String::from(if negative { "-" } else { "" });
+    out.push_str(if trimmed.is_empty() { "0" } else { trimmed });
+    if scale > 0 {
+        let mut decimals = String::new();
+        for _ in 0..scale.wrapping_div(GROUP_DIGITS) {
+            group(GROUP_DIGITS, &mut decimals)?;
+        }
+        if scale.wrapping_rem(GROUP_DIGITS) > 0 {
+            group(scale.wrapping_rem(GROUP_DIGITS), &mut decimals)?;
+        }
+        out.push('.');
+        out.push_str(&decimals);
+    }
+    Some(out)
+}
+
+fn integer(column: &Column, raw: &[u8]) -> Option<String> {
+    let value = Bytes(raw).uint(raw.len())?;
+    if column.unsigned {
+        return Some(value.to_string());
+    }
+    // Sign-extended from its own width.
+    let unused = 64_usize.checked_sub(raw.len().checked_mul(8)?)?;
+    Some(((value << unused).cast_signed() >> unused).to_string())
+}
+
+fn big_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |value, &byte| (value << 8) | u64::from(byte))
+}
+
+fn date(year: u64, month: u64, day: u64) -> String {
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// `.` and the digits of a fraction that is stored in pairs of digits.
+fn fraction(digits: u16, raw: &[u8]) -> Option<String> {
+    let digits = usize::from(digits);
+    if digits == 0 {
+        return Some(String::new());
+    }
+    let width = raw.len().checked_mul(2)?;
+    let text = format!("{:0width$}", big_endian(raw));
+    Some(format!(".{}", text.get(..digits)?))
+}
+
+fn datetime(packed: u64, fraction: String) -> String {
+    // The highest bit says that it is not negative; no DATETIME is.
+    let packed = packed & 0x7f_ffff_ffff;
+    let (months, day) = (packed >> 22, (packed >> 17) & 31);
+    let date = date(months.wrapping_div(13), months.wrapping_rem(13), day);
+    let (hour, minute, second) = ((packed >> 12) & 31, (packed >> 6) & 63, packed & 63);
+    format!("{date} {hour:02}:{minute:02}:{second:02}{fraction}")
+}
+
+fn timestamp(seconds: u64, fraction: String) -> Option<String> {
+    if seconds == 0 {
+        return Some(format!("0000-00-00 00:00:00{fraction}"));
+    }
+    let (days, rest) = (seconds.wrapping_div(86_400), seconds.wrapping_rem(86_400));
+    let (year, month, day) = civil(days)?;
+    let (hour, minute, second) =
+        (rest.wrapping_div(3600), rest.wrapping_rem(3600).wrapping_div(60), rest.wrapping_rem(60));
+    Some(format!("{} {hour:02}:{minute:02}:{second:02}{fraction}", date(year, month, day)))
+}
+
+/// Days since 1970-01-01 as year, month and day. Source: Howard Hinnant, "chrono-compatible low-level date algorithms".
+fn civil(days: u64) -> Option<(u64, u64, u64)> {
+    let days = days.checked_add(719_468)?;
+    let (era, day_of_era) = (days.wrapping_div(146_097), days.wrapping_rem(146_097));
+    let leap = day_of_era.wrapping_div(1460);
+    let century = day_of_era.wrapping_div(36_524);
+    let last = day_of_era.wrapping_div(146_096);
+    let year_of_era =
+        day_of_era.checked_sub(leap)?.checked_add(century)?.checked_sub(last)?.wrapping_div(365);
+    let before = year_of_era.checked_mul(365)?.checked_add(year_of_era >> 2)?;
+    let day_of_year = day_of_era.checked_sub(before.checked_sub(year_of_era.wrapping_div(100))?)?;
+    let shifted = day_of_year.checked_mul(5)?.checked_add(2)?.wrapping_div(153);
+    let day = day_of_year
+        .checked_sub(shifted.checked_mul(153)?.checked_add(2)?.wrapping_div(5))?
+        .checked_add(1)?;
+    let month = if shifted < 10 { shifted.checked_add(3)? } else { shifted.checked_sub(9)? };
+    let year =
+        year_of_era.checked_add(era.checked_mul(400)?)?.checked_add(u64::from(month <= 2))?;
+    Some((year, month, day))
+}
+
+/// Source: MySQL `my_time_packed_from_binary`: offset binary, so that the bytes sort; the fraction of a
+/// negative time counts upwards from the next lower second.
+fn time(digits: u16, raw: &[u8]) -> Option<String> {
+    let bits = raw.len().checked_mul(8).filter(|bits| (24..=48).contains(bits))?;
+    let offset = 1_i64 << bits.checked_sub(1)?;
+    let value = i64::try_from(big_endian(raw)).ok()?.checked_sub(offset)?;
+    let sign = if value < 0 { "-" } else { "" };
+    let value = value.unsigned_abs();
+    let fraction_bits = bits.checked_sub(24)?;
+    let whole = value >> fraction_bits;
+    let (hour, minute, second) = ((whole >> 12) & 0x3ff, (whole >> 6) & 63, whole & 63);
+    let part = value & ((1_u64 << fraction_bits).checked_sub(1)?);
+    let part = part.to_be_bytes();
+    let part = part.get(8_usize.checked_sub(fraction_bits.wrapping_div(8))?..)?;
+    Some(format!("{sign}{hour:02}:{minute:02}:{second:02}{}", fraction(digits, part)?))
+}
+
+fn set(column: &Column, bits: u64) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for at in (0..64_u32).filter(|&at| bits & (1_u64 << at) != 0) {
+        let label = column.labels.get(usize::try_from(at).ok()?)?;
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(&utf8(column.collation, label)?);
+    }
+    Some(out)
+}
+
+fn is_text(kind: u8) -> bool {
+    matches!(
+        kind,
+        kind::STRING
+            | kind::VARCHAR
+            | kind::VAR_STRING
+            | kind::TINY_BLOB
+            | kind::BLOB
+            | kind::MEDIUM_BLOB
+            | kind::LONG_BLOB
+            | kind::ENUM
+            | kind::SET
+    )
+}
+
+/// The collation of binary strings.
+const BINARY: u16 = 63;
+
+/// By collation id; `None` for those that we cannot convert. Source: `information_schema.COLLATIONS` of MySQL 9.7
+/// and MariaDB 11.8. MariaDB's NOPAD collations are 1024 above their like; its UCA 14.0.0 ones begin at 2048.
+fn charset(collation: u16) -> Option<Charset> {
+    let id = if (1024..2048).contains(&collation) { collation & 1023 } else { collation };
+    match id {
+        // 0: not known (metadata is not FULL); the bytes are taken as they are.
+        0
+        | BINARY
+        | 11
+        | 65
+        | 33
+        | 76
+        | 83
+        | 192..=215
+        | 223
+        | 45
+        | 46
+        | 224..=247
+        | 255..=323
+        | 576..=578
+        | 608..=610
+        | 2048..=2559 => Some(Charset::AsIs),
+        5 | 8 | 15 | 31 | 47 | 48 | 49 | 94 => Some(Charset::Latin1),
+        35 | 54 | 55 | 90 | 101..=124 | 128..=151 | 159 | 640..=642 | 672..=674 | 2560..=3071 => {
+            Some(Charset::Utf16 { little_endian: false })
+        }
+        56 | 62 => Some(Charset::Utf16 { little_endian: true }),
+        60 | 61 | 160..=183 | 736..=738 | 3072..=3327 => Some(Charset::Utf32),
+        _ => None,
+    }
+}
+
+fn utf8(collation: u16, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let text: String = match charset(collation)? {
+        Charset::AsIs => return Some(Cow::Borrowed(raw)),
+        Charset::Latin1 if raw.is_ascii() => return Some(Cow::Borrowed(raw)),
+        Charset::Latin1 => raw.iter().map(|&byte| latin1(byte)).collect(),
+        Charset::Utf16 { little_endian } => {
+            let unit = |pair: &[u8; 2]| {
+                if little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }
+            };
+            let (pairs, rest) = raw.as_chunks::<2>();
+            if !rest.is_empty() {
+                return None;
+            }
+            char::decode_utf16(pairs.iter().map(unit)).collect::<Result<_, _>>().ok()?
+        }
+        Charset::Utf32 => {
+            let (quads, rest) = raw.as_chunks::<4>();
+            if !rest.is_empty() {
+                return None;
+            }
+            quads
+                .iter()
+                .map(|quad| char::from_u32(u32::from_be_bytes(*quad)))
+                .collect::<Option<_>>()?
+        }
+    };
+    Some(Cow::Owned(text.into_bytes()))
+}
+
+/// Windows-1252, with its five holes as the control characters of ISO 8859-1, as MySQL has it.
+fn latin1(byte: u8) -> char {
+    const HIGH: [char; 32] = [
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
+        '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
+        'ž', 'Ÿ',
+    ];
+    byte.checked_sub(0x80)
+        .and_then(|at| HIGH.get(usize::from(at)).copied())
+        .unwrap_or(char::from(byte))
+}
