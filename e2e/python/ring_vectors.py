@@ -38,7 +38,7 @@ import uuid
 def main():
     arguments = parse_arguments()
     nodes = [parse_node(node) for node in arguments.nodes]
-    keys = make_keys(arguments.keys)
+    keys = make_keys(arguments.keys, nodes)
     if arguments.ask_client:
         owners = ask_client(arguments.hashing, nodes, keys)
     else:
@@ -71,8 +71,13 @@ def parse_node(text):
     return host, int(port), int(weight or 1)
 
 
-def make_keys(count):
-    """Keys as applications have them: numbers, addresses, long ones, and a few outside ASCII."""
+def make_keys(count, nodes):
+    """Keys as applications have them: numbers, addresses, long ones, and a few outside ASCII.
+
+    The first ones are texts that libmemcached hashes for the points of its ring, so that they fall
+    exactly on a point.
+    """
+    points = [f"{host}-0" if port == 11211 else f"{host}:{port}-0" for host, port, _ in nodes]
     shapes = [
         lambda n: f"user:{n}",
         lambda n: f"user-by-email:person{n}@example.com",
@@ -82,7 +87,7 @@ def make_keys(count):
         lambda n: f"long:{'x' * (n % 230)}:{n}",
         lambda n: f"name:käse-{n}-жук",
     ]
-    return [shapes[n % len(shapes)](n) for n in range(count)]
+    return points + [shapes[n % len(shapes)](n) for n in range(count - len(points))]
 
 
 def pylibmc_behaviors(hashing):

@@ -1,1 +1,12 @@
 //! Real servers, the shop that the demo runs, and the tests against both.
+//!
+//! [`servers`] starts private databases, memcached nodes and `mcsqueal`. [`shop`] is an application that
+//! uses caches the ordinary way, look-aside, and knows afterwards whether a cached value is stale.
+//! [`demo`] puts the two together. Nothing here is part of the product.
+
+pub mod cache;
+pub mod demo;
+pub mod http;
+pub mod random;
+pub mod servers;
+pub mod shop;

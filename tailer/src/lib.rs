@@ -1,1 +1,31 @@
-//! The binlog of one source, turned into keys on the stream.
+//! The tailer: reads the binlog of one MySQL or MariaDB server, and publishes which keys each commit made stale.
+//!
+//! ```text
+//! socket ──events──▶ Assembler ──changes──▶ Mapper ──keys, floors──▶ Publisher ──batches──▶ stream
+//!  source             (binlog)    Epochs     map                      publish                run
+//! ```
+//!
+//! [`tailer::Tailer`] is the whole of it but for the sockets and the clock, and it is pure; [`run`] is the shell.
+
+#![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
+
+mod backoff;
+pub mod epochs;
+pub mod map;
+mod metrics;
+mod position;
+pub mod preflight;
+pub mod publish;
+mod run;
+mod scope;
+mod settings;
+mod source;
+pub mod statement;
+mod status;
+pub mod tailer;
+
+pub use metrics::Metrics;
+pub use run::{TailerError, run};
+pub use settings::{Limits, Password, Settings, Tls};
+pub use source::SourceError;
+pub use status::Status;

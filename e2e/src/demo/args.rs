@@ -1,0 +1,79 @@
+//! The demo's command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::servers::Kind;
+
+/// A small shop on a private database and private memcached nodes, with mcsqueal deleting stale keys.
+///
+/// Readers look aside (get; on a miss SELECT and set), writers change rows and leave the caches alone.
+/// One fill in a hundred sleeps up to a second between SELECT and set: the classic race. At the end
+/// every cached value is compared with the database. A short phase before shows the same shop without
+/// mcsqueal, where each writer deletes the keys of what it changed, once, right after COMMIT.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "demo",
+    bin_name = "cargo xtask demo",
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  cargo xtask demo                          # 30 seconds, and a summary
+  cargo xtask demo --seconds 120 --database mariadb
+  cargo xtask demo --naive                  # without mcsqueal: shows the stale values that remain
+  cargo xtask demo --json figures.json --seed 7
+
+Exit status: 0 no cached value is stale, 1 one is (or something failed), 64 wrong options.
+With --naive stale values are what you came for, and the status is 0."
+)]
+pub(super) struct Args {
+    /// How long the shop is open
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) seconds: u64,
+    /// No mcsqueal at all: writers delete each key once, right after COMMIT
+    #[arg(long)]
+    pub(super) naive: bool,
+    /// Which database server; the first that this machine has, if not given
+    #[arg(long, value_name = "NAME")]
+    pub(super) database: Option<Dialect>,
+    /// How many memcached nodes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(super) nodes: u8,
+    /// Decides what customers do
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Write the figures here too
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+}
+
+/// `--database`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Dialect {
+    /// MySQL.
+    Mysql,
+    /// MariaDB.
+    Mariadb,
+}
+
+impl Dialect {
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Dialect::Mysql => Kind::Mysql,
+            Dialect::Mariadb => Kind::Mariadb,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,237 @@
+//! The demo from start to end: servers, the naive phase, the phase with mcsqueal, the comparison.
+
+use std::{pin::pin, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{
+    args::Args,
+    figures,
+    summary::{self, Outcome},
+    view::{Frame, View},
+};
+use crate::{
+    cache::Nodes,
+    http,
+    servers::{
+        Database, DatabaseOptions, Mcsqueal, McsquealOptions, Memcached, Region, Servers,
+        mcsqueal_binary, shop_rules,
+    },
+    shop::{Settings, Shop, Traffic},
+};
+
+/// The bound that the region file gives readers; short, so that the demo is.
+const FILL_AGE_MAX: Duration = Duration::from_secs(2);
+/// How long everything that is on its way may take to arrive.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+const FRAME: Duration = Duration::from_secs(1);
+/// Of `/metrics`: keys that were deleted on nodes.
+const DELETES_METRIC: &str = "mcsqueal_lane_deletes_total";
+
+/// What the exit status says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// No value that mcsqueal answers for is stale.
+    Clean,
+    /// One is.
+    Stale,
+}
+
+/// Runs the demo. Dropping the future ends everything that it started.
+pub(super) async fn run(args: Args) -> Result<Verdict> {
+    let mut stage = Stage::set(&args).await?;
+    let settings = Settings::new(FILL_AGE_MAX, args.seed);
+    let naive = stage.naive_phase(&settings, args.naive_seconds()).await?;
+    let with = if args.naive { None } else { Some(stage.main_phase(settings, &args).await?) };
+    stage.view.print(&summary::text(with.as_ref(), Some(&naive))).context("print")?;
+    let figures = summary::figures(with.as_ref(), Some(&naive));
+    stage.view.print(&figures::lines(&figures)).context("print")?;
+    if let Some(path) = &args.json {
+        figures::write_json(path, &figures)?;
+    }
+    let stale = with.is_some_and(|outcome| outcome.stale() > 0);
+    Ok(if stale { Verdict::Stale } else { Verdict::Clean })
+}
+
+impl Args {
+    /// How long the naive phase lasts: the whole demo, or long enough to show what it shows.
+    fn naive_seconds(&self) -> u64 {
+        if self.naive { self.seconds } else { (self.seconds / 3).clamp(5, 8) }
+    }
+
+    fn seconds_in_all(&self) -> u64 {
+        if self.naive { self.seconds } else { self.seconds + self.naive_seconds() }
+    }
+}
+
+/// Servers, and the view on what happens on them. Fields are dropped in this order.
+struct Stage {
+    database: Database,
+    memcached: Vec<Memcached>,
+    nodes: Nodes,
+    servers: Servers,
+    view: View,
+    /// How much of the demo was over when this phase began, and how much it is worth, from 0 to 1.
+    share: (f64, f64),
+    seconds_in_all: f64,
+}
+
+impl Stage {
+    async fn set(args: &Args) -> Result<Stage> {
+        let servers = Servers::from_env()?;
+        if !args.naive {
+            mcsqueal_binary()?; // Better missed now than after the naive phase.
+        }
+        let chosen = args.database.map(super::args::Dialect::kind);
+        let kind = chosen.or_else(|| servers.manifest().some_database());
+        let kind =
+            kind.context("no database server in the manifest: run this through cargo xtask")?;
+        let mut view = View::new(title(args, &servers, kind.name())?);
+        view.print(&format!("starting {kind} and {} memcached nodes ...\n", args.nodes))?;
+        let database = servers.database(kind, &DatabaseOptions::default()).await?;
+        let mut memcached = Vec::new();
+        for _ in 0..args.nodes {
+            memcached.push(servers.memcached().await?);
+        }
+        let nodes = Nodes::new(memcached.iter().map(Memcached::address).collect())?;
+        let seconds_in_all = Duration::from_secs(args.seconds_in_all()).as_secs_f64();
+        Ok(Stage { database, memcached, nodes, servers, view, share: (0.0, 0.0), seconds_in_all })
+    }
+
+    async fn naive_phase(&mut self, settings: &Settings, seconds: u64) -> Result<Outcome> {
+        let settings = settings.clone().naive();
+        let shop = Shop::open(settings, self.database.root(), self.nodes.clone()).await?;
+        let traffic = Traffic::start(&shop);
+        self.watch(&shop, None, "without mcsqueal", seconds).await?;
+        traffic.stop().await?;
+        let comparison = shop.compare().await?;
+        Ok(Outcome::of(&shop, comparison))
+    }
+
+    async fn main_phase(&mut self, settings: Settings, args: &Args) -> Result<Outcome> {
+        let shop = Shop::open(settings, self.database.root(), self.nodes.clone()).await?;
+        let region = Region {
+            source: self.database.address(),
+            account: self.database.create_account().await?,
+            nodes: self.memcached.iter().map(Memcached::address).collect(),
+            fill_age_max: FILL_AGE_MAX,
+            rules: shop_rules()?,
+        };
+        let mut mcsqueal = self.servers.mcsqueal(&region, &McsquealOptions::default()).await?;
+        let traffic = Traffic::start(&shop);
+        self.watch(&shop, Some(&mut mcsqueal), "with mcsqueal", args.seconds).await?;
+        traffic.stop().await?;
+        self.view.print("the writers have stopped; waiting until everything is deleted ...\n")?;
+        let drained = shop.drain(DRAIN_DEADLINE).await;
+        mcsqueal.alive()?;
+        drained?;
+        let comparison = shop.compare().await?;
+        mcsqueal.stop().await?;
+        Ok(Outcome::of(&shop, comparison))
+    }
+
+    /// Draws a frame each second, for `seconds`.
+    async fn watch(
+        &mut self,
+        shop: &Shop,
+        mut mcsqueal: Option<&mut Mcsqueal>,
+        phase: &str,
+        seconds: u64,
+    ) -> Result<()> {
+        let length = Duration::from_secs(seconds);
+        self.share = (self.share.0 + self.share.1, length.as_secs_f64() / self.seconds_in_all);
+        let began = Instant::now();
+        let mut before = Counts::of(shop, began);
+        let mut end = pin!(tokio::time::sleep(length));
+        let mut ticks = interval(FRAME);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await; // The first comes at once.
+        loop {
+            let over = tokio::select! {
+                () = &mut end => true,
+                _ = ticks.tick() => false,
+            };
+            if over && before.at.elapsed() < FRAME / 2 {
+                return Ok(()); // Rates over so short a time are noise.
+            }
+            let mut frame = frame(shop, &mut before);
+            frame.phase = format!("{phase}, {} of {seconds} s", began.elapsed().as_secs());
+            let done = (began.elapsed().as_secs_f64() / length.as_secs_f64()).min(1.0);
+            frame.progress = self.share.0 + self.share.1 * done;
+            if let Some(mcsqueal) = mcsqueal.as_deref_mut() {
+                mcsqueal.alive()?;
+                frame.invalidations = deletes(mcsqueal).await;
+            }
+            self.view.draw(&frame).context("draw")?;
+            if over {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What was counted at a moment; two of them make rates.
+struct Counts {
+    at: Instant,
+    commits: u64,
+    reads: u64,
+    hits: u64,
+}
+
+impl Counts {
+    fn of(shop: &Shop, at: Instant) -> Counts {
+        let stats = shop.stats();
+        Counts {
+            at,
+            commits: stats.commits.get(),
+            reads: stats.reads.get(),
+            hits: stats.hits.get(),
+        }
+    }
+}
+
+fn frame(shop: &Shop, before: &mut Counts) -> Frame {
+    let now = Counts::of(shop, Instant::now());
+    let seconds = now.at.duration_since(before.at).as_secs_f64().max(0.001);
+    let reads = real(now.reads - before.reads);
+    let frame = Frame {
+        commits_per_s: real(now.commits - before.commits) / seconds,
+        commits: now.commits,
+        reads_per_s: reads / seconds,
+        reads: now.reads,
+        hit_rate: real(now.hits - before.hits) / reads.max(1.0),
+        commit_to_delete: shop.stats().commit_to_delete.quantiles(),
+        superseded: shop.stats().superseded.quantiles(),
+        ..Frame::default()
+    };
+    *before = now;
+    frame
+}
+
+/// A count of one second, as a real number.
+fn real(count: u64) -> f64 {
+    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}
+
+/// How many keys mcsqueal has deleted, if it says so.
+async fn deletes(mcsqueal: &Mcsqueal) -> Option<u64> {
+    let (_, page) = http::get(mcsqueal.http()?, "/metrics").await.ok()?;
+    let sum = http::sum(&page, DELETES_METRIC)?;
+    format!("{sum:.0}").parse().ok()
+}
+
+fn title(args: &Args, servers: &Servers, name: &str) -> Result<String> {
+    let version = |name: &str| {
+        let program = servers.manifest().program(name);
+        let program = program.with_context(|| format!("there is no {name} on this machine"))?;
+        anyhow::Ok(program.version.clone())
+    };
+    Ok(format!(
+        "mcsqueal demo: {name} {}, {} nodes of memcached {}, seed {}",
+        version(name)?,
+        args.nodes,
+        version("memcached")?,
+        args.seed
+    ))
+}

@@ -1,0 +1,247 @@
+//! The program under test: `mcsqueal run`, with a region file that fits the servers at hand.
+
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Account, Servers,
+    child::{Child, Launch, Signal},
+};
+
+/// The variable that names the program.
+const BINARY_ENV: &str = "MCSQUEAL_BIN";
+const PASSWORD_ENV: &str = "MCSQUEAL_SOURCE_PASSWORD";
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What a region file says; see `region-configs/shop.toml`.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// The database, `host:port`.
+    pub source: String,
+    /// Who reads its binlog.
+    pub account: Account,
+    /// Cache nodes, `host:port`, hashed by ketama.
+    pub nodes: Vec<String>,
+    /// Longest time between a reader's SELECT and its `set`.
+    pub fill_age_max: Duration,
+    /// The text of the rules file.
+    pub rules: String,
+}
+
+/// How the program is run.
+#[derive(Clone, Debug)]
+pub struct McsquealOptions {
+    /// As for `--log`.
+    pub log: String,
+}
+
+impl Default for McsquealOptions {
+    fn default() -> McsquealOptions {
+        McsquealOptions { log: "info".to_owned() }
+    }
+}
+
+/// A running (or killed) `mcsqueal run`.
+#[derive(Debug)]
+pub struct Mcsqueal {
+    launch: Launch,
+    ready_file: PathBuf,
+    child: Option<Child>,
+    http: Option<String>,
+    _directory: TempDir,
+}
+
+impl Region {
+    /// The region file's text. Paths are relative to its folder.
+    pub fn to_toml(&self) -> String {
+        let mut nodes = String::new();
+        for node in &self.nodes {
+            writeln!(nodes, "  {{ address = \"{node}\" }},").expect("writing to text cannot fail");
+        }
+        format!(
+            r#"name = "demo"
+rules = "shop.rules.toml"
+
+[source]
+name = "shop"
+address = "{source}"
+user = "{user}"
+password_env = "{PASSWORD_ENV}"
+server_id = 4217
+tls = "off"
+
+[stream]
+embedded = {{ path = "stream.db" }}
+
+[[cluster]]
+name = "main"
+hashing = "ketama"
+fill_age_ms_max = {fill_age_ms_max}
+nodes = [
+{nodes}]
+
+[http]
+listen = "127.0.0.1:0"
+"#,
+            source = self.source,
+            user = self.account.user,
+            fill_age_ms_max = self.fill_age_max.as_millis(),
+        )
+    }
+
+    /// Writes the region file and its rules into `directory`; returns the region file's path.
+    pub fn write(&self, directory: &Path) -> Result<PathBuf> {
+        let path = directory.join("region.toml");
+        fs::write(&path, self.to_toml()).context("write the region file")?;
+        fs::write(directory.join("shop.rules.toml"), &self.rules)
+            .context("write the rules file")?;
+        Ok(path)
+    }
+
+    /// What must be in the environment of a program that reads the file.
+    pub fn env(&self) -> Vec<(String, String)> {
+        vec![(PASSWORD_ENV.to_owned(), self.account.password.clone())]
+    }
+}
+
+impl Servers {
+    /// Starts `mcsqueal run` and waits until it is ready.
+    pub async fn mcsqueal(&self, region: &Region, options: &McsquealOptions) -> Result<Mcsqueal> {
+        let directory = self.new_directory("mcsqueal")?;
+        let config = region.write(directory.path())?;
+        let ready_file = directory.path().join("ready");
+        let mut argv = vec![mcsqueal_binary()?.into_os_string(), "run".into()];
+        argv.extend(["--config".into(), config.into_os_string()]);
+        argv.extend(["--ready-file".into(), ready_file.clone().into_os_string()]);
+        argv.extend(["--log-format", "json", "--log", &options.log].map(Into::into));
+        let launch = Launch {
+            name: "mcsqueal run".to_owned(),
+            argv,
+            env: region.env(),
+            directory: directory.path().to_owned(),
+            log: directory.path().join("log"),
+            input: None,
+            pids: self.pids.clone(),
+        };
+        let mut mcsqueal =
+            Mcsqueal { launch, ready_file, child: None, http: None, _directory: directory };
+        mcsqueal.restart().await?;
+        Ok(mcsqueal)
+    }
+}
+
+impl Mcsqueal {
+    /// Where it answers `/metrics` and `/health`: `host:port`. Another one after each restart.
+    pub fn http(&self) -> Option<&str> {
+        self.http.as_deref()
+    }
+
+    /// Its log file; one JSON object per line.
+    pub fn log(&self) -> &Path {
+        &self.launch.log
+    }
+
+    /// The folder of its region file and its stream.
+    pub fn directory(&self) -> &Path {
+        &self.launch.directory
+    }
+
+    /// Starts it (again), with the same stream.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.start()?;
+        self.ready().await
+    }
+
+    /// Starts it (again), and does not wait until it is ready.
+    pub fn start(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("{} is running", self.launch.name);
+        }
+        if self.ready_file.exists() {
+            fs::remove_file(&self.ready_file).context("remove the ready file")?;
+        }
+        self.http = None;
+        self.child = Some(Child::start(&self.launch)?);
+        Ok(())
+    }
+
+    /// Waits until everything is bound.
+    pub async fn ready(&mut self) -> Result<()> {
+        let late = Instant::now() + READY_DEADLINE;
+        let child = self.child.as_mut().context("mcsqueal is not running")?;
+        loop {
+            if let Some(http) = http_of(&self.ready_file) {
+                self.http = Some(http);
+                return Ok(());
+            }
+            if let Some(status) = child.ended()? {
+                bail!("mcsqueal run ended with {status}\n{}", child.log_tail());
+            }
+            if Instant::now() >= late {
+                bail!("mcsqueal run is not ready in time\n{}", child.log_tail());
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Fails if it has ended by itself.
+    pub fn alive(&mut self) -> Result<()> {
+        let child = self.child.as_mut().context("mcsqueal is not running")?;
+        match child.ended()? {
+            None => Ok(()),
+            Some(status) => bail!("mcsqueal run ended with {status}\n{}", child.log_tail()),
+        }
+    }
+
+    /// `kill -9`; its stream stays.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.child.take().map_or(Ok(()), |mut child| child.kill9())
+    }
+
+    /// Stops it as an operator would.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.signal(Signal::Terminate)?;
+        let status = child.wait(STOP_DEADLINE).await?;
+        if !status.success() {
+            bail!("mcsqueal run ended with {status} after SIGTERM\n{}", child.log_tail());
+        }
+        Ok(())
+    }
+}
+
+/// The program: named by the environment, else beside our own, else one folder up (tests are in `deps`).
+pub fn mcsqueal_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BINARY_ENV) {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("find our own program")?;
+    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("mcsqueal"));
+    let found = beside.into_iter().find(|path| path.is_file());
+    found.with_context(|| {
+        format!("no mcsqueal beside {}: build it, or set {BINARY_ENV}", own.display())
+    })
+}
+
+/// The rules that the repository ships for the shop.
+pub fn shop_rules() -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../region-configs/shop.rules.toml");
+    fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
+/// The address in a complete ready file.
+fn http_of(ready_file: &Path) -> Option<String> {
+    let text = fs::read_to_string(ready_file).ok()?;
+    let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    complete.filter_map(|line| line.trim().strip_prefix("http=")).map(str::to_owned).next()
+}

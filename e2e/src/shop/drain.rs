@@ -1,0 +1,84 @@
+//! Waits until every lane has done everything, seen from outside alone.
+//!
+//! For each node: plant the key of a canary that the node owns, change the canary's row (which is then
+//! the last change of all), and wait until the key is gone: the lane has made every first delete. Plant
+//! it once more and wait until it is gone again, which is the second delete; a lane that was so far
+//! behind that one delete served as both makes none, so this wait ends after a time too.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::time::{Instant, sleep};
+
+use super::{CANARIES, CANARY_FIRST, Shop, prober, rows::Key};
+use crate::cache::Cache;
+
+const TTL_S: u32 = 600;
+const POLL: Duration = Duration::from_millis(5);
+/// Second deletes may be this late.
+const SLACK: Duration = Duration::from_secs(1);
+
+impl Shop {
+    /// Returns when nothing that was committed before the call is left to delete. Fails after `deadline`.
+    pub async fn drain(&self, deadline: Duration) -> Result<()> {
+        let late = Instant::now() + deadline;
+        let canaries = self.one_canary_per_node()?;
+        let mut cache = Cache::new(&self.0.nodes);
+        let mut conn = self.connect().await?;
+        for &id in &canaries {
+            cache.set(&self.canary_key(id), TTL_S, "canary").await.context("plant a canary")?;
+        }
+        for &id in &canaries {
+            prober::change(&mut conn, id).await.context("change a canary")?;
+        }
+        conn.disconnect().await.context("disconnect")?;
+        for (node, &id) in canaries.iter().enumerate() {
+            if !self.gone_by(&mut cache, id, late).await? {
+                let address = self.0.nodes.addresses().get(node).map_or("", String::as_str);
+                bail!(
+                    "not drained within {deadline:?}: {address} still has {}",
+                    self.canary_key(id)
+                );
+            }
+            cache
+                .set(&self.canary_key(id), TTL_S, "canary again")
+                .await
+                .context("plant a canary")?;
+        }
+        let late = Instant::now() + 2 * self.settings().fill_age_max + SLACK;
+        for &id in &canaries {
+            self.gone_by(&mut cache, id, late).await?;
+            cache.delete(&self.canary_key(id)).await.context("take a canary away")?;
+        }
+        Ok(())
+    }
+
+    async fn gone_by(&self, cache: &mut Cache, id: u32, late: Instant) -> Result<bool> {
+        let key = self.canary_key(id);
+        while cache.get(&key).await.context("look for a canary")?.is_some() {
+            if Instant::now() >= late {
+                return Ok(false);
+            }
+            sleep(POLL).await;
+        }
+        Ok(true)
+    }
+
+    fn canary_key(&self, id: u32) -> String {
+        self.key_text(&Key::Product(id))
+    }
+
+    /// By number of the node. From the end, where the prober comes last.
+    fn one_canary_per_node(&self) -> Result<Vec<u32>> {
+        let nodes = self.0.nodes.addresses().len();
+        let mut found: Vec<Option<u32>> = vec![None; nodes];
+        for id in (CANARY_FIRST..CANARY_FIRST + CANARIES).rev() {
+            let owner = self.0.nodes.owner(&self.canary_key(id))?;
+            if let Some(slot @ None) = found.get_mut(owner) {
+                *slot = Some(id);
+            }
+        }
+        let found: Option<Vec<u32>> = found.into_iter().collect();
+        found.context("a node owns no canary")
+    }
+}

@@ -1,0 +1,207 @@
+//! A small shop on a real database with real caches in front: what the demo shows and the tests break.
+//!
+//! Readers look aside: `get`, on a miss SELECT and `set`. Writers change rows in transactions; whether
+//! they also delete keys is what [`Invalidation`] says. One fill in a hundred sleeps up to a second
+//! between its SELECT and its `set`, so that the classic race (an old value planted after the delete)
+//! really happens. When everybody has stopped, [`compare`] holds every cached value against the database.
+//!
+//! A fill that is older than [`Settings::fill_age_max`] is given up, as a client's timeout would do: a
+//! plain `set` relies on that.
+
+mod compare;
+mod drain;
+mod prober;
+mod queries;
+mod reader;
+mod rows;
+mod schema;
+mod staleness;
+mod stats;
+mod traffic;
+mod writer;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use mysql_async::{Conn, Opts, prelude::Queryable};
+use tokio::time::timeout;
+
+pub use compare::{Comparison, Stale};
+pub use schema::Sizes;
+pub use stats::{Ages, Counter, Quantiles, Stats};
+pub use traffic::Traffic;
+
+use crate::{cache::Nodes, random::Zipf};
+use staleness::Staleness;
+
+/// The first product that only the prober changes, and that no reader asks for.
+const CANARY_FIRST: u32 = 1_000_001;
+/// So many that none is used again before its second delete has come and gone.
+const CANARIES: u32 = 1024;
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Who deletes the keys of changed rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalidation {
+    /// mcsqueal; writers do not touch the cache.
+    Mcsqueal,
+    /// The writer itself, each key once, right after COMMIT: what most applications do.
+    Naive,
+}
+
+/// What kind of shop it is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The database's schema.
+    pub schema: String,
+    /// Comes before every key; empty where rules are to match.
+    pub prefix: String,
+    /// Who deletes keys.
+    pub invalidation: Invalidation,
+    /// How many rows there are.
+    pub sizes: Sizes,
+    /// Concurrent readers.
+    pub readers: u32,
+    /// Concurrent writers.
+    pub writers: u32,
+    /// How long a reader rests between two reads.
+    pub reader_rest: Duration,
+    /// How long a writer rests between two transactions.
+    pub writer_rest: Duration,
+    /// A fill whose SELECT began longer ago than this is given up.
+    pub fill_age_max: Duration,
+    /// Canaries per second; 0 for none.
+    pub probes_per_s: u32,
+    /// Decides what everybody does.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// A shop whose keys mcsqueal deletes, with the bound that its region file gives readers.
+    pub fn new(fill_age_max: Duration, seed: u64) -> Settings {
+        Settings {
+            schema: "shop".to_owned(),
+            prefix: String::new(),
+            invalidation: Invalidation::Mcsqueal,
+            sizes: Sizes { users: 1000, products: 1000 },
+            readers: 16,
+            writers: 6,
+            reader_rest: Duration::from_millis(1),
+            writer_rest: Duration::from_millis(8),
+            fill_age_max,
+            probes_per_s: 20,
+            seed,
+        }
+    }
+
+    /// The same shop in a schema and under keys that no rule is about, whose writers delete for
+    /// themselves.
+    #[must_use]
+    pub fn naive(mut self) -> Settings {
+        "shop_naive".clone_into(&mut self.schema);
+        "naive:".clone_into(&mut self.prefix);
+        self.invalidation = Invalidation::Naive;
+        self.probes_per_s = 0;
+        self
+    }
+}
+
+/// A shop; cheap to clone, all clones are one.
+#[derive(Clone, Debug)]
+pub struct Shop(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    database: Opts,
+    nodes: Nodes,
+    stats: Stats,
+    staleness: Staleness,
+    user_ranks: Zipf,
+    product_ranks: Zipf,
+    /// How many addresses each user has had, less one.
+    emails: Vec<AtomicU32>,
+    /// How many units each product has had, less one.
+    skus: Vec<AtomicU32>,
+    /// The highest id that an order is known to have.
+    order_last: AtomicU64,
+    stopping: AtomicBool,
+    /// Every key that was ever put into a cache. Never held across an await.
+    filled: Mutex<HashSet<rows::Key>>,
+}
+
+impl Shop {
+    /// Makes the tables anew and opens; nothing moves before [`Traffic::start`].
+    pub async fn open(settings: Settings, database: Opts, nodes: Nodes) -> Result<Shop> {
+        let mut conn = connect(&database).await?;
+        schema::create(&mut conn, &settings.schema, settings.sizes).await?;
+        conn.disconnect().await.context("disconnect")?;
+        let Sizes { users, products } = settings.sizes;
+        Ok(Shop(Arc::new(Shared {
+            user_ranks: Zipf::new(users),
+            product_ranks: Zipf::new(products),
+            emails: (0..users).map(|_| AtomicU32::new(0)).collect(),
+            skus: (0..products).map(|_| AtomicU32::new(0)).collect(),
+            settings,
+            database,
+            nodes,
+            stats: Stats::default(),
+            staleness: Staleness::default(),
+            order_last: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            filled: Mutex::default(),
+        })))
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> &Stats {
+        &self.0.stats
+    }
+
+    /// What kind of shop it is.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The text of `key`, as it is sent.
+    fn key_text(&self, key: &rows::Key) -> String {
+        format!("{}{key}", self.0.settings.prefix)
+    }
+
+    fn remember_filled(&self, key: &rows::Key) {
+        let mut filled = self.0.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        if !filled.contains(key) {
+            filled.insert(key.clone());
+        }
+    }
+
+    fn filled(&self) -> Vec<rows::Key> {
+        let filled = self.0.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        filled.iter().cloned().collect()
+    }
+
+    fn stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
+    }
+
+    /// A connection to the shop's schema.
+    async fn connect(&self) -> Result<Conn> {
+        let mut conn = connect(&self.0.database).await?;
+        conn.query_drop(format!("USE {}", self.0.settings.schema))
+            .await
+            .context("use the schema")?;
+        Ok(conn)
+    }
+}
+
+async fn connect(database: &Opts) -> Result<Conn> {
+    let connected = timeout(CONNECT_DEADLINE, Conn::new(database.clone())).await;
+    connected.context("connect to the database in time")?.context("connect to the database")
+}

@@ -1,0 +1,157 @@
+//! A node that is frozen or dead delays no other node, and gets everything that it missed.
+
+use std::time::Duration;
+
+use e2e::{
+    cache::{Cache, Nodes},
+    servers::{
+        Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Memcached, Region, shop_rules,
+    },
+    shop::{Settings, Shop},
+};
+use mysql_async::{Conn, prelude::Queryable};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{Lab, enter_alone, needs_of};
+
+const FILL_AGE_MAX: Duration = Duration::from_secs(2);
+const AWAY: Duration = Duration::from_secs(10);
+/// Between two deletes that are measured.
+const PERIOD: Duration = Duration::from_millis(20);
+/// On a healthy node a delete takes a few milliseconds; half the time that a lane could lose by waiting
+/// for the dead one would be far above this.
+const P99_MAX: Duration = Duration::from_millis(250);
+/// When the node is back, its lane has to notice that first.
+const RETURN_DEADLINE: Duration = Duration::from_secs(30);
+const TTL_S: u32 = 600;
+/// Keys on the node that goes away.
+const MISSED: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_node_delays_nobody_and_gets_what_it_missed() {
+    let test = "frozen_node_delays_nobody_and_gets_what_it_missed";
+    let Some(lab) = enter_alone(test, &needs_of(Kind::Mariadb)).await else { return };
+    let mut pair = Pair::start(lab).await;
+    let missed = pair.ids_on(1).into_iter().take(MISSED).collect::<Vec<_>>();
+    pair.plant(&missed).await;
+    pair.memcached[1].freeze().expect("freeze a node");
+    pair.change(&missed).await;
+    pair.others_are_fast().await;
+    pair.memcached[1].thaw().expect("thaw the node");
+    pair.all_gone(&missed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_node_delays_nobody_and_is_served_again() {
+    let test = "killed_node_delays_nobody_and_is_served_again";
+    let Some(lab) = enter_alone(test, &needs_of(Kind::Mariadb)).await else { return };
+    let mut pair = Pair::start(lab).await;
+    let missed = pair.ids_on(1).into_iter().take(MISSED).collect::<Vec<_>>();
+    pair.memcached[1].kill9().expect("kill a node");
+    pair.change(&missed).await;
+    pair.others_are_fast().await;
+    pair.memcached[1].restart().await.expect("the node is there again");
+    // It is empty, and has nothing to catch up with but the last changes.
+    pair.plant(&missed).await;
+    pair.change(&missed).await;
+    pair.all_gone(&missed).await;
+}
+
+struct Pair {
+    mcsqueal: Mcsqueal,
+    cache: Cache,
+    nodes: Nodes,
+    conn: Conn,
+    memcached: Vec<Memcached>,
+    _database: Database,
+    _lab: Lab,
+}
+
+fn key(id: u32) -> String {
+    format!("product:{id}")
+}
+
+impl Pair {
+    async fn start(lab: Lab) -> Pair {
+        let database = lab.servers.database(Kind::Mariadb, &DatabaseOptions::default()).await;
+        let database = database.expect("a database server");
+        let mut memcached = Vec::new();
+        for _ in 0..2 {
+            memcached.push(lab.servers.memcached().await.expect("a memcached"));
+        }
+        let addresses: Vec<String> = memcached.iter().map(Memcached::address).collect();
+        let nodes = Nodes::new(addresses.clone()).expect("a ring");
+        // For its tables alone; nobody enters this shop.
+        let settings = Settings::new(FILL_AGE_MAX, 1);
+        Shop::open(settings, database.root(), nodes.clone()).await.expect("a shop");
+        let region = Region {
+            source: database.address(),
+            account: database.create_account().await.expect("an account"),
+            nodes: addresses,
+            fill_age_max: FILL_AGE_MAX,
+            rules: shop_rules().expect("the shop's rules"),
+        };
+        let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
+        let mcsqueal = mcsqueal.expect("mcsqueal is ready");
+        let conn = database.connect().await.expect("a connection");
+        let cache = Cache::new(&nodes);
+        Pair { mcsqueal, cache, nodes, conn, memcached, _database: database, _lab: lab }
+    }
+
+    /// Products whose keys are on node `number`.
+    fn ids_on(&self, number: usize) -> Vec<u32> {
+        let owner = |id: u32| self.nodes.owner(&key(id)).expect("a key");
+        (1..=1000).filter(|&id| owner(id) == number).collect()
+    }
+
+    async fn plant(&mut self, ids: &[u32]) {
+        for &id in ids {
+            self.cache.set(&key(id), TTL_S, "planted").await.expect("plant a key");
+        }
+    }
+
+    async fn change(&mut self, ids: &[u32]) {
+        for &id in ids {
+            let update = "UPDATE shop.products SET stock = stock - 1, ver = ver + 1 WHERE id = ?";
+            self.conn.exec_drop(update, (id,)).await.expect("change a row");
+        }
+    }
+
+    /// Changes rows of the other node while one is away, each row once.
+    async fn others_are_fast(&mut self) {
+        let mut took = Vec::new();
+        let over = Instant::now() + AWAY;
+        let ids = self.ids_on(0);
+        // Enough of them that no second delete of one falls into the time of its next.
+        for &id in ids.iter().cycle() {
+            if Instant::now() >= over {
+                break;
+            }
+            self.plant(&[id]).await;
+            let began = Instant::now();
+            self.change(&[id]).await;
+            self.gone(id, began + RETURN_DEADLINE).await;
+            took.push(began.elapsed());
+            sleep(PERIOD).await;
+        }
+        took.sort();
+        let p99 = took[took.len() * 99 / 100];
+        assert!(took.len() > 100, "only {} deletes in {AWAY:?}", took.len());
+        assert!(p99 < P99_MAX, "p99 of {} deletes on the other node: {p99:?}", took.len());
+        self.mcsqueal.alive().expect("mcsqueal runs");
+    }
+
+    async fn gone(&mut self, id: u32, late: Instant) {
+        while self.cache.get(&key(id)).await.expect("ask for a key").is_some() {
+            assert!(Instant::now() < late, "{} is still cached", key(id));
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn all_gone(&mut self, ids: &[u32]) {
+        let late = Instant::now() + RETURN_DEADLINE;
+        for &id in ids {
+            self.gone(id, late).await;
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests against real servers. `cargo xtask test` provides them; what this machine lacks is skipped by
+//! name, or fails if `MCSQUEAL_REQUIRE` names it.
+
+mod dead_node;
+mod demo;
+mod every_key;
+mod kills;
+mod readme;
+mod recorder;
+mod refusals;
+mod ring_live;
+mod support;

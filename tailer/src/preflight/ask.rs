@@ -1,0 +1,161 @@
+//! The questions. Each answer is bounded: only tables that rules are about are looked at closely.
+
+use mysql_async::{Conn, Row, Value, prelude::Queryable};
+use schemas::{gtid::Dialect, record::FilePosition, rules::Rules};
+use tokio::time::timeout;
+
+use super::{Answers, Table};
+use crate::source::{ANSWER_DEADLINE, SourceError};
+
+/// Tables that are asked for at a time.
+const TABLES_ASKED_MAX: usize = 200;
+/// Cascading foreign keys that are reported.
+const CASCADES_MAX: usize = 20;
+
+const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', \
+    'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'binlog_checksum', 'gtid_mode', 'server_id', \
+    'log_replica_updates', 'log_slave_updates', 'wsrep_on', 'group_replication_single_primary_mode', \
+    'group_replication_group_name', 'innodb_native_foreign_keys')";
+
+/// Puts all questions.
+pub(crate) async fn ask(conn: &mut Conn, rules: &Rules) -> Result<Answers, SourceError> {
+    // The whole takes as long as its tables; each question has its own deadline.
+    let version: Option<String> = within(conn.query_first("SELECT VERSION()")).await?;
+    let version = version.unwrap_or_default();
+    let dialect = if version.contains("MariaDB") { Dialect::MariaDb } else { Dialect::Mysql };
+    let variables: Vec<(String, String)> = within(conn.query(VARIABLES)).await?;
+    let grants: Vec<String> = within(conn.query("SHOW GRANTS")).await?;
+    let mut answers =
+        Answers { version, variables: variables.into_iter().collect(), grants, ..Answers::default() };
+    if let Some(status) = binlog_status(conn).await? {
+        answers.end = end(&status);
+        for (column, name) in [("Binlog_Do_DB", "binlog_do_db"), ("Binlog_Ignore_DB", "binlog_ignore_db")] {
+            let filter = text(&status, column).unwrap_or_default();
+            if !filter.is_empty() {
+                answers.filters.push(format!("{name} is {filter}"));
+            }
+        }
+    }
+    answers.executed = executed(conn, dialect).await?;
+    answers.is_replica = is_replica(conn, dialect).await;
+    answers.tables = tables(conn, rules).await?;
+    let native = dialect == Dialect::MariaDb || !answers.is("innodb_native_foreign_keys", "OFF");
+    if native {
+        answers.cascades = cascades(conn, &answers.tables).await?;
+    }
+    Ok(answers)
+}
+
+/// What the server has executed, as text.
+pub(crate) async fn executed(conn: &mut Conn, dialect: Dialect) -> Result<String, SourceError> {
+    let question = match dialect {
+        Dialect::Mysql => "SELECT @@global.gtid_executed",
+        Dialect::MariaDb => "SELECT @@global.gtid_binlog_pos",
+    };
+    let executed: Option<String> = within(conn.query_first(question)).await?;
+    Ok(executed.unwrap_or_default())
+}
+
+/// The end of the binlog; `None` where we may not ask, or where there is no binlog.
+pub(crate) async fn binlog_end(conn: &mut Conn) -> Result<Option<FilePosition>, SourceError> {
+    Ok(binlog_status(conn).await?.as_ref().and_then(end))
+}
+
+async fn binlog_status(conn: &mut Conn) -> Result<Option<Row>, SourceError> {
+    // The first is MySQL's since 8.2, the second MySQL's before, and MariaDB's.
+    for question in ["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"] {
+        match within(conn.query_first(question)).await {
+            Ok(row) => return Ok(row),
+            Err(SourceError::Lost(mysql_async::Error::Server(_)) | SourceError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn end(status: &Row) -> Option<FilePosition> {
+    let offset = text(status, "Position")?.parse().ok()?;
+    Some(FilePosition { file: text(status, "File")?.into(), offset })
+}
+
+fn text(row: &Row, column: &str) -> Option<String> {
+    match row.get::<Value, _>(column)? {
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::Int(number) => Some(number.to_string()),
+        Value::UInt(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// Where we may not ask, it is taken for none: its own binlog then says so by what it lacks.
+async fn is_replica(conn: &mut Conn, dialect: Dialect) -> bool {
+    let questions: &[&str] = match dialect {
+        Dialect::Mysql => &["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"],
+        Dialect::MariaDb => &["SHOW ALL SLAVES STATUS"],
+    };
+    for question in questions {
+        if let Ok(row) = within(conn.query_first::<Row, _>(*question)).await {
+            return row.is_some();
+        }
+    }
+    false
+}
+
+async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceError> {
+    let question = "SELECT table_schema, table_name, COALESCE(engine, '') FROM information_schema.tables \
+        WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')";
+    let named = |table: Table, (schema, name, engine): (String, String, String)| Table { schema, name, engine, ..table };
+    let found = conn.query_fold(question, Vec::new(), |mut tables: Vec<Table>, row: (String, String, String)| {
+        if rules.iter().any(|rule| rule.matches(&row.0, &row.1)) {
+            tables.push(named(Table::default(), row));
+        }
+        tables
+    });
+    let mut tables = within(found).await?;
+    for some in tables.chunks_mut(TABLES_ASKED_MAX) {
+        let question = format!(
+            "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns \
+             WHERE (table_schema, table_name) IN ({}) ORDER BY table_schema, table_name, ordinal_position",
+            list(some)
+        );
+        let columns: Vec<(String, String, String, String)> = within(conn.query(question)).await?;
+        for (schema, name, column, kind) in columns {
+            if let Some(table) = some.iter_mut().find(|table| table.schema == schema && table.name == name) {
+                table.columns.push((column, kind));
+            }
+        }
+    }
+    Ok(tables)
+}
+
+async fn cascades(conn: &mut Conn, tables: &[Table]) -> Result<Vec<String>, SourceError> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let some = tables.get(..tables.len().min(TABLES_ASKED_MAX)).unwrap_or_default();
+    let question = format!(
+        "SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule \
+         FROM information_schema.referential_constraints WHERE (constraint_schema, table_name) IN ({}) \
+         AND (delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT')) \
+         LIMIT {CASCADES_MAX}",
+        list(some)
+    );
+    let found: Vec<(String, String, String, String, String)> = within(conn.query(question)).await?;
+    let line = |(schema, table, name, delete, update): (String, String, String, String, String)| {
+        format!("foreign key {name} of {schema}.{table} has ON DELETE {delete} ON UPDATE {update}")
+    };
+    Ok(found.into_iter().map(line).collect())
+}
+
+/// `('a', 'b'), ...`
+fn list(tables: &[Table]) -> String {
+    let quoted = |text: &str| Value::from(text).as_sql(false);
+    let pairs = tables.iter().map(|table| format!("({}, {})", quoted(&table.schema), quoted(&table.name)));
+    let list = pairs.collect::<Vec<_>>().join(", ");
+    if list.is_empty() { "('', '')".to_owned() } else { list }
+}
+
+async fn within<T>(question: impl Future<Output = Result<T, mysql_async::Error>>) -> Result<T, SourceError> {
+    let answer = timeout(ANSWER_DEADLINE, question).await;
+    Ok(answer.map_err(|_| SourceError::Silent(ANSWER_DEADLINE))??)
+}

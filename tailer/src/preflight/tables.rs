@@ -1,0 +1,72 @@
+//! The rules against the tables that exist.
+
+use schemas::rules::Rules;
+
+use super::{Judge, Severity, Table, grants};
+use crate::settings::Settings;
+
+/// `data_type`s that have no text form for keys.
+const NO_KEY_TYPES: [&str; 11] = [
+    "json", "vector", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
+    "geometrycollection", "geomcollection",
+];
+
+pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
+    missing_tables(judge, settings, rules);
+    let tables = &judge.answers.tables;
+    for table in tables {
+        columns(judge, rules, table);
+        if !["InnoDB", "ROCKSDB", ""].contains(&table.engine.as_str()) {
+            let name = format!("{}.{}", table.schema, table.name);
+            let what = format!("{name} is of engine {}: its changes cannot be rolled back, and are not atomic", table.engine);
+            let fix = vec![format!("ALTER TABLE `{}`.`{}` ENGINE = InnoDB;", table.schema, table.name)];
+            judge.find(Severity::Warn, what, fix);
+        }
+    }
+    for cascade in &judge.answers.cascades {
+        let what = format!("{cascade}: rows that it changes may not be in the binlog");
+        judge.find(Severity::Warn, what, vec!["# change such rows by statements of their own".to_owned()]);
+    }
+}
+
+fn missing_tables(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
+    let exists = |schema: &str, name: &str| {
+        judge.answers.tables.iter().any(|table| table.schema == schema && table.name == name)
+    };
+    let missing: Vec<(&str, &str)> = rules.exact_tables().filter(|(schema, name)| !exists(schema, name)).collect();
+    for (schema, name) in missing {
+        for error in rules.missing_table(schema, name) {
+            // A table that the account may not see looks the same.
+            let fix = vec![format!("# if it exists: {}", grants::select(schema, &settings.user))];
+            judge.find(Severity::Refuse, error.to_string(), fix);
+        }
+    }
+    for rule in rules.iter().filter(|rule| rule.table().starts_with('/')) {
+        let found = judge.answers.tables.iter().any(|table| rule.matches(&table.schema, &table.name));
+        if !found {
+            let what = format!("rule {:?}: no table matches {} (that the account may see)", rule.name(), rule.table());
+            judge.find(Severity::Warn, what, vec![]);
+        }
+    }
+}
+
+fn columns(judge: &mut Judge<'_>, rules: &Rules, table: &Table) {
+    let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
+    for error in rules.check_columns(&table.schema, &table.name, &names) {
+        judge.find(Severity::Refuse, error.to_string(), vec![]);
+    }
+    for rule in rules.iter().filter(|rule| rule.matches(&table.schema, &table.name)) {
+        for column in rule.columns() {
+            let is_of = |(name, kind): &&(String, String)| {
+                name.eq_ignore_ascii_case(column) && NO_KEY_TYPES.contains(&kind.to_ascii_lowercase().as_str())
+            };
+            if let Some((name, kind)) = table.columns.iter().find(is_of) {
+                let what = format!(
+                    "rule {:?}: column {name} of {}.{} is of type {kind}, which makes no sense in a key",
+                    rule.name(), table.schema, table.name
+                );
+                judge.find(Severity::Refuse, what, vec![]);
+            }
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The shell: connections, clock, stream. Everything that is decided is decided in [`crate::tailer`].
+//!
+//! ```text
+//! connect -> preflight -> dump -> [ events | what the source says of itself | acknowledgements ] -> batches
+//! ```
+//!
+//! When anything fails, what is on its way is waited for, and the next connection begins at the last checkpoint that
+//! the stream has acknowledged.
+//!
+//! A tailer that finds no checkpoint begins at what the source has executed by then, and stores that as its first
+//! checkpoint: changes from before its first start are nobody's business.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use schemas::{
+    record::{Checkpoint, FilePosition, UnixMicros},
+    rules::Rules,
+    version::Version,
+};
+use stream::{Batch, StreamError, Writer};
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Backoff,
+    epochs::EpochError,
+    metrics::Metrics,
+    preflight::{self, Report},
+    settings::Settings,
+    source::{self, Recovery, SourceError},
+    status::Status,
+    tailer::{Input, Mode, Start, Tailer},
+};
+
+mod appender;
+mod observer;
+use appender::Appender;
+use observer::Observer;
+
+/// What ends a tailer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TailerError {
+    /// Preflight found what must be mended first.
+    #[error("the source cannot be used as it is:\n{0}")]
+    Refused(Box<Report>),
+    /// The stream is damaged, or closed: halt.
+    #[error("write to the stream")]
+    Stream(#[source] StreamError),
+    /// Versions have run out: halt.
+    #[error("number the transactions")]
+    Epochs(#[source] EpochError),
+}
+
+/// Why one connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("the source cannot be used as it is:\n{0}")]
+    Refused(Box<Report>),
+    #[error("write to the stream")]
+    Stream(#[source] StreamError),
+    #[error("number the transactions")]
+    Epochs(#[from] EpochError),
+}
+
+/// Reads the binlog of a source until `shutdown`, and publishes what changes mean. Returns early only with an error
+/// that a new attempt cannot mend. A source that is down, also at the start, is tried again for ever; [`Status`]
+/// says so.
+pub async fn run<W: Writer>(
+    settings: Settings,
+    rules: Arc<Rules>,
+    writer: W,
+    metrics: Metrics,
+    status: watch::Sender<Status>,
+    shutdown: CancellationToken,
+) -> Result<(), TailerError> {
+    let appender = Appender::new(writer, settings.limits.batches_in_flight_max, metrics.clone());
+    let checkpoint = appender.stored_checkpoint(&settings.source);
+    let mut shell = Shell { settings, rules, appender, metrics, status, checkpoint, first: true };
+    let mut backoff = Backoff::new();
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            ended = shell.session(&mut backoff) => ended.map(|never| match never {}),
+        };
+        let Err(ended) = ended else {
+            return shell.drain().await;
+        };
+        let wait = shell.after(ended, &mut backoff).await?;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// What outlives a connection.
+struct Shell<W> {
+    settings: Settings,
+    rules: Arc<Rules>,
+    appender: Appender<W>,
+    metrics: Metrics,
+    status: watch::Sender<Status>,
+    /// The last that is durable.
+    checkpoint: Option<Checkpoint>,
+    /// No connection has passed preflight yet.
+    first: bool,
+}
+
+/// A session ends only in an error.
+enum Never {}
+
+impl<W: Writer> Shell<W> {
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<Never, Ended> {
+        let mut conn = source::connect(&self.settings).await?;
+        let answers = preflight::ask(&mut conn, &self.rules).await?;
+        let report = preflight::judge(&self.settings, &self.rules, &answers)?;
+        self.tell(|status| status.server = Some(format!("{} {}", report.dialect, report.version)));
+        if !report.is_passed() {
+            return Err(Ended::Refused(Box::new(report)));
+        }
+        if std::mem::take(&mut self.first) && !report.findings.is_empty() {
+            tracing::warn!("preflight:\n{report}");
+        }
+        let mut tailer = self.tailer(&report);
+        let mut batches = Vec::new();
+        let reader = self.open(&report, &mut tailer, &mut batches).await?;
+        let observer = Observer::start(conn, &self.settings, &report);
+        self.tell(|status| (status.connected, status.last_error) = (true, None));
+        self.metrics.connected.set(1);
+        backoff.reset();
+        tracing::info!(source = &*self.settings.source, server = report.version, "reading the binlog");
+        self.read(tailer, reader, observer).await
+    }
+
+    fn tailer(&self, report: &Report) -> Tailer {
+        let fresh = || Checkpoint {
+            source: Arc::clone(&self.settings.source),
+            executed: report.executed.clone(),
+            position: report.end.clone(),
+            epoch: None,
+            version: Version::ZERO,
+        };
+        let checkpoint = self.checkpoint.clone().unwrap_or_else(fresh);
+        Tailer::new(Start {
+            dialect: report.dialect,
+            mode: report.mode,
+            server_id: report.server_id,
+            checkpoint,
+            partitions: self.appender.partitions(),
+            limits: self.settings.limits,
+            rules: Arc::clone(&self.rules),
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    /// Asks for the dump. The first checkpoint, and the floor over what is gone, are durable before anything is read.
+    async fn open(
+        &mut self,
+        report: &Report,
+        tailer: &mut Tailer,
+        batches: &mut Vec<Batch>,
+    ) -> Result<source::Reader, Ended> {
+        if self.checkpoint.is_none() {
+            tailer.step(now(), Input::Tick, batches)?;
+            self.append(batches).await?;
+            self.settle().await?;
+        }
+        let from = tailer.checkpoint();
+        let other_kind = from.executed.dialect() != report.dialect;
+        let resume = match (report.mode, &from.position) {
+            (Mode::Gtid, _) if !other_kind => source::Resume::Executed(&from.executed),
+            (Mode::Position, Some(position)) if !other_kind => source::Resume::Position(position),
+            _ => return Err(SourceError::Gone("the checkpoint is of another kind of server".to_owned()).into()),
+        };
+        let conn = source::connect(&self.settings).await?;
+        Ok(source::dump(conn, &self.settings, report.dialect, resume).await?)
+    }
+
+    async fn read(
+        &mut self,
+        mut tailer: Tailer,
+        mut reader: source::Reader,
+        mut observer: Observer,
+    ) -> Result<Never, Ended> {
+        let mut batches = Vec::new();
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                biased;
+                acked = self.appender.acked(), if self.appender.in_flight() > 0 => self.durable(acked)?,
+                observation = observer.next() => {
+                    let observation = observation?;
+                    if let Some(end) = &observation.end {
+                        self.metrics.lag_bytes.set(lag_bytes(&tailer, end).try_into().unwrap_or(i64::MAX));
+                    }
+                    tailer.step(now(), Input::Observed(observation), &mut batches)?;
+                }
+                _ = tick.tick() => {
+                    tailer.step(now(), Input::Tick, &mut batches)?;
+                    self.say_lag(&tailer);
+                }
+                events = reader.next(), if self.appender.has_room() => {
+                    for event in events? {
+                        tailer.step(now(), Input::Binlog(event.as_event()), &mut batches)?;
+                        if batches.len() > 1 {
+                            self.append(&mut batches).await?;
+                        }
+                    }
+                    if !reader.has_more() {
+                        tailer.step(now(), Input::Idle, &mut batches)?;
+                    }
+                }
+            }
+            self.append(&mut batches).await?;
+        }
+    }
+
+    /// Hands batches to the stream, and waits while too many are on their way.
+    async fn append(&mut self, batches: &mut Vec<Batch>) -> Result<(), Ended> {
+        for batch in batches.drain(..) {
+            while !self.appender.has_room() {
+                let acked = self.appender.acked().await;
+                self.durable(acked)?;
+            }
+            self.appender.append(batch).await.map_err(Ended::Stream)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is durable.
+    async fn settle(&mut self) -> Result<(), Ended> {
+        while self.appender.in_flight() > 0 {
+            let acked = self.appender.acked().await;
+            self.durable(acked)?;
+        }
+        Ok(())
+    }
+
+    fn durable(&mut self, acked: Result<Option<Checkpoint>, StreamError>) -> Result<(), Ended> {
+        if let Some(checkpoint) = acked.map_err(Ended::Stream)? {
+            self.checkpoint = Some(checkpoint);
+        }
+        Ok(())
+    }
+
+    /// A connection ended: whether to go on, and after how long.
+    async fn after(&mut self, ended: Ended, backoff: &mut Backoff) -> Result<Duration, TailerError> {
+        self.metrics.connected.set(0);
+        self.metrics.reconnects.inc();
+        let mut recovery = match &ended {
+            Ended::Source(error) => error.recovery(),
+            Ended::Refused(_) => Recovery::RetryLater,
+            Ended::Stream(_) | Ended::Epochs(_) => Recovery::Retry,
+        };
+        let stream_failed = matches!(ended, Ended::Stream(_));
+        let shown = chain(&ended);
+        self.tell(|status| (status.connected, status.last_error) = (false, Some(shown.clone())));
+        match ended {
+            Ended::Refused(report) if self.first => return Err(TailerError::Refused(report)),
+            Ended::Stream(error) if !matches!(error, StreamError::Append { .. }) => return Err(TailerError::Stream(error)),
+            Ended::Epochs(error) => return Err(TailerError::Epochs(error)),
+            _ => {}
+        }
+        // After a refused batch, nothing behind it counts: it is read again.
+        if stream_failed {
+            self.appender.forget();
+        } else if let Err(Ended::Stream(error)) = self.settle().await {
+            return Err(TailerError::Stream(error));
+        }
+        if recovery == Recovery::Skip {
+            tracing::error!(error = shown, "changes were lost before they were read, raising a floor over all keys");
+            if let Err(error) = self.skip(&shown).await {
+                self.tell(|status| status.last_error = Some(chain(&error)));
+                recovery = Recovery::Retry;
+            }
+        }
+        if recovery == Recovery::RetryLater {
+            backoff.at_longest();
+        }
+        let wait = backoff.next(RandomState::new().hash_one(0));
+        tracing::warn!(error = shown, retry_ms = wait.as_millis(), "lost the source, trying again");
+        Ok(wait)
+    }
+
+    /// Raises the floor over everything, and moves the checkpoint to where the source is now.
+    async fn skip(&mut self, reason: &str) -> Result<(), Ended> {
+        let mut conn = source::connect(&self.settings).await?;
+        let answers = preflight::ask(&mut conn, &self.rules).await?;
+        let report = preflight::judge(&self.settings, &self.rules, &answers)?;
+        let mut tailer = self.tailer(&report);
+        let mut batches = Vec::new();
+        tailer.skip_to(report.executed, report.end, reason, &mut batches);
+        self.append(&mut batches).await?;
+        self.settle().await
+    }
+
+    /// Nothing more is read; what is on its way may arrive.
+    async fn drain(&mut self) -> Result<(), TailerError> {
+        let grace = self.settings.drain;
+        match tokio::time::timeout(grace, self.settle()).await {
+            Ok(Err(Ended::Stream(error))) => return Err(TailerError::Stream(error)),
+            Ok(_) => {}
+            Err(_) => tracing::warn!("stopped with batches on their way; they are read again at the next start"),
+        }
+        self.metrics.connected.set(0);
+        self.tell(|status| status.connected = false);
+        Ok(())
+    }
+
+    fn say_lag(&self, tailer: &Tailer) {
+        let lag = tailer.newest_event_s().map_or(0.0, |at| seconds_since(at, now()));
+        self.metrics.lag_seconds.set(lag);
+        let lag_bytes = u64::try_from(self.metrics.lag_bytes.get()).ok();
+        self.tell(|status| (status.lag_seconds, status.lag_bytes) = (Some(lag), lag_bytes));
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Status)) {
+        let (metrics, checkpoint) = (&self.metrics, &self.checkpoint);
+        self.status.send_modify(|status| {
+            status.checkpoint.clone_from(checkpoint);
+            (status.events, status.rows, status.keys) = (metrics.events.get(), metrics.rows.get(), metrics.keys.get());
+            change(status);
+        });
+    }
+}
+
+/// Bytes from where we are to the end of the binlog, as far as both are in one file; else all of the newest file.
+fn lag_bytes(tailer: &Tailer, end: &FilePosition) -> u64 {
+    let ours = tailer.checkpoint().position.filter(|ours| ours.file == end.file);
+    end.offset.saturating_sub(ours.map_or(0, |ours| ours.offset))
+}
+
+fn now() -> UnixMicros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMicros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn seconds_since(at_s: u32, now: UnixMicros) -> f64 {
+    let at = u64::from(at_s).saturating_mul(1_000_000);
+    Duration::from_micros(now.0.saturating_sub(at)).as_secs_f64()
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,409 @@
+//! [`Tailer`]: binlog events in, batches for the stream out. Pure: no socket, no clock.
+//!
+//! ```text
+//! Event --Assembler--> Change --Epochs--> Version --Mapper--> keys, floors --Publisher--> Batch
+//! ```
+//!
+//! Invariants:
+//! - A checkpoint stands behind every record of the transactions that it contains, in the same batch or a later one.
+//! - An epoch is announced in a batch that ends with a checkpoint that knows it, before the epoch's first key.
+//! - Progress is said only of a position up to which everything is in this batch or an earlier one.
+//!
+//! After a failure, a `Tailer` is thrown away, and a new one begins at the last checkpoint that the stream has
+//! acknowledged: what was on its way is read again.
+
+use std::sync::Arc;
+
+use binlog::{
+    assemble::{Assembler, Begin, Change, Commit},
+    frame::{Event, Header},
+};
+use schemas::{
+    gtid::{Dialect, Gtid, GtidSet},
+    record::{Checkpoint, FilePosition, Progress, Scope, UnixMicros},
+    rules::Rules,
+    version::Version,
+};
+use stream::Batch;
+
+use crate::{
+    epochs::{EpochError, Epochs, Numbered, origin_of},
+    map::{Cause, Mapped, Mapper},
+    metrics::Metrics,
+    position,
+    publish::Publisher,
+    settings::Limits,
+};
+
+/// ROTATE: its position is of the file before.
+const ROTATE: u8 = 4;
+
+/// What happens to a tailer.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The next event of the connection.
+    Binlog(Event<'a>),
+    /// The source said how far it is.
+    Observed(Observation),
+    /// No more events are here at the moment: publish what is complete.
+    Idle,
+    /// Time passed: publish the checkpoint, if it moved.
+    Tick,
+}
+
+/// How far the source was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Our clock, before the source was asked.
+    pub at: UnixMicros,
+    /// Everything that it had executed; empty without GTIDs.
+    pub executed: GtidSet,
+    /// The end of its binlog; `None` where it may not be asked.
+    pub end: Option<FilePosition>,
+}
+
+/// How the resume point is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By the set of executed transactions.
+    Gtid,
+    /// By file and offset: does not survive a failover.
+    Position,
+}
+
+/// What a [`Tailer`] is made of.
+#[derive(Debug)]
+pub struct Start {
+    /// Which server family.
+    pub dialect: Dialect,
+    /// How the resume point is named.
+    pub mode: Mode,
+    /// `server_id` of the server that we are connected to.
+    pub server_id: u32,
+    /// Where to begin.
+    pub checkpoint: Checkpoint,
+    /// Partitions of the stream.
+    pub partitions: u16,
+    /// Bounds of batches.
+    pub limits: Limits,
+    /// Which row feeds which keys.
+    pub rules: Arc<Rules>,
+    /// Where counts go.
+    pub metrics: Metrics,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tailer {
+    assembler: Assembler,
+    state: State,
+}
+
+/// Everything but the assembler, which hands out changes while it is borrowed.
+#[derive(Debug)]
+struct State {
+    source: Arc<str>,
+    mode: Mode,
+    mapper: Mapper,
+    epochs: Epochs,
+    publisher: Publisher,
+    executed: GtidSet,
+    /// Outside of transactions: the end of the last event. Inside: the start of the transaction.
+    position: Option<FilePosition>,
+    version: Version,
+    open: Option<Open>,
+    /// The checkpoint moved since the last batch.
+    moved: bool,
+    /// The oldest observation that is not yet covered, and the newest.
+    observed: Observed,
+    newest_event_s: Option<u32>,
+    metrics: Metrics,
+    failed: Option<EpochError>,
+}
+
+#[derive(Debug)]
+struct Open {
+    gtid: Option<Gtid>,
+    version: Version,
+}
+
+#[derive(Debug, Default)]
+struct Observed {
+    oldest: Option<Observation>,
+    newest: Option<Observation>,
+}
+
+impl Tailer {
+    /// Begins at a checkpoint.
+    pub fn new(start: Start) -> Tailer {
+        let Checkpoint { source, executed, position, epoch, version } = start.checkpoint;
+        let mut epochs = Epochs::resume(Arc::clone(&source), epoch, version);
+        epochs.connected(start.server_id);
+        let state = State {
+            mode: start.mode,
+            mapper: Mapper::new(start.rules),
+            epochs,
+            publisher: Publisher::new(Arc::clone(&source), start.partitions, start.limits),
+            executed,
+            position,
+            version,
+            open: None,
+            moved: true,
+            observed: Observed::default(),
+            newest_event_s: None,
+            metrics: start.metrics,
+            failed: None,
+            source,
+        };
+        Tailer { assembler: Assembler::new(start.dialect), state }
+    }
+
+    /// Takes one input; batches that are due go to `out`, in order. After an error nothing more may be asked of it.
+    pub fn step(&mut self, now: UnixMicros, input: Input<'_>, out: &mut Vec<Batch>) -> Result<(), EpochError> {
+        let asked = matches!(input, Input::Observed(_));
+        match input {
+            Input::Binlog(event) => {
+                self.state.metrics.events.inc();
+                self.state.metrics.bytes.inc_by(u64::from(event.header.event_bytes));
+                let state = &mut self.state;
+                self.assembler.push(event, &mut |change| state.change(now, change, out));
+                if !self.assembler.in_transaction() && event.header.kind != ROTATE {
+                    self.state.move_position(&event.header);
+                }
+            }
+            Input::Observed(observation) => self.state.observed.add(observation),
+            Input::Idle => {
+                // What an open transaction has so far goes out when it is complete, or when it fills a batch.
+                if self.state.open.is_none() && !self.state.publisher.is_empty() {
+                    self.state.flush(out);
+                }
+            }
+            Input::Tick => {
+                if self.state.moved {
+                    self.state.flush(out);
+                }
+            }
+        }
+        if asked || self.state.moved {
+            self.state.say_progress(out);
+        }
+        self.state.failed.map_or(Ok(()), Err)
+    }
+
+    /// Binlogs are gone that we had not read; the server now has `executed` and stands at `position`. Everything is
+    /// stale that was filled before, and reading goes on there.
+    pub fn skip_to(&mut self, executed: GtidSet, position: Option<FilePosition>, reason: &str, out: &mut Vec<Batch>) {
+        let state = &mut self.state;
+        let version = state.epochs.gap(&state.executed, &executed);
+        state.publisher.floor(&Scope::All, version, reason);
+        state.metrics.floor(Cause::Gap);
+        state.version = state.version.max(version);
+        (state.executed, state.position) = (executed, position);
+        state.flush(out);
+    }
+
+    /// Where it would resume if everything were acknowledged.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.state.checkpoint()
+    }
+
+    /// When the newest transaction was written, in seconds since the Unix epoch; `None` while there is nothing more
+    /// to read.
+    pub fn newest_event_s(&self) -> Option<u32> {
+        self.state.newest_event_s
+    }
+}
+
+impl State {
+    fn change(&mut self, now: UnixMicros, change: Change<'_>, out: &mut Vec<Batch>) {
+        if self.failed.is_some() {
+            return;
+        }
+        match change {
+            Change::Begin(begin) => self.begin(now, &begin, out),
+            Change::Rows(rows) => {
+                self.ensure_open(now, out);
+                let (sink, mapper) = (&mut Sink::of(&self.open, &mut self.publisher, &self.metrics), &mut self.mapper);
+                let rows = mapper.rows(&rows, &mut |mapped| sink.take(mapped));
+                self.metrics.rows.inc_by(rows);
+            }
+            Change::Statement(statement) => {
+                self.ensure_open(now, out);
+                let sink = &mut Sink::of(&self.open, &mut self.publisher, &self.metrics);
+                self.mapper.statement(&statement, &mut |mapped| sink.take(mapped));
+            }
+            Change::Undecodable(event) => {
+                self.ensure_open(now, out);
+                let sink = &mut Sink::of(&self.open, &mut self.publisher, &self.metrics);
+                self.mapper.undecodable(&event, &mut |mapped| sink.take(mapped));
+            }
+            Change::Commit(commit) | Change::Rollback(commit) => self.commit(commit),
+            Change::Rotate(to) => self.position = Some(to),
+            Change::Heartbeat => self.newest_event_s = None,
+        }
+        if self.publisher.is_full() {
+            self.flush(out);
+        }
+    }
+
+    fn begin(&mut self, now: UnixMicros, begin: &Begin, out: &mut Vec<Batch>) {
+        self.close();
+        self.newest_event_s = Some(begin.timestamp_s);
+        let gtid = begin.gtid.as_ref().filter(|_| self.mode == Mode::Gtid);
+        let (origin, number) = origin_of(gtid, begin.server_id, self.position.as_ref());
+        match self.epochs.number(&origin, number, &self.executed) {
+            Err(error) => self.failed = Some(error),
+            Ok(Numbered { version, opens }) => {
+                if let Some(start) = opens {
+                    tracing::info!(epoch = start.epoch, origin = ?start.origin, first = start.first, "a new epoch begins");
+                    self.metrics.epochs.inc();
+                    self.publisher.epoch(start);
+                    self.flush(out);
+                }
+                self.publisher.begin(version, begin.committed_at, now);
+                self.open = Some(Open { gtid: gtid.cloned(), version });
+            }
+        }
+    }
+
+    /// Changes outside of a transaction, or of one whose beginning nobody could read, belong to the next number.
+    fn ensure_open(&mut self, now: UnixMicros, out: &mut Vec<Batch>) {
+        if self.open.is_some() {
+            return;
+        }
+        if self.mode == Mode::Position
+            && let Some(server_id) = self.epochs.current().map(|current| crate::epochs::writer(&current.origin))
+        {
+            let begin = Begin { gtid: None, server_id, committed_at: None, timestamp_s: self.newest_event_s.unwrap_or(0) };
+            return self.begin(now, &begin, out);
+        }
+        let version = self.epochs.unread();
+        self.publisher.begin(version, None, now);
+        self.open = Some(Open { gtid: None, version });
+    }
+
+    fn commit(&mut self, commit: Commit) {
+        let Commit { gtid, end } = commit;
+        let begun = self.open.as_ref().map(|open| (open.gtid.clone(), open.version));
+        self.close();
+        let (begun_gtid, version) = begun.unwrap_or((None, self.version));
+        if let Some(gtid) = gtid.or(begun_gtid).filter(|_| self.mode == Mode::Gtid)
+            && !self.executed.insert(&gtid)
+        {
+            tracing::error!(%gtid, "the transaction is of another kind than the source's; its number is not kept");
+        }
+        self.version = self.version.max(version);
+        self.position = end.or(self.position.take());
+        self.moved = true;
+    }
+
+    /// Ends the open transaction on the stream.
+    fn close(&mut self) {
+        if self.open.take().is_some() && self.publisher.commit().is_some() {
+            self.metrics.floor(Cause::Size);
+        }
+    }
+
+    /// Outside of transactions every event's end is a place to resume from.
+    fn move_position(&mut self, header: &Header) {
+        if let Some(at) = &mut self.position
+            && let Some(offset) = position::advanced(at.offset, header.end_position)
+        {
+            at.offset = offset;
+            self.moved |= self.mode == Mode::Position;
+        }
+    }
+
+    fn say_progress(&mut self, out: &mut Vec<Batch>) {
+        if self.open.is_some() {
+            return;
+        }
+        let covered = |seen: &Observation| match self.mode {
+            Mode::Gtid => self.executed.contains_all(&seen.executed),
+            Mode::Position => match (&self.position, &seen.end) {
+                (Some(ours), Some(end)) => position::compare(ours, end).is_ge(),
+                _ => false,
+            },
+        };
+        let Some(Observation { at, executed, .. }) = self.observed.take_covered(covered) else { return };
+        self.newest_event_s = None;
+        let (source, version) = (Arc::clone(&self.source), self.version);
+        self.publisher.progress(Progress { source, executed, version, at });
+        self.flush(out);
+    }
+
+    fn flush(&mut self, out: &mut Vec<Batch>) {
+        let batch = self.publisher.take(Some(self.checkpoint()));
+        self.moved = false;
+        out.push(batch);
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            source: Arc::clone(&self.source),
+            executed: self.executed.clone(),
+            position: self.position.clone(),
+            epoch: self.epochs.current().cloned(),
+            version: self.version,
+        }
+    }
+}
+
+/// Where what a transaction means goes to.
+struct Sink<'a> {
+    version: Version,
+    publisher: &'a mut Publisher,
+    metrics: &'a Metrics,
+}
+
+impl Sink<'_> {
+    fn of<'a>(open: &Option<Open>, publisher: &'a mut Publisher, metrics: &'a Metrics) -> Sink<'a> {
+        let version = open.as_ref().map_or(Version::MAX, |open| open.version);
+        Sink { version, publisher, metrics }
+    }
+
+    fn take(&mut self, mapped: Mapped<'_>) {
+        match mapped {
+            Mapped::Key { key, scope } => {
+                self.metrics.keys.inc();
+                self.publisher.key(key, scope);
+            }
+            Mapped::Null { rule } => self.metrics.key_null(rule),
+            Mapped::Unusable { rule, shown, error } => {
+                self.metrics.key_unusable(rule);
+                tracing::debug!(rule = &**rule, key = shown, %error, "no client can have stored this key");
+            }
+            Mapped::Floor { scope, cause, reason } => {
+                if self.publisher.floor(scope, self.version, reason) {
+                    self.metrics.floor(cause);
+                    tracing::warn!(cause = cause.name(), ?scope, version = %self.version, reason, "keys cannot be listed, raising a floor");
+                }
+            }
+        }
+    }
+}
+
+impl Observed {
+    fn add(&mut self, observation: Observation) {
+        if self.oldest.is_none() {
+            self.oldest = Some(observation);
+        } else {
+            self.newest = Some(observation);
+        }
+    }
+
+    /// The newest that is covered; it and everything before it is forgotten.
+    fn take_covered(&mut self, covered: impl Fn(&Observation) -> bool) -> Option<Observation> {
+        if self.newest.as_ref().is_some_and(&covered) {
+            self.oldest = None;
+            return self.newest.take();
+        }
+        if self.oldest.as_ref().is_some_and(&covered) {
+            return std::mem::replace(&mut self.oldest, self.newest.take());
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
