@@ -3,6 +3,8 @@
 //! One line for each record, until Ctrl-C. The stream is an ordinary file, so a second run goes on where the first
 //! stopped.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that prints")]
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use schemas::{
@@ -25,7 +27,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: tail ADDRESS RULES STREAM [user [password]]".into());
     };
     let rules = Arc::new(Rules::parse(rules, &std::fs::read_to_string(rules)?)?);
-    let options = Options { partitions: 2, retention_bytes: 1 << 30, retention_age: Duration::from_secs(3600), now };
+    let options = Options {
+        partitions: 2,
+        retention_bytes: 1 << 30,
+        retention_age: Duration::from_secs(3600),
+        now,
+    };
     let log = Embedded::open(Path::new(path), options)?;
     let mut settings = Settings::new("example", address.parse()?, 4217);
     settings.progress_interval = Duration::from_secs(5);
@@ -76,10 +83,18 @@ async fn print(mut reader: impl Reader, partition: Partition, mut after: Place) 
 }
 
 fn show(partition: Partition, record: &Record) {
-    let Record::Invalidations(invalidations) = record else { return println!("{partition} {record:?}") };
+    let Record::Invalidations(invalidations) = record else {
+        return println!("{partition} {record:?}");
+    };
     for transaction in &invalidations.transactions {
         let keys = transaction.keys.iter().map(|key| {
-            format!("{}[{} {} {}]", String::from_utf8_lossy(key.key.as_bytes()), key.operation, key.table, key.rule)
+            format!(
+                "{}[{} {} {}]",
+                String::from_utf8_lossy(key.key.as_bytes()),
+                key.operation,
+                key.table,
+                key.rule
+            )
         });
         let (version, last) = (transaction.version, if transaction.last { "" } else { " ..." });
         println!("{partition} {version} {}{last}", keys.collect::<Vec<_>>().join(" "));
@@ -87,6 +102,7 @@ fn show(partition: Partition, record: &Record) {
 }
 
 fn now() -> UnixMicros {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     UnixMicros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

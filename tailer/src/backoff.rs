@@ -31,10 +31,11 @@ impl Backoff {
 
     /// How long to wait now; `random` is any number.
     pub(crate) fn next(&mut self, random: u64) -> Duration {
-        let half = self.delay / 2;
-        let share = u32::try_from(random % 1024).unwrap_or_default();
+        // In milliseconds, of which ten seconds have few.
+        let half_ms = u64::try_from(self.delay.as_millis()).unwrap_or_default() >> 1;
+        let extra_ms = random.checked_rem(half_ms.saturating_add(1)).unwrap_or_default();
         self.delay = self.delay.saturating_mul(2).min(DELAY_MAX);
-        half.saturating_add(half.saturating_mul(share) / 1024)
+        Duration::from_millis(half_ms.saturating_add(extra_ms))
     }
 }
 

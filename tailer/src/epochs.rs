@@ -74,7 +74,12 @@ impl Epochs {
     }
 
     /// The version of transaction `number` of `origin`; `before` is everything executed before it.
-    pub fn number(&mut self, origin: &Origin, number: u64, before: &GtidSet) -> Result<Numbered, EpochError> {
+    pub fn number(
+        &mut self,
+        origin: &Origin,
+        number: u64,
+        before: &GtidSet,
+    ) -> Result<Numbered, EpochError> {
         let goes_on = !self.forced
             && number > self.last
             && self.current.as_ref().is_some_and(|current| current.origin == *origin);
@@ -159,7 +164,8 @@ impl Epochs {
             (GtidSet::MariaDb(missing), Origin::MariaDb { domain, server_id }) => {
                 let mut pieces = missing.iter();
                 let (of, by, sequence) = pieces.next()?;
-                (pieces.next().is_none() && of == *domain && by == *server_id).then_some(sequence)?
+                (pieces.next().is_none() && of == *domain && by == *server_id)
+                    .then_some(sequence)?
             }
             _ => return None,
         };
@@ -170,14 +176,18 @@ impl Epochs {
 /// The server that writes under `origin`.
 pub(crate) fn writer(origin: &Origin) -> u32 {
     match origin {
-        Origin::Mysql { server_id, .. } | Origin::MariaDb { server_id, .. } | Origin::Positions { server_id } => {
-            *server_id
-        }
+        Origin::Mysql { server_id, .. }
+        | Origin::MariaDb { server_id, .. }
+        | Origin::Positions { server_id } => *server_id,
     }
 }
 
 /// Who numbered a transaction, and its number: from the GTID, or from where it starts.
-pub fn origin_of(gtid: Option<&Gtid>, server_id: u32, start: Option<&FilePosition>) -> (Origin, u64) {
+pub fn origin_of(
+    gtid: Option<&Gtid>,
+    server_id: u32,
+    start: Option<&FilePosition>,
+) -> (Origin, u64) {
     match gtid {
         Some(Gtid::Mysql { uuid, tag, number }) => {
             (Origin::Mysql { uuid: *uuid, tag: Arc::clone(tag), server_id }, *number)

@@ -3,10 +3,7 @@
 //! Whatever stands in the way of a key becomes a floor over the keys of the table's rules: a column that the table map
 //! does not have, a type without text form, an image without the column, a row that contradicts its table map.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use binlog::{
     assemble::{Rows, Statement, Undecodable},
@@ -89,8 +86,15 @@ pub enum Cause {
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Cause; 7] =
-        [Cause::Statement, Cause::Table, Cause::Image, Cause::Row, Cause::Event, Cause::Size, Cause::Gap];
+    pub const ALL: [Cause; 7] = [
+        Cause::Statement,
+        Cause::Table,
+        Cause::Image,
+        Cause::Row,
+        Cause::Event,
+        Cause::Size,
+        Cause::Gap,
+    ];
 
     /// As in metrics.
     pub fn name(self) -> &'static str {
@@ -136,7 +140,9 @@ impl Mapper {
     /// Hands out a floor unless the event is known to be about an unmapped table.
     pub fn undecodable(&self, event: &Undecodable, each: &mut dyn FnMut(Mapped<'_>)) {
         let scope = match &event.table {
-            Some((schema, table)) => scope::of_rules(self.rules.iter().filter(|rule| rule.matches(schema, table))),
+            Some((schema, table)) => {
+                scope::of_rules(self.rules.iter().filter(|rule| rule.matches(schema, table)))
+            }
             None => Some(Scope::All),
         };
         if let Some(scope) = scope {
@@ -147,7 +153,10 @@ impl Mapper {
 
     /// Every transaction sends its table maps again, so an equal one finds what was compiled.
     fn table(&mut self, map: &Arc<TableMap>) -> &Table {
-        let known = self.tables.get(&map.table_id).is_some_and(|table| Arc::ptr_eq(&table.map, map) || table.map == *map);
+        let known = self
+            .tables
+            .get(&map.table_id)
+            .is_some_and(|table| Arc::ptr_eq(&table.map, map) || table.map == *map);
         if !known {
             if self.tables.len() >= TABLES_MAX {
                 self.tables.clear();
@@ -161,9 +170,9 @@ impl Mapper {
 
 impl Keys {
     fn rows(&self, rows: &Rows<'_>, each: &mut dyn FnMut(Mapped<'_>)) -> u64 {
-        let mut count = 0;
+        let mut count = 0_u64;
         let walked = self.layout.walk(rows, &mut |images| {
-            count += 1;
+            count = count.saturating_add(1);
             self.plan.apply(rows.operation, &Seen { images }, &mut |outcome| match outcome {
                 Outcome::Key { rule, key } => {
                     let table = Arc::clone(self.plan.table());
@@ -243,7 +252,11 @@ impl Row for Seen<'_> {
 /// Enough of a statement for people; the rest may be megabytes, or secret.
 fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 80;
-    let mut short: String = text.chars().take(CHARS_MAX).map(|char| if char.is_control() { ' ' } else { char }).collect();
+    let mut short: String = text
+        .chars()
+        .take(CHARS_MAX)
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .collect();
     if text.chars().nth(CHARS_MAX).is_some() {
         short.push_str("...");
     }

@@ -51,12 +51,32 @@ impl Metrics {
         of.register("events", "Binlog events read", metrics.events.clone());
         of.register_with_unit("read", "Binlog bytes read", Unit::Bytes, metrics.bytes.clone());
         of.register("rows", "Changed rows of mapped tables", metrics.rows.clone());
-        of.register("keys", "Keys that rows were mapped to, before those that come twice are left out", metrics.keys.clone());
-        of.register("keys_null", "Keys that do not exist because a column is NULL", metrics.keys_null.clone());
-        of.register("keys_unusable", "Keys that no client can have stored", metrics.keys_unusable.clone());
-        of.register("floors", "Floors raised because keys could not be listed", metrics.floors.clone());
+        of.register(
+            "keys",
+            "Keys that rows were mapped to, before those that come twice are left out",
+            metrics.keys.clone(),
+        );
+        of.register(
+            "keys_null",
+            "Keys that do not exist because a column is NULL",
+            metrics.keys_null.clone(),
+        );
+        of.register(
+            "keys_unusable",
+            "Keys that no client can have stored",
+            metrics.keys_unusable.clone(),
+        );
+        of.register(
+            "floors",
+            "Floors raised because keys could not be listed",
+            metrics.floors.clone(),
+        );
         of.register("epochs", "Epochs opened", metrics.epochs.clone());
-        of.register("reconnects", "Connections to the source that were lost or failed", metrics.reconnects.clone());
+        of.register(
+            "reconnects",
+            "Connections to the source that were lost or failed",
+            metrics.reconnects.clone(),
+        );
         of.register("connected", "1 while the binlog is being read", metrics.connected.clone());
         of.register_with_unit(
             "lag",
@@ -131,8 +151,22 @@ mod tests {
         metrics.key_null(&"users".into());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-        expect![[""]].assert_eq(&names.join("\n"));
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        expect![[r#"
+            mcsqueal_tailer_events counter
+            mcsqueal_tailer_read_bytes counter
+            mcsqueal_tailer_rows counter
+            mcsqueal_tailer_keys counter
+            mcsqueal_tailer_keys_null counter
+            mcsqueal_tailer_floors counter
+            mcsqueal_tailer_epochs counter
+            mcsqueal_tailer_reconnects counter
+            mcsqueal_tailer_connected gauge
+            mcsqueal_tailer_lag_seconds gauge
+            mcsqueal_tailer_lag_bytes gauge
+            mcsqueal_tailer_append_seconds histogram"#]]
+        .assert_eq(&names.join("\n"));
         assert!(text.contains("mcsqueal_tailer_keys_null_total{rule=\"users\"} 1"), "{text}");
         assert!(text.contains("mcsqueal_tailer_floors_total{reason=\"gap\"} 0"), "{text}");
     }

@@ -24,7 +24,11 @@ pub(crate) fn advanced(from: u64, end: u32) -> Option<u64> {
     let low = u64::from(end);
     let same = (from & !(WRAP - 1)) | low;
     // An event is shorter than 2 GiB, so an offset that falls by more than that has wrapped.
-    let to = if same < from && from.saturating_sub(same) > WRAP / 2 { same.saturating_add(WRAP) } else { same };
+    let to = if same < from && from.saturating_sub(same) > WRAP / 2 {
+        same.saturating_add(WRAP)
+    } else {
+        same
+    };
     (to > from).then_some(to)
 }
 

@@ -13,7 +13,8 @@ use schemas::{
     cursor::{Partition, partition_of},
     key::Key,
     record::{
-        Checkpoint, EpochStart, Floor, Invalidation, Invalidations, Progress, Record, Scope, Transaction, UnixMicros,
+        Checkpoint, EpochStart, Floor, Invalidation, Invalidations, Progress, Record, Scope,
+        Transaction, UnixMicros,
     },
     version::Version,
 };
@@ -83,7 +84,12 @@ impl Publisher {
     }
 
     /// A transaction begins; one that was open ends.
-    pub fn begin(&mut self, version: Version, committed_at: Option<UnixMicros>, received_at: UnixMicros) {
+    pub fn begin(
+        &mut self,
+        version: Version,
+        committed_at: Option<UnixMicros>,
+        received_at: UnixMicros,
+    ) {
         self.commit();
         let (unlisted, floored) = (ScopeSum::default(), ScopeSum::default());
         self.open = Some(Open { version, committed_at, received_at, keys: 0, unlisted, floored });
@@ -108,8 +114,14 @@ impl Publisher {
         }
         self.seen.insert(key.key.clone());
         open.keys = open.keys.saturating_add(1);
-        let bytes = [key.key.as_bytes().len(), key.table.len(), key.rule.len(), KEY_FRAME_BYTES].iter().sum();
-        if lane.part.as_ref().is_some_and(|part| part.bytes.saturating_add(bytes) > self.limits.record_bytes_max) {
+        let bytes = [key.key.as_bytes().len(), key.table.len(), key.rule.len(), KEY_FRAME_BYTES]
+            .iter()
+            .sum();
+        if lane
+            .part
+            .as_ref()
+            .is_some_and(|part| part.bytes.saturating_add(bytes) > self.limits.record_bytes_max)
+        {
             lane.close_part();
         }
         let part = lane.part.get_or_insert_with(|| {
@@ -148,7 +160,10 @@ impl Publisher {
 
     /// The open transaction is complete. Returns the floor's scope, if it had too many keys.
     pub fn commit(&mut self) -> Option<Scope> {
-        let unlisted = self.open.as_ref().and_then(|open| open.unlisted.scope().map(|scope| (scope, open.version)));
+        let unlisted = self
+            .open
+            .as_ref()
+            .and_then(|open| open.unlisted.scope().map(|scope| (scope, open.version)));
         if let Some((scope, version)) = &unlisted {
             self.floor(scope, *version, "the transaction has more keys than transaction_keys_max");
         }
@@ -186,7 +201,9 @@ impl Publisher {
             if lane.part.is_some() {
                 lane.close_part();
             }
-            lane.take(&self.source, self.limits.record_bytes_max, |record| records.push((partition, record)));
+            lane.take(&self.source, self.limits.record_bytes_max, |record| {
+                records.push((partition, record));
+            });
         }
         self.seen.clear();
         (self.keys, self.bytes) = (0, 0);
@@ -210,7 +227,9 @@ impl Lane {
 
     /// Joins parts to records of at most `bytes_max`, but a record has at least one.
     fn take(&mut self, source: &Arc<str>, bytes_max: usize, mut each: impl FnMut(Record)) {
-        let record = |transactions| Record::Invalidations(Invalidations { source: Arc::clone(source), transactions });
+        let record = |transactions| {
+            Record::Invalidations(Invalidations { source: Arc::clone(source), transactions })
+        };
         let (mut transactions, mut bytes) = (Vec::new(), 0_usize);
         for item in self.items.drain(..) {
             match item {
@@ -240,7 +259,8 @@ impl Lane {
 impl Open {
     fn part(&self) -> Part {
         let Open { version, committed_at, received_at, .. } = *self;
-        let transaction = Transaction { version, committed_at, received_at, last: false, keys: Vec::new() };
+        let transaction =
+            Transaction { version, committed_at, received_at, last: false, keys: Vec::new() };
         Part { transaction, bytes: TRANSACTION_FRAME_BYTES }
     }
 }

@@ -136,7 +136,11 @@ impl<W: Writer> Shell<W> {
         self.tell(|status| (status.connected, status.last_error) = (true, None));
         self.metrics.connected.set(1);
         backoff.reset();
-        tracing::info!(source = &*self.settings.source, server = report.version, "reading the binlog");
+        tracing::info!(
+            source = &*self.settings.source,
+            server = report.version,
+            "reading the binlog"
+        );
         self.read(tailer, reader, observer).await
     }
 
@@ -178,7 +182,12 @@ impl<W: Writer> Shell<W> {
         let resume = match (report.mode, &from.position) {
             (Mode::Gtid, _) if !other_kind => source::Resume::Executed(&from.executed),
             (Mode::Position, Some(position)) if !other_kind => source::Resume::Position(position),
-            _ => return Err(SourceError::Gone("the checkpoint is of another kind of server".to_owned()).into()),
+            _ => {
+                return Err(SourceError::Gone(
+                    "the checkpoint is of another kind of server".to_owned(),
+                )
+                .into());
+            }
         };
         let conn = source::connect(&self.settings).await?;
         Ok(source::dump(conn, &self.settings, report.dialect, resume).await?)
@@ -252,7 +261,11 @@ impl<W: Writer> Shell<W> {
     }
 
     /// A connection ended: whether to go on, and after how long.
-    async fn after(&mut self, ended: Ended, backoff: &mut Backoff) -> Result<Duration, TailerError> {
+    async fn after(
+        &mut self,
+        ended: Ended,
+        backoff: &mut Backoff,
+    ) -> Result<Duration, TailerError> {
         self.metrics.connected.set(0);
         self.metrics.reconnects.inc();
         let mut recovery = match &ended {
@@ -265,7 +278,9 @@ impl<W: Writer> Shell<W> {
         self.tell(|status| (status.connected, status.last_error) = (false, Some(shown.clone())));
         match ended {
             Ended::Refused(report) if self.first => return Err(TailerError::Refused(report)),
-            Ended::Stream(error) if !matches!(error, StreamError::Append { .. }) => return Err(TailerError::Stream(error)),
+            Ended::Stream(error) if !matches!(error, StreamError::Append { .. }) => {
+                return Err(TailerError::Stream(error));
+            }
             Ended::Epochs(error) => return Err(TailerError::Epochs(error)),
             _ => {}
         }
@@ -276,7 +291,10 @@ impl<W: Writer> Shell<W> {
             return Err(TailerError::Stream(error));
         }
         if recovery == Recovery::Skip {
-            tracing::error!(error = shown, "changes were lost before they were read, raising a floor over all keys");
+            tracing::error!(
+                error = shown,
+                "changes were lost before they were read, raising a floor over all keys"
+            );
             if let Err(error) = self.skip(&shown).await {
                 self.tell(|status| status.last_error = Some(chain(&error)));
                 recovery = Recovery::Retry;
@@ -308,7 +326,9 @@ impl<W: Writer> Shell<W> {
         match tokio::time::timeout(grace, self.settle()).await {
             Ok(Err(Ended::Stream(error))) => return Err(TailerError::Stream(error)),
             Ok(_) => {}
-            Err(_) => tracing::warn!("stopped with batches on their way; they are read again at the next start"),
+            Err(_) => tracing::warn!(
+                "stopped with batches on their way; they are read again at the next start"
+            ),
         }
         self.metrics.connected.set(0);
         self.tell(|status| status.connected = false);
@@ -326,7 +346,8 @@ impl<W: Writer> Shell<W> {
         let (metrics, checkpoint) = (&self.metrics, &self.checkpoint);
         self.status.send_modify(|status| {
             status.checkpoint.clone_from(checkpoint);
-            (status.events, status.rows, status.keys) = (metrics.events.get(), metrics.rows.get(), metrics.keys.get());
+            (status.events, status.rows, status.keys) =
+                (metrics.events.get(), metrics.rows.get(), metrics.keys.get());
             change(status);
         });
     }

@@ -37,8 +37,11 @@ impl ScopeSum {
                 Some(Scope::All)
             }
             Scope::Prefixes(prefixes) => {
-                let new: Vec<Arc<str>> =
-                    prefixes.iter().filter(|prefix| self.prefixes.insert(Arc::clone(prefix))).cloned().collect();
+                let new: Vec<Arc<str>> = prefixes
+                    .iter()
+                    .filter(|prefix| self.prefixes.insert(Arc::clone(prefix)))
+                    .cloned()
+                    .collect();
                 (!new.is_empty()).then_some(Scope::Prefixes(new))
             }
         }
@@ -49,7 +52,8 @@ impl ScopeSum {
         if self.all {
             return Some(Scope::All);
         }
-        (!self.prefixes.is_empty()).then(|| Scope::Prefixes(self.prefixes.iter().cloned().collect()))
+        (!self.prefixes.is_empty())
+            .then(|| Scope::Prefixes(self.prefixes.iter().cloned().collect()))
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use binlog::frame::{self, FrameError, Header};
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::{
-    BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Opts, OptsBuilder, Sid, SslOpts, binlog::events::Event,
+    BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Opts, OptsBuilder, Sid, SslOpts,
+    binlog::{BinlogChecksumAlg, events::Event},
     prelude::Queryable,
 };
 use schemas::{
@@ -53,7 +54,11 @@ pub enum SourceError {
     Ended,
     /// Bytes changed on the way, or on the source's disk. Try again: the event is read anew.
     #[error("binlog event at {position}")]
-    Damaged { position: u32, #[source] source: FrameError },
+    Damaged {
+        position: u32,
+        #[source]
+        source: FrameError,
+    },
     /// The library gave up on an event. Try again.
     #[error("the binlog stream broke: {0}")]
     Broken(String),
@@ -121,7 +126,9 @@ impl From<mysql_async::Error> for SourceError {
             READING_BINLOG if says(&"same server_uuid") || says(&"same server_id") => {
                 SourceError::Rival(server.message.clone())
             }
-            READING_BINLOG if GONE_TEXTS.iter().any(|text| says(text)) => SourceError::Gone(server.message.clone()),
+            READING_BINLOG if GONE_TEXTS.iter().any(says) => {
+                SourceError::Gone(server.message.clone())
+            }
             code if REFUSALS.contains(&code) => SourceError::Refused(error),
             _ => SourceError::Lost(error),
         }
@@ -166,7 +173,12 @@ pub(crate) enum Resume<'a> {
 }
 
 /// Turns the connection into a stream of events.
-pub(crate) async fn dump(mut conn: Conn, settings: &Settings, dialect: Dialect, from: Resume<'_>) -> Result<Reader, SourceError> {
+pub(crate) async fn dump(
+    mut conn: Conn,
+    settings: &Settings,
+    dialect: Dialect,
+    from: Resume<'_>,
+) -> Result<Reader, SourceError> {
     let starting = async {
         conn.query_drop(session(settings, dialect, from)).await?;
         let request = BinlogStreamRequest::new(settings.server_id);
@@ -175,13 +187,19 @@ pub(crate) async fn dump(mut conn: Conn, settings: &Settings, dialect: Dialect, 
             // MariaDB goes by the session variable, and looks at neither file nor offset.
             Resume::Executed(GtidSet::MariaDb(_)) => request.with_pos(4),
             Resume::Position(at) if at.offset > u64::from(u32::MAX) => {
-                return Err(SourceError::Gone(format!("{at} is beyond 4 GiB, where a dump cannot start")));
+                return Err(SourceError::Gone(format!(
+                    "{at} is beyond 4 GiB, where a dump cannot start"
+                )));
             }
-            Resume::Position(at) => request.with_filename(at.file.as_bytes()).with_pos(at.offset.max(4)),
+            Resume::Position(at) => {
+                request.with_filename(at.file.as_bytes()).with_pos(at.offset.max(4))
+            }
         };
         Ok(conn.get_binlog_stream(request).await?)
     };
-    let stream = timeout(ANSWER_DEADLINE, starting).await.map_err(|_| SourceError::Silent(ANSWER_DEADLINE))??;
+    let stream = timeout(ANSWER_DEADLINE, starting)
+        .await
+        .map_err(|_| SourceError::Silent(ANSWER_DEADLINE))??;
     let (chunks, received) = mpsc::channel(CHUNKS_MAX);
     let deadline = settings.read_deadline();
     let task = tokio::spawn(async move {
@@ -195,31 +213,40 @@ pub(crate) async fn dump(mut conn: Conn, settings: &Settings, dialect: Dialect, 
 /// Everything that the library does not set by itself.
 fn session(settings: &Settings, dialect: Dialect, from: Resume<'_>) -> String {
     let heartbeat_ns = settings.heartbeat.as_nanos();
-    let mut sql = format!(
+    let common = format!(
         "SET @master_heartbeat_period={heartbeat_ns}, @source_heartbeat_period={heartbeat_ns}, \
          @@session.net_write_timeout={SERVER_PATIENCE_S}"
     );
-    if dialect == Dialect::MariaDb {
-        // 4: we understand GTID events; otherwise the server rewrites them, and fails on XA.
-        sql.push_str(", @mariadb_slave_capability=4");
-        if let Resume::Executed(executed) = from {
-            // The set's text has digits, dashes and commas only.
-            sql.push_str(&format!(", @slave_connect_state='{executed}', @slave_gtid_strict_mode=0"));
+    // 4: we understand GTID events; otherwise the server rewrites them, and fails on XA.
+    let capability = "@mariadb_slave_capability=4";
+    match (dialect, from) {
+        (Dialect::Mysql, _) => common,
+        // The set's text has digits, dashes and commas only.
+        (Dialect::MariaDb, Resume::Executed(executed)) => {
+            format!(
+                "{common}, {capability}, @slave_connect_state='{executed}', @slave_gtid_strict_mode=0"
+            )
         }
+        (Dialect::MariaDb, Resume::Position(_)) => format!("{common}, {capability}"),
     }
-    sql
 }
 
 fn sids(set: &MysqlGtidSet) -> Result<Vec<Sid<'static>>, SourceError> {
-    let sid = |(uuid, tag, ranges): (schemas::gtid::Uuid, &str, &[std::ops::RangeInclusive<u64>])| {
-        let interval = |range: &std::ops::RangeInclusive<u64>| GnoInterval::new(*range.start(), range.end().saturating_add(1));
-        let sid = Sid::new(uuid.0).with_intervals(ranges.iter().map(interval).collect());
-        if tag.is_empty() {
-            return Ok(sid);
-        }
-        let tag = tag.to_owned().try_into().map_err(|err| SourceError::Answer(format!("tag {tag}: {err}")))?;
-        Ok(sid.with_tag(tag))
-    };
+    let sid =
+        |(uuid, tag, ranges): (schemas::gtid::Uuid, &str, &[std::ops::RangeInclusive<u64>])| {
+            let interval = |range: &std::ops::RangeInclusive<u64>| {
+                GnoInterval::new(*range.start(), range.end().saturating_add(1))
+            };
+            let sid = Sid::new(uuid.0).with_intervals(ranges.iter().map(interval).collect());
+            if tag.is_empty() {
+                return Ok(sid);
+            }
+            let tag = tag
+                .to_owned()
+                .try_into()
+                .map_err(|err| SourceError::Answer(format!("tag {tag}: {err}")))?;
+            Ok(sid.with_tag(tag))
+        };
     set.iter().map(sid).collect()
 }
 
@@ -268,7 +295,8 @@ async fn read(
         while let Some(event) = next.take() {
             match event.map_or(Err(SourceError::Ended), |event| sieve.take(event?)) {
                 Ok(event) => {
-                    bytes = bytes.saturating_add(event.as_ref().map_or(0, |event| event.event.data().len()));
+                    bytes = bytes
+                        .saturating_add(event.as_ref().map_or(0, |event| event.event.data().len()));
                     chunk.extend(event);
                 }
                 Err(error) => failure = Some(error),
@@ -321,7 +349,10 @@ impl Sieve {
             flags: from.flags_raw(),
         };
         // Inside of a payload, events have no position; of those on the wire, only a server's artificial ones have none.
-        if self.in_payload && header.end_position == 0 && !matches!(header.kind, ROTATE | FORMAT_DESCRIPTION) {
+        if self.in_payload
+            && header.end_position == 0
+            && !matches!(header.kind, ROTATE | FORMAT_DESCRIPTION)
+        {
             return Ok(None);
         }
         self.in_payload = header.kind == TRANSACTION_PAYLOAD;
@@ -330,7 +361,10 @@ impl Sieve {
             && let Ok(Some(algorithm)) = event.footer().get_checksum_alg()
         {
             let mut whole = event.data().to_vec();
-            whole.push(u8::from(algorithm as u8 != 0));
+            whole.push(match algorithm {
+                BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_OFF => 0,
+                BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32 => 1,
+            });
             body = Some(whole);
         }
         if let Some(checksum) = event.checksum() {
@@ -348,7 +382,11 @@ mod tests {
     #[test]
     fn errors_are_told_apart() {
         let server = |code, message: &str| {
-            let error = mysql_async::ServerError { code, message: message.to_owned(), state: String::new() };
+            let error = mysql_async::ServerError {
+                code,
+                message: message.to_owned(),
+                state: String::new(),
+            };
             SourceError::from(mysql_async::Error::Server(error)).recovery()
         };
         let purged = "Cannot replicate because the source purged required binary logs. Replicate the missing transactions";
@@ -374,8 +412,9 @@ mod tests {
         let shown: Vec<String> = sids
             .iter()
             .map(|sid| {
-                let tag = sid.tag().map(|tag| tag.to_string()).unwrap_or_default();
-                let ranges: Vec<_> = sid.intervals().iter().map(|range| range.start()..range.end()).collect();
+                let tag = sid.tag().map(ToString::to_string).unwrap_or_default();
+                let ranges: Vec<_> =
+                    sid.intervals().iter().map(|range| range.start()..range.end()).collect();
                 format!("{tag} {ranges:?}")
             })
             .collect();

@@ -25,12 +25,18 @@ pub fn scope_of(rules: &Rules, schema: &str, text: &str) -> Option<Scope> {
         Reach::NamedTables => {
             let mut names = names(schema, &tokens);
             // What a backslash means in a string depends on the session's sql_mode, so both readings count.
-            let plain = if text.contains('\\') { Lexer::new(text, Escapes::None).collect() } else { Vec::new() };
+            let plain = if text.contains('\\') {
+                Lexer::new(text, Escapes::None).collect()
+            } else {
+                Vec::new()
+            };
             names.extend(self::names(schema, &plain));
             if tokens.iter().chain(&plain).any(Token::is_unreadable) {
                 return Some(Scope::All);
             }
-            let named = |rule: &&Rule| names.iter().any(|(schema, table)| rule_matches(rule, schema, table));
+            let named = |rule: &&Rule| {
+                names.iter().any(|(schema, table)| rule_matches(rule, schema, table))
+            };
             scope::of_rules(rules.iter().filter(named))
         }
     }
@@ -51,14 +57,50 @@ enum Reach {
 
 /// Statements that change no rows, by their first word.
 const HARMLESS: [&str; 29] = [
-    "begin", "change", "check", "checksum", "commit", "deallocate", "describe", "explain",
-    "flush", "grant", "install", "kill", "lock", "optimize", "prepare", "purge", "release", "reset", "revoke",
-    "rollback", "savepoint", "set", "show", "shutdown", "start", "stop", "uninstall", "unlock", "use",
+    "begin",
+    "change",
+    "check",
+    "checksum",
+    "commit",
+    "deallocate",
+    "describe",
+    "explain",
+    "flush",
+    "grant",
+    "install",
+    "kill",
+    "lock",
+    "optimize",
+    "prepare",
+    "purge",
+    "release",
+    "reset",
+    "revoke",
+    "rollback",
+    "savepoint",
+    "set",
+    "show",
+    "shutdown",
+    "start",
+    "stop",
+    "uninstall",
+    "unlock",
+    "use",
 ];
 /// Words between ALTER, CREATE or DROP and the kind of object.
 const MODIFIERS: [&str; 12] = [
-    "online", "offline", "ignore", "temporary", "unique", "fulltext", "spatial", "or", "replace", "aggregate",
-    "undo", "definer",
+    "online",
+    "offline",
+    "ignore",
+    "temporary",
+    "unique",
+    "fulltext",
+    "spatial",
+    "or",
+    "replace",
+    "aggregate",
+    "undo",
+    "definer",
 ];
 
 fn reach(tokens: &[Token]) -> Reach {
@@ -74,9 +116,12 @@ fn reach(tokens: &[Token]) -> Reach {
         "xa" if second == "commit" => Reach::Everything,
         // MariaDB: `SET STATEMENT variable = value FOR DELETE ...`, `ANALYZE DELETE ...`.
         "set" if second == "statement" => Reach::NamedTables,
-        "analyze" if !["table", "tables", "local", "no_write_to_binlog"].contains(&second.as_str()) => Reach::NamedTables,
-        "analyze" => Reach::Nothing,
-        "xa" => Reach::Nothing,
+        "analyze"
+            if !["table", "tables", "local", "no_write_to_binlog"].contains(&second.as_str()) =>
+        {
+            Reach::NamedTables
+        }
+        "analyze" | "xa" => Reach::Nothing,
         verb if HARMLESS.contains(&verb) => Reach::Nothing,
         _ => Reach::NamedTables,
     }
@@ -94,7 +139,9 @@ fn reach_of_ddl(verb: &str, tokens: &[Token]) -> Reach {
         (_, "table" | "tables") if temporary => Reach::Nothing,
         ("alter" | "drop", "table" | "tables") => Reach::NamedTables,
         // A new table has no rows, unless it takes the place of another or is filled at once.
-        ("create", "table") if replaces || count("select") > 0 || count("values") > 0 || count("table") > 1 => {
+        ("create", "table")
+            if replaces || count("select") > 0 || count("values") > 0 || count("table") > 1 =>
+        {
             Reach::NamedTables
         }
         ("drop", "database" | "schema") => schema_reach(tokens),
@@ -108,10 +155,13 @@ fn reach_of_ddl(verb: &str, tokens: &[Token]) -> Reach {
 
 /// The database is the last name: `DROP DATABASE IF EXISTS shop`. Of CREATE, the first after the keywords.
 fn schema_reach(tokens: &[Token]) -> Reach {
-    let at = tokens.iter().position(|token| token.word().is_some_and(|word| word == "database" || word == "schema"));
+    let at = tokens
+        .iter()
+        .position(|token| token.word().is_some_and(|word| word == "database" || word == "schema"));
     let rest = tokens.iter().skip(at.unwrap_or_default().saturating_add(1));
     let mut names = rest.filter_map(Token::name);
-    let name = names.find(|name| !["if", "not", "exists"].contains(&name.to_ascii_lowercase().as_str()));
+    let name =
+        names.find(|name| !["if", "not", "exists"].contains(&name.to_ascii_lowercase().as_str()));
     match name {
         Some(name) if !name.contains(char::REPLACEMENT_CHARACTER) => Reach::Schema(name.to_owned()),
         _ => Reach::Everything,
@@ -123,20 +173,24 @@ fn names<'a>(schema: &'a str, tokens: &'a [Token]) -> Vec<(&'a str, &'a str)> {
     let mut names = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         let Some(name) = token.name() else { continue };
-        let after = |step: usize| tokens.get(at.saturating_add(step));
-        match (after(1), after(2).and_then(Token::name)) {
-            (Some(Token::Dot), Some(table)) => names.push((name, table)),
+        let near = |step: isize| at.checked_add_signed(step).and_then(|at| tokens.get(at));
+        let is_dot = |step| near(step) == Some(&Token::Dot);
+        let name_at = |step| near(step).and_then(Token::name);
+        if is_dot(-1) && name_at(-2).is_some() {
+            continue; // The second half of a name.
+        }
+        match name_at(2) {
+            Some(table) if is_dot(1) => names.push((name, table)),
             _ => names.push((schema, name)),
         }
     }
-    names.sort_unstable();
-    names.dedup();
     names
 }
 
 /// With `lower_case_table_names`, statements may write names in another case than the binlog's table maps do.
 fn rule_matches(rule: &Rule, schema: &str, table: &str) -> bool {
-    rule.matches(schema, table) || rule.matches(&schema.to_ascii_lowercase(), &table.to_ascii_lowercase())
+    rule.matches(schema, table)
+        || rule.matches(&schema.to_ascii_lowercase(), &table.to_ascii_lowercase())
 }
 
 /// Whether a table of database `schema` can be one of the rule's; true if that cannot be told.

@@ -159,7 +159,12 @@ impl Tailer {
     }
 
     /// Takes one input; batches that are due go to `out`, in order. After an error nothing more may be asked of it.
-    pub fn step(&mut self, now: UnixMicros, input: Input<'_>, out: &mut Vec<Batch>) -> Result<(), EpochError> {
+    pub fn step(
+        &mut self,
+        now: UnixMicros,
+        input: Input<'_>,
+        out: &mut Vec<Batch>,
+    ) -> Result<(), EpochError> {
         let asked = matches!(input, Input::Observed(_));
         match input {
             Input::Binlog(event) => {
@@ -192,7 +197,13 @@ impl Tailer {
 
     /// Binlogs are gone that we had not read; the server now has `executed` and stands at `position`. Everything is
     /// stale that was filled before, and reading goes on there.
-    pub fn skip_to(&mut self, executed: GtidSet, position: Option<FilePosition>, reason: &str, out: &mut Vec<Batch>) {
+    pub fn skip_to(
+        &mut self,
+        executed: GtidSet,
+        position: Option<FilePosition>,
+        reason: &str,
+        out: &mut Vec<Batch>,
+    ) {
         let state = &mut self.state;
         let version = state.epochs.gap(&state.executed, &executed);
         state.publisher.floor(&Scope::All, version, reason);
@@ -223,18 +234,21 @@ impl State {
             Change::Begin(begin) => self.begin(now, &begin, out),
             Change::Rows(rows) => {
                 self.ensure_open(now, out);
-                let (sink, mapper) = (&mut Sink::of(&self.open, &mut self.publisher, &self.metrics), &mut self.mapper);
+                let (sink, mapper) = (
+                    &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics),
+                    &mut self.mapper,
+                );
                 let rows = mapper.rows(&rows, &mut |mapped| sink.take(mapped));
                 self.metrics.rows.inc_by(rows);
             }
             Change::Statement(statement) => {
                 self.ensure_open(now, out);
-                let sink = &mut Sink::of(&self.open, &mut self.publisher, &self.metrics);
+                let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
                 self.mapper.statement(&statement, &mut |mapped| sink.take(mapped));
             }
             Change::Undecodable(event) => {
                 self.ensure_open(now, out);
-                let sink = &mut Sink::of(&self.open, &mut self.publisher, &self.metrics);
+                let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
                 self.mapper.undecodable(&event, &mut |mapped| sink.take(mapped));
             }
             Change::Commit(commit) | Change::Rollback(commit) => self.commit(commit),
@@ -272,9 +286,15 @@ impl State {
             return;
         }
         if self.mode == Mode::Position
-            && let Some(server_id) = self.epochs.current().map(|current| crate::epochs::writer(&current.origin))
+            && let Some(server_id) =
+                self.epochs.current().map(|current| crate::epochs::writer(&current.origin))
         {
-            let begin = Begin { gtid: None, server_id, committed_at: None, timestamp_s: self.newest_event_s.unwrap_or(0) };
+            let begin = Begin {
+                gtid: None,
+                server_id,
+                committed_at: None,
+                timestamp_s: self.newest_event_s.unwrap_or(0),
+            };
             return self.begin(now, &begin, out);
         }
         let version = self.epochs.unread();
@@ -325,7 +345,9 @@ impl State {
                 _ => false,
             },
         };
-        let Some(Observation { at, executed, .. }) = self.observed.take_covered(covered) else { return };
+        let Some(Observation { at, executed, .. }) = self.observed.take_covered(covered) else {
+            return;
+        };
         self.newest_event_s = None;
         let (source, version) = (Arc::clone(&self.source), self.version);
         self.publisher.progress(Progress { source, executed, version, at });
@@ -357,8 +379,8 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    fn of<'a>(open: &Option<Open>, publisher: &'a mut Publisher, metrics: &'a Metrics) -> Sink<'a> {
-        let version = open.as_ref().map_or(Version::MAX, |open| open.version);
+    fn of<'a>(open: Option<&Open>, publisher: &'a mut Publisher, metrics: &'a Metrics) -> Sink<'a> {
+        let version = open.map_or(Version::MAX, |open| open.version);
         Sink { version, publisher, metrics }
     }
 

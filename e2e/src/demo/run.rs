@@ -26,8 +26,9 @@ const FILL_AGE_MAX: Duration = Duration::from_secs(2);
 /// How long everything that is on its way may take to arrive.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
 const FRAME: Duration = Duration::from_secs(1);
-/// Of `/metrics`: keys that were deleted on nodes.
+/// Of `/metrics`: deletes that nodes have answered; each key has a first and a second one.
 const DELETES_METRIC: &str = "mcsqueal_lane_deletes_total";
+const FIRST_DELETE: &str = "pass=\"First\"";
 
 /// What the exit status says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +218,10 @@ fn real(count: u64) -> f64 {
 /// How many keys mcsqueal has deleted, if it says so.
 async fn deletes(mcsqueal: &Mcsqueal) -> Option<u64> {
     let (_, page) = http::get(mcsqueal.http()?, "/metrics").await.ok()?;
-    let sum = http::sum(&page, DELETES_METRIC)?;
+    let first = |sample: &http::Sample<'_>| {
+        sample.name == DELETES_METRIC && sample.labels.contains(FIRST_DELETE)
+    };
+    let sum: f64 = http::samples(&page).filter(first).map(|sample| sample.value).sum();
     format!("{sum:.0}").parse().ok()
 }
 

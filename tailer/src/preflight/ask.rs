@@ -25,11 +25,17 @@ pub(crate) async fn ask(conn: &mut Conn, rules: &Rules) -> Result<Answers, Sourc
     let dialect = if version.contains("MariaDB") { Dialect::MariaDb } else { Dialect::Mysql };
     let variables: Vec<(String, String)> = within(conn.query(VARIABLES)).await?;
     let grants: Vec<String> = within(conn.query("SHOW GRANTS")).await?;
-    let mut answers =
-        Answers { version, variables: variables.into_iter().collect(), grants, ..Answers::default() };
+    let mut answers = Answers {
+        version,
+        variables: variables.into_iter().collect(),
+        grants,
+        ..Answers::default()
+    };
     if let Some(status) = binlog_status(conn).await? {
         answers.end = end(&status);
-        for (column, name) in [("Binlog_Do_DB", "binlog_do_db"), ("Binlog_Ignore_DB", "binlog_ignore_db")] {
+        for (column, name) in
+            [("Binlog_Do_DB", "binlog_do_db"), ("Binlog_Ignore_DB", "binlog_ignore_db")]
+        {
             let filter = text(&status, column).unwrap_or_default();
             if !filter.is_empty() {
                 answers.filters.push(format!("{name} is {filter}"));
@@ -104,13 +110,22 @@ async fn is_replica(conn: &mut Conn, dialect: Dialect) -> bool {
 async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceError> {
     let question = "SELECT table_schema, table_name, COALESCE(engine, '') FROM information_schema.tables \
         WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')";
-    let named = |table: Table, (schema, name, engine): (String, String, String)| Table { schema, name, engine, ..table };
-    let found = conn.query_fold(question, Vec::new(), |mut tables: Vec<Table>, row: (String, String, String)| {
-        if rules.iter().any(|rule| rule.matches(&row.0, &row.1)) {
-            tables.push(named(Table::default(), row));
-        }
-        tables
-    });
+    let named = |table: Table, (schema, name, engine): (String, String, String)| Table {
+        schema,
+        name,
+        engine,
+        ..table
+    };
+    let found = conn.query_fold(
+        question,
+        Vec::new(),
+        |mut tables: Vec<Table>, row: (String, String, String)| {
+            if rules.iter().any(|rule| rule.matches(&row.0, &row.1)) {
+                tables.push(named(Table::default(), row));
+            }
+            tables
+        },
+    );
     let mut tables = within(found).await?;
     for some in tables.chunks_mut(TABLES_ASKED_MAX) {
         let question = format!(
@@ -120,7 +135,9 @@ async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceErro
         );
         let columns: Vec<(String, String, String, String)> = within(conn.query(question)).await?;
         for (schema, name, column, kind) in columns {
-            if let Some(table) = some.iter_mut().find(|table| table.schema == schema && table.name == name) {
+            if let Some(table) =
+                some.iter_mut().find(|table| table.schema == schema && table.name == name)
+            {
                 table.columns.push((column, kind));
             }
         }
@@ -150,12 +167,15 @@ async fn cascades(conn: &mut Conn, tables: &[Table]) -> Result<Vec<String>, Sour
 /// `('a', 'b'), ...`
 fn list(tables: &[Table]) -> String {
     let quoted = |text: &str| Value::from(text).as_sql(false);
-    let pairs = tables.iter().map(|table| format!("({}, {})", quoted(&table.schema), quoted(&table.name)));
+    let pairs =
+        tables.iter().map(|table| format!("({}, {})", quoted(&table.schema), quoted(&table.name)));
     let list = pairs.collect::<Vec<_>>().join(", ");
     if list.is_empty() { "('', '')".to_owned() } else { list }
 }
 
-async fn within<T>(question: impl Future<Output = Result<T, mysql_async::Error>>) -> Result<T, SourceError> {
+async fn within<T>(
+    question: impl Future<Output = Result<T, mysql_async::Error>>,
+) -> Result<T, SourceError> {
     let answer = timeout(ANSWER_DEADLINE, question).await;
     Ok(answer.map_err(|_| SourceError::Silent(ANSWER_DEADLINE))??)
 }

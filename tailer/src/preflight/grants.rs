@@ -38,7 +38,10 @@ mod tests {
 
     #[test]
     fn statements() {
-        let all = [grants(Dialect::Mysql, "mcsqueal", &["shop", "shop_2"]), grants(Dialect::MariaDb, "o'neil", &[])];
+        let all = [
+            grants(Dialect::Mysql, "mcsqueal", &["shop", "shop_2"]),
+            grants(Dialect::MariaDb, "o'neil", &[]),
+        ];
         expect![[r#"
             CREATE USER IF NOT EXISTS 'mcsqueal'@'%' IDENTIFIED BY '<password>';
             GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'mcsqueal'@'%';

@@ -137,13 +137,16 @@ impl std::fmt::Display for Report {
 
 /// Judges the answers; pure. Fails only on answers that make no sense.
 pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Report, SourceError> {
-    let dialect = if answers.version.contains("MariaDB") { Dialect::MariaDb } else { Dialect::Mysql };
-    let executed = GtidSet::parse(dialect, &answers.executed).map_err(|err| SourceError::Answer(err.to_string()))?;
+    let dialect =
+        if answers.version.contains("MariaDB") { Dialect::MariaDb } else { Dialect::Mysql };
+    let executed = GtidSet::parse(dialect, &answers.executed)
+        .map_err(|err| SourceError::Answer(err.to_string()))?;
     let has_gtids = dialect == Dialect::MariaDb || answers.is("gtid_mode", "ON");
+    let mode = if has_gtids { Mode::Gtid } else { Mode::Position };
     let mut judge = Judge { dialect, answers, findings: Vec::new() };
     judge.version();
     judge.binlog();
-    judge.gtids(has_gtids);
+    judge.gtids(mode);
     judge.topology(settings);
     judge.account(settings);
     tables::judge(&mut judge, settings, rules);
@@ -153,7 +156,7 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
         findings,
         dialect,
         version: answers.version.clone(),
-        mode: if has_gtids { Mode::Gtid } else { Mode::Position },
+        mode,
         server_id: answers.variable("server_id").and_then(|id| id.parse().ok()).unwrap_or_default(),
         executed,
         end: answers.end.clone(),
@@ -197,10 +200,17 @@ impl Judge<'_> {
     }
 
     fn version(&mut self) {
-        let mut numbers = self.answers.version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or_default());
+        let mut numbers = self
+            .answers
+            .version
+            .split(['.', '-'])
+            .map(|part| part.parse::<u32>().unwrap_or_default());
         let mut version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
         // Some MariaDB servers say `5.5.5-` before their version, for old replicas.
-        if self.dialect == Dialect::MariaDb && version == (5, 5) && self.answers.version.starts_with("5.5.5-") {
+        if self.dialect == Dialect::MariaDb
+            && version == (5, 5)
+            && self.answers.version.starts_with("5.5.5-")
+        {
             numbers.next();
             version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
         }
@@ -220,7 +230,8 @@ impl Judge<'_> {
     fn binlog(&mut self) {
         if !self.answers.is_on("log_bin") {
             let section = if self.dialect == Dialect::MariaDb { "mariadb" } else { "mysqld" };
-            let fix = vec![format!("# in my.cnf, below [{section}], then restart: log_bin = binlog")];
+            let fix =
+                vec![format!("# in my.cnf, below [{section}], then restart: log_bin = binlog")];
             self.find(Severity::Refuse, "log_bin is OFF: there is no binlog to read", fix);
         }
         let demands = [
@@ -234,16 +245,28 @@ impl Judge<'_> {
                 && !value.eq_ignore_ascii_case(wanted)
             {
                 let fix = self.set(name, wanted);
-                self.find(Severity::Refuse, format!("{name} is {value}, and must be {wanted}: {why}"), fix);
+                self.find(
+                    Severity::Refuse,
+                    format!("{name} is {value}, and must be {wanted}: {why}"),
+                    fix,
+                );
             }
         }
         for filter in &self.answers.filters {
             let what = format!("{filter}: changes elsewhere are not in the binlog");
-            self.find(Severity::Refuse, what, vec!["# remove it from my.cnf, and restart".to_owned()]);
+            self.find(
+                Severity::Refuse,
+                what,
+                vec!["# remove it from my.cnf, and restart".to_owned()],
+            );
         }
         if self.answers.is("binlog_checksum", "NONE") {
             let fix = self.set("binlog_checksum", "CRC32");
-            self.find(Severity::Warn, "binlog_checksum is NONE: events that changed on the way cannot be told", fix);
+            self.find(
+                Severity::Warn,
+                "binlog_checksum is NONE: events that changed on the way cannot be told",
+                fix,
+            );
         }
         if self.answers.is("binlog_row_value_options", "PARTIAL_JSON") {
             let what = "binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors";
@@ -251,14 +274,19 @@ impl Judge<'_> {
         }
     }
 
-    fn gtids(&mut self, has_gtids: bool) {
-        if !has_gtids {
+    fn gtids(&mut self, mode: Mode) {
+        if mode == Mode::Position {
             let what = format!(
                 "gtid_mode is {}: reading by file and position, which ends when another server takes over; \
                  then a floor is raised over all keys",
                 self.answers.variable("gtid_mode").unwrap_or("not there")
             );
-            let fix = ["enforce_gtid_consistency = ON", "gtid_mode = OFF_PERMISSIVE", "gtid_mode = ON_PERMISSIVE", "gtid_mode = ON"];
+            let fix = [
+                "enforce_gtid_consistency = ON",
+                "gtid_mode = OFF_PERMISSIVE",
+                "gtid_mode = ON_PERMISSIVE",
+                "gtid_mode = ON",
+            ];
             self.find(Severity::Warn, what, fix.map(|set| format!("SET PERSIST {set};")).to_vec());
         }
         if self.answers.executed.split(',').count() > 1 && self.dialect == Dialect::MariaDb {
@@ -269,38 +297,64 @@ impl Judge<'_> {
 
     fn topology(&mut self, settings: &Settings) {
         if self.answers.variable("server_id") == Some(settings.server_id.to_string().as_str()) {
-            let what = format!("server_id {} is the server's own; ours must be another", settings.server_id);
+            let what = format!(
+                "server_id {} is the server's own; ours must be another",
+                settings.server_id
+            );
             self.find(Severity::Refuse, what, vec![]);
         }
-        let logs = self.answers.is_on("log_replica_updates") || self.answers.is_on("log_slave_updates");
+        let logs =
+            self.answers.is_on("log_replica_updates") || self.answers.is_on("log_slave_updates");
         if self.answers.is_replica && !logs {
-            let name = if self.dialect == Dialect::MariaDb { "log_slave_updates" } else { "log_replica_updates" };
+            let name = if self.dialect == Dialect::MariaDb {
+                "log_slave_updates"
+            } else {
+                "log_replica_updates"
+            };
             let fix = vec![format!("# in my.cnf, then restart: {name} = ON")];
-            let what = format!("the server is a replica and {name} is OFF: what it replicates is not in its binlog");
+            let what = format!(
+                "the server is a replica and {name} is OFF: what it replicates is not in its binlog"
+            );
             self.find(Severity::Refuse, what, fix);
         }
         let several = self.answers.is_on("wsrep_on")
             || (self.answers.is("group_replication_single_primary_mode", "OFF")
-                && self.answers.variable("group_replication_group_name").is_some_and(|name| !name.is_empty()));
+                && self
+                    .answers
+                    .variable("group_replication_group_name")
+                    .is_some_and(|name| !name.is_empty()));
         if several {
-            let what = "several servers write at the same time: every change of the writer opens an epoch";
+            let what =
+                "several servers write at the same time: every change of the writer opens an epoch";
             self.find(Severity::Warn, what, vec![]);
         }
     }
 
     fn account(&mut self, settings: &Settings) {
-        let monitor = if self.dialect == Dialect::MariaDb { "BINLOG MONITOR" } else { "REPLICATION CLIENT" };
+        let monitor =
+            if self.dialect == Dialect::MariaDb { "BINLOG MONITOR" } else { "REPLICATION CLIENT" };
         let has = |privilege: &str| {
             let global = self.answers.grants.iter().filter(|line| line.contains(" ON *.* "));
-            global.into_iter().any(|line| line.contains(privilege) || line.contains("ALL PRIVILEGES"))
+            global
+                .into_iter()
+                .any(|line| line.contains(privilege) || line.contains("ALL PRIVILEGES"))
         };
         // A role's privileges are not in the lines.
-        let has_roles = self.answers.grants.iter().any(|line| line.starts_with("GRANT ") && !line.contains(" ON "));
-        let missing: Vec<&str> = ["REPLICATION SLAVE", monitor].into_iter().filter(|name| !has(name)).collect();
+        let has_roles = self
+            .answers
+            .grants
+            .iter()
+            .any(|line| line.starts_with("GRANT ") && !line.contains(" ON "));
+        let missing: Vec<&str> =
+            ["REPLICATION SLAVE", monitor].into_iter().filter(|name| !has(name)).collect();
         if missing.is_empty() || self.answers.grants.is_empty() {
             return;
         }
-        let severity = if has_roles || !missing.contains(&"REPLICATION SLAVE") { Severity::Warn } else { Severity::Refuse };
+        let severity = if has_roles || !missing.contains(&"REPLICATION SLAVE") {
+            Severity::Warn
+        } else {
+            Severity::Refuse
+        };
         let missing = missing.join(", ");
         let what = format!("account {} lacks {missing}", settings.user);
         let fix = vec![format!("GRANT {missing} ON *.* TO {};", grants::account(&settings.user))];

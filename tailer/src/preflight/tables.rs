@@ -7,8 +7,17 @@ use crate::settings::Settings;
 
 /// `data_type`s that have no text form for keys.
 const NO_KEY_TYPES: [&str; 11] = [
-    "json", "vector", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
-    "geometrycollection", "geomcollection",
+    "json",
+    "vector",
+    "geometry",
+    "point",
+    "linestring",
+    "polygon",
+    "multipoint",
+    "multilinestring",
+    "multipolygon",
+    "geometrycollection",
+    "geomcollection",
 ];
 
 pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
@@ -18,14 +27,22 @@ pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
         columns(judge, rules, table);
         if !["InnoDB", "ROCKSDB", ""].contains(&table.engine.as_str()) {
             let name = format!("{}.{}", table.schema, table.name);
-            let what = format!("{name} is of engine {}: its changes cannot be rolled back, and are not atomic", table.engine);
-            let fix = vec![format!("ALTER TABLE `{}`.`{}` ENGINE = InnoDB;", table.schema, table.name)];
+            let what = format!(
+                "{name} is of engine {}: its changes cannot be rolled back, and are not atomic",
+                table.engine
+            );
+            let fix =
+                vec![format!("ALTER TABLE `{}`.`{}` ENGINE = InnoDB;", table.schema, table.name)];
             judge.find(Severity::Warn, what, fix);
         }
     }
     for cascade in &judge.answers.cascades {
         let what = format!("{cascade}: rows that it changes may not be in the binlog");
-        judge.find(Severity::Warn, what, vec!["# change such rows by statements of their own".to_owned()]);
+        judge.find(
+            Severity::Warn,
+            what,
+            vec!["# change such rows by statements of their own".to_owned()],
+        );
     }
 }
 
@@ -33,7 +50,8 @@ fn missing_tables(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
     let exists = |schema: &str, name: &str| {
         judge.answers.tables.iter().any(|table| table.schema == schema && table.name == name)
     };
-    let missing: Vec<(&str, &str)> = rules.exact_tables().filter(|(schema, name)| !exists(schema, name)).collect();
+    let missing: Vec<(&str, &str)> =
+        rules.exact_tables().filter(|(schema, name)| !exists(schema, name)).collect();
     for (schema, name) in missing {
         for error in rules.missing_table(schema, name) {
             // A table that the account may not see looks the same.
@@ -42,9 +60,14 @@ fn missing_tables(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
         }
     }
     for rule in rules.iter().filter(|rule| rule.table().starts_with('/')) {
-        let found = judge.answers.tables.iter().any(|table| rule.matches(&table.schema, &table.name));
+        let found =
+            judge.answers.tables.iter().any(|table| rule.matches(&table.schema, &table.name));
         if !found {
-            let what = format!("rule {:?}: no table matches {} (that the account may see)", rule.name(), rule.table());
+            let what = format!(
+                "rule {:?}: no table matches {} (that the account may see)",
+                rule.name(),
+                rule.table()
+            );
             judge.find(Severity::Warn, what, vec![]);
         }
     }
@@ -58,12 +81,15 @@ fn columns(judge: &mut Judge<'_>, rules: &Rules, table: &Table) {
     for rule in rules.iter().filter(|rule| rule.matches(&table.schema, &table.name)) {
         for column in rule.columns() {
             let is_of = |(name, kind): &&(String, String)| {
-                name.eq_ignore_ascii_case(column) && NO_KEY_TYPES.contains(&kind.to_ascii_lowercase().as_str())
+                name.eq_ignore_ascii_case(column)
+                    && NO_KEY_TYPES.contains(&kind.to_ascii_lowercase().as_str())
             };
             if let Some((name, kind)) = table.columns.iter().find(is_of) {
                 let what = format!(
                     "rule {:?}: column {name} of {}.{} is of type {kind}, which makes no sense in a key",
-                    rule.name(), table.schema, table.name
+                    rule.name(),
+                    table.schema,
+                    table.name
                 );
                 judge.find(Severity::Refuse, what, vec![]);
             }

@@ -1,1 +1,259 @@
-//! Tests.
+//! Answers, and what preflight makes of them.
+
+use expect_test::{Expect, expect};
+use schemas::config::Address;
+
+use super::*;
+
+const RULES: &str = r#"
+[[rule]]
+name = "users"
+table = "shop.users"
+keys = ["user:{id}"]
+"#;
+
+fn good(version: &str) -> Answers {
+    let on = [
+        ("log_bin", "ON"),
+        ("binlog_format", "ROW"),
+        ("binlog_row_image", "FULL"),
+        ("binlog_row_metadata", "FULL"),
+        ("binlog_checksum", "CRC32"),
+        ("gtid_mode", "ON"),
+        ("server_id", "1"),
+        ("log_replica_updates", "ON"),
+    ];
+    let users = Table {
+        schema: "shop".to_owned(),
+        name: "users".to_owned(),
+        engine: "InnoDB".to_owned(),
+        columns: vec![("id".to_owned(), "int".to_owned()), ("tags".to_owned(), "json".to_owned())],
+    };
+    Answers {
+        version: version.to_owned(),
+        variables: on
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        grants: vec![
+            "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT, BINLOG MONITOR ON *.* TO `m`@`%`"
+                .to_owned(),
+        ],
+        tables: vec![users],
+        ..Answers::default()
+    }
+}
+
+fn judged(rules: &str, answers: &Answers) -> String {
+    let address: Address = "127.0.0.1:3306".parse().unwrap();
+    let settings = Settings { user: "mcsqueal".to_owned(), ..Settings::new("shop", address, 4217) };
+    let rules = Rules::parse("rules.toml", rules).unwrap();
+    judge(&settings, &rules, answers).unwrap().to_string()
+}
+
+/// Changes one answer of a good server.
+fn check(version: &str, change: impl Fn(&mut Answers), expect: Expect) {
+    let mut answers = good(version);
+    change(&mut answers);
+    expect.assert_eq(&judged(RULES, &answers));
+}
+
+fn set(answers: &mut Answers, name: &str, value: &str) {
+    answers.variables.insert(name.to_owned(), value.to_owned());
+}
+
+#[test]
+fn good_servers() {
+    for version in [
+        "8.0.11",
+        "9.7.4",
+        "10.6.1-MariaDB",
+        "11.8.3-MariaDB-0+deb13u1-log",
+        "5.5.5-10.11.6-MariaDB",
+    ] {
+        check(version, |_| {}, expect![""]);
+    }
+}
+
+#[test]
+fn old_servers() {
+    check("5.7.44-log", |_| {}, expect!["refused: the server is MySQL 5.7.44-log, older than 8.0"]);
+    check(
+        "10.5.20-MariaDB",
+        |_| {},
+        expect!["refused: the server is MariaDB 10.5.20-MariaDB, older than 10.6"],
+    );
+}
+
+#[test]
+fn settings_that_hide_changes() {
+    let all = |answers: &mut Answers| {
+        set(answers, "log_bin", "OFF");
+        set(answers, "binlog_format", "STATEMENT");
+        set(answers, "binlog_row_image", "MINIMAL");
+        set(answers, "binlog_row_metadata", "MINIMAL");
+        set(answers, "binlog_row_value_options", "PARTIAL_JSON");
+        set(answers, "binlog_checksum", "NONE");
+        answers.filters.push("binlog_do_db is other".to_owned());
+    };
+    check(
+        "8.4.0",
+        all,
+        expect![[r#"
+        refused: log_bin is OFF: there is no binlog to read
+            # in my.cnf, below [mysqld], then restart: log_bin = binlog
+        refused: binlog_format is STATEMENT, and must be ROW: statements do not say which rows they changed
+            SET PERSIST binlog_format = ROW;
+        refused: binlog_row_image is MINIMAL, and must be FULL: keys are built from the whole row, before and after
+            SET PERSIST binlog_row_image = FULL;
+        refused: binlog_row_metadata is MINIMAL, and must be FULL: only then does each event name its columns
+            SET PERSIST binlog_row_metadata = FULL;
+        refused: binlog_do_db is other: changes elsewhere are not in the binlog
+            # remove it from my.cnf, and restart
+        warning: binlog_checksum is NONE: events that changed on the way cannot be told
+            SET PERSIST binlog_checksum = CRC32;
+        warning: binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors
+            SET PERSIST binlog_row_value_options = '';"#]],
+    );
+    check(
+        "11.8.3-MariaDB",
+        all,
+        expect![[r#"
+        refused: log_bin is OFF: there is no binlog to read
+            # in my.cnf, below [mariadb], then restart: log_bin = binlog
+        refused: binlog_format is STATEMENT, and must be ROW: statements do not say which rows they changed
+            SET GLOBAL binlog_format = ROW;
+            # and in my.cnf, below [mariadb]: binlog_format = ROW
+        refused: binlog_row_image is MINIMAL, and must be FULL: keys are built from the whole row, before and after
+            SET GLOBAL binlog_row_image = FULL;
+            # and in my.cnf, below [mariadb]: binlog_row_image = FULL
+        refused: binlog_row_metadata is MINIMAL, and must be FULL: only then does each event name its columns
+            SET GLOBAL binlog_row_metadata = FULL;
+            # and in my.cnf, below [mariadb]: binlog_row_metadata = FULL
+        refused: binlog_do_db is other: changes elsewhere are not in the binlog
+            # remove it from my.cnf, and restart
+        warning: binlog_checksum is NONE: events that changed on the way cannot be told
+            SET GLOBAL binlog_checksum = CRC32;
+            # and in my.cnf, below [mariadb]: binlog_checksum = CRC32
+        warning: binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors
+            SET GLOBAL binlog_row_value_options = '';
+            # and in my.cnf, below [mariadb]: binlog_row_value_options = ''"#]],
+    );
+}
+
+#[test]
+fn gtids_and_topology() {
+    check(
+        "8.0.36",
+        |answers| set(answers, "gtid_mode", "OFF_PERMISSIVE"),
+        expect![[r#"
+        warning: gtid_mode is OFF_PERMISSIVE: reading by file and position, which ends when another server takes over; then a floor is raised over all keys
+            SET PERSIST enforce_gtid_consistency = ON;
+            SET PERSIST gtid_mode = OFF_PERMISSIVE;
+            SET PERSIST gtid_mode = ON_PERMISSIVE;
+            SET PERSIST gtid_mode = ON;"#]],
+    );
+    check(
+        "11.8.3-MariaDB",
+        |answers| answers.executed = "0-1-5,1-1-7".to_owned(),
+        expect![
+            "warning: the binlog has transactions of several domains: every change between them opens an epoch"
+        ],
+    );
+    let replica = |answers: &mut Answers| {
+        answers.is_replica = true;
+        set(answers, "log_replica_updates", "OFF");
+        set(answers, "server_id", "4217");
+    };
+    check(
+        "8.4.0",
+        replica,
+        expect![[r#"
+        refused: server_id 4217 is the server's own; ours must be another
+        refused: the server is a replica and log_replica_updates is OFF: what it replicates is not in its binlog
+            # in my.cnf, then restart: log_replica_updates = ON"#]],
+    );
+    check(
+        "11.8.3-MariaDB",
+        |answers| set(answers, "wsrep_on", "ON"),
+        expect![
+            "warning: several servers write at the same time: every change of the writer opens an epoch"
+        ],
+    );
+}
+
+#[test]
+fn grants_that_are_missing() {
+    let only = |lines: &[&str]| {
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        move |answers: &mut Answers| answers.grants.clone_from(&lines)
+    };
+    check(
+        "8.4.0",
+        only(&["GRANT USAGE ON *.* TO `m`@`%`"]),
+        expect![[r#"
+        refused: account mcsqueal lacks REPLICATION SLAVE, REPLICATION CLIENT
+            GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'mcsqueal'@'%';"#]],
+    );
+    check(
+        "8.4.0",
+        only(&["GRANT REPLICATION SLAVE ON *.* TO `m`@`%`"]),
+        expect![[r#"
+        warning: account mcsqueal lacks REPLICATION CLIENT
+            GRANT REPLICATION CLIENT ON *.* TO 'mcsqueal'@'%';"#]],
+    );
+    check(
+        "8.4.0",
+        only(&["GRANT USAGE ON *.* TO `m`@`%`", "GRANT `r`@`%` TO `m`@`%`"]),
+        expect![[r#"
+        warning: account mcsqueal lacks REPLICATION SLAVE, REPLICATION CLIENT
+            GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'mcsqueal'@'%';"#]],
+    );
+    check(
+        "11.8.3-MariaDB",
+        only(&["GRANT ALL PRIVILEGES ON *.* TO `root`@`%` WITH GRANT OPTION"]),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn rules_against_tables() {
+    let rules = r#"
+[[rule]]
+name = "users"
+table = "shop.users"
+keys = ["user:{id}", "tags:{tags}", "mail:{emial}"]
+[[rule]]
+name = "orders"
+table = "shop.orders"
+keys = ["order:{id}"]
+[[rule]]
+name = "carts"
+table = '/tenant_\d+\.carts/'
+keys = ["cart:{id}"]
+"#;
+    let mut answers = good("8.4.0");
+    answers.tables[0].engine = "MyISAM".to_owned();
+    answers
+        .cascades
+        .push("foreign key f of shop.users has ON DELETE CASCADE ON UPDATE RESTRICT".to_owned());
+    expect![[r#"
+        refused: rules.toml:6: rule "orders": table shop.orders does not exist
+            # if it exists: GRANT SELECT ON `shop`.* TO 'mcsqueal'@'%';
+        refused: rules.toml:5: rule "users": key "mail:{emial}": table shop.users has no column "emial"; it has: id, tags
+        refused: rule "users": column tags of shop.users is of type json, which makes no sense in a key
+        warning: rule "carts": no table matches /tenant_\d+\.carts/ (that the account may see)
+        warning: shop.users is of engine MyISAM: its changes cannot be rolled back, and are not atomic
+            ALTER TABLE `shop`.`users` ENGINE = InnoDB;
+        warning: foreign key f of shop.users has ON DELETE CASCADE ON UPDATE RESTRICT: rows that it changes may not be in the binlog
+            # change such rows by statements of their own"#]].assert_eq(&judged(rules, &answers));
+}
+
+#[test]
+fn answers_without_sense_are_errors() {
+    let mut answers = good("8.4.0");
+    answers.executed = "0-1-5".to_owned();
+    let settings = Settings::new("shop", "127.0.0.1:3306".parse().unwrap(), 4217);
+    let rules = Rules::parse("rules.toml", RULES).unwrap();
+    assert!(judge(&settings, &rules, &answers).is_err());
+}

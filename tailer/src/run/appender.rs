@@ -17,7 +17,12 @@ pub(super) struct Appender<W> {
 
 impl<W: Writer> Appender<W> {
     pub(super) fn new(writer: W, in_flight_max: usize, metrics: Metrics) -> Appender<W> {
-        Appender { writer, in_flight_max: in_flight_max.max(1), in_flight: FuturesOrdered::new(), metrics }
+        Appender {
+            writer,
+            in_flight_max: in_flight_max.max(1),
+            in_flight: FuturesOrdered::new(),
+            metrics,
+        }
     }
 
     pub(super) fn partitions(&self) -> u16 {

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 use schemas::gtid::{Dialect, GtidSet};
-use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use super::now;
 use crate::{
@@ -29,12 +33,18 @@ impl Observer {
     pub(super) fn start(conn: Conn, settings: &Settings, report: &Report) -> Observer {
         // One: an answer that nobody takes yet is old when it is taken, and says so by itself.
         let (answers, received) = mpsc::channel(1);
-        let asker = Asker { settings: settings.clone(), dialect: report.dialect, mode: report.mode };
+        let asker = Asker {
+            settings: settings.clone(),
+            dialect: report.dialect,
+            mode: report.mode,
+            end_asked: None,
+        };
         Observer { received, task: tokio::spawn(asker.run(conn, answers)) }
     }
 
     pub(super) async fn next(&mut self) -> Result<Observation, SourceError> {
-        let gone = || SourceError::Broken("the connection that asks for the source's position".to_owned());
+        let gone =
+            || SourceError::Broken("the connection that asks for the source's position".to_owned());
         self.received.recv().await.ok_or_else(gone)
     }
 }
@@ -49,17 +59,17 @@ struct Asker {
     settings: Settings,
     dialect: Dialect,
     mode: Mode,
+    end_asked: Option<Instant>,
 }
 
 impl Asker {
-    async fn run(self, conn: Conn, answers: mpsc::Sender<Observation>) {
+    async fn run(mut self, conn: Conn, answers: mpsc::Sender<Observation>) {
         let mut conn = Some(conn);
-        let mut rounds = 0_u32;
         loop {
             let asked = match conn.as_mut() {
-                Some(conn) => self.ask(conn, rounds).await,
+                Some(conn) => self.ask(conn).await,
                 None => match source::connect(&self.settings).await {
-                    Ok(new) => self.ask(conn.insert(new), rounds).await,
+                    Ok(new) => self.ask(conn.insert(new)).await,
                     Err(error) => Err(error),
                 },
             };
@@ -77,23 +87,25 @@ impl Asker {
                     RETRY_DELAY
                 }
             };
-            rounds = rounds.wrapping_add(1);
             sleep(wait).await;
         }
     }
 
-    async fn ask(&self, conn: &mut Conn, rounds: u32) -> Result<Observation, SourceError> {
+    async fn ask(&mut self, conn: &mut Conn) -> Result<Observation, SourceError> {
         let at = now();
         let executed = match self.mode {
             Mode::Gtid => preflight::executed(conn, self.dialect).await?,
             Mode::Position => String::new(),
         };
-        let executed =
-            GtidSet::parse(self.dialect, &executed).map_err(|error| SourceError::Answer(error.to_string()))?;
-        let interval_ms = self.settings.progress_interval.as_millis().max(1);
-        let every = u32::try_from(END_INTERVAL.as_millis() / interval_ms).unwrap_or(1).max(1);
-        let due = self.mode == Mode::Position || rounds % every == 0;
-        let end = if due { preflight::binlog_end(conn).await? } else { None };
+        let executed = GtidSet::parse(self.dialect, &executed)
+            .map_err(|error| SourceError::Answer(error.to_string()))?;
+        let due = self.mode == Mode::Position
+            || self.end_asked.is_none_or(|at| at.elapsed() >= END_INTERVAL);
+        let mut end = None;
+        if due {
+            self.end_asked = Some(Instant::now());
+            end = preflight::binlog_end(conn).await?;
+        }
         Ok(Observation { at, executed, end })
     }
 }

@@ -114,7 +114,11 @@ impl<'a> Lexer<'a> {
         while let Some(char) = self.chars.next_if(|char| is_name(*char)) {
             word.push(char);
         }
-        if word.bytes().all(|byte| byte.is_ascii_digit()) { Token::Other } else { Token::Word(word) }
+        if word.bytes().all(|byte| byte.is_ascii_digit()) {
+            Token::Other
+        } else {
+            Token::Word(word)
+        }
     }
 }
 
@@ -131,7 +135,8 @@ impl Iterator for Lexer<'_> {
                 '-' if self.chars.peek() == Some(&'-') => {
                     let mut ahead = self.chars.clone();
                     ahead.next();
-                    if ahead.next().is_none_or(|after| after.is_whitespace() || after.is_control()) {
+                    if ahead.next().is_none_or(|after| after.is_whitespace() || after.is_control())
+                    {
                         self.skip_line();
                     } else {
                         return Some(Token::Other);

@@ -1,0 +1,193 @@
+//! `mcsqueal run`: tailer, embedded stream and invalidator in one process.
+//!
+//! Everything is opened and bound before it says that it is ready; a source or a node that is down is not an error
+//! but a state, shown at `/health`.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, anyhow};
+use invalidator::Invalidator;
+use prometheus_client::registry::Registry;
+use schemas::{
+    config::{self, Region},
+    record::UnixMicros,
+    rules::Rules,
+};
+use stream::embedded::{Embedded, Options};
+use tailer::TailerError;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{args::RunArgs, failure::Failure, health::Watch, http, load, telemetry};
+
+/// Runs the command.
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    telemetry::init(args.log_format, &args.log)?;
+    let (region, rules) = load::region(&args.config)?;
+    let settings = tailer_settings(&args.config, &region)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(args, &region, rules, settings))
+}
+
+async fn serve(
+    args: &RunArgs,
+    region: &Region,
+    rules: Rules,
+    settings: tailer::Settings,
+) -> Result<(), Failure> {
+    let shutdown = CancellationToken::new();
+    let signals = Signals::install()?;
+    let mut registry = Registry::default();
+    let embedded = open_stream(&args.config, region)?;
+    let listener = match region.http {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("listen on {address} (http.listen)"))?)
+        }
+        None => None,
+    };
+    let clusters: Vec<invalidator::Settings> = region.clusters.iter().map(cluster_settings).collect();
+    let metrics = invalidator::Metrics::register(&mut registry);
+    let lanes = Invalidator::start(&clusters, &embedded.reader(), &embedded, &metrics, &shutdown)
+        .context("spread keys over the nodes")
+        .map_err(Failure::Config)?;
+    let (tell, told) = watch::channel(tailer::Status::default());
+    let watch = Watch::new(Arc::clone(&region.name), told, lanes.status(), embedded.clone());
+    let metrics = tailer::Metrics::register(&mut registry);
+    let tailing = tailer::run(settings, Arc::new(rules), embedded, metrics, tell, shutdown.clone());
+    let tailing = tokio::spawn(tailing);
+
+    let http_address = listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
+    let serving = listener.map(|listener| {
+        tokio::spawn(http::serve(listener, registry, watch, shutdown.clone().cancelled_owned()))
+    });
+    let address = http_address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    if let Some(path) = &args.ready_file {
+        write_ready(path, &address)?;
+    }
+    tracing::info!(region = &*region.name, http = address, "ready");
+
+    let mut tailing = tailing;
+    let tailed = tokio::select! {
+        name = signals.wait() => {
+            tracing::info!(signal = name, "stopping");
+            None
+        }
+        tailed = &mut tailing => Some(tailed),
+    };
+    shutdown.cancel();
+    let grace = region.shutdown_grace;
+    let tailed = match tailed {
+        Some(tailed) => tailed,
+        None => timeout(grace, tailing).await.unwrap_or(Ok(Ok(()))),
+    };
+    match timeout(grace, lanes.ended()).await {
+        Ok(ended) => ended.context("read the stream")?,
+        Err(_) => tracing::warn!(?grace, "some deletes are still on their way; they are made after the next start"),
+    }
+    if let Some(serving) = serving {
+        serving.abort();
+    }
+    match tailed.context("the tailer panicked")? {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Err(err @ TailerError::Refused(_)) => Err(Failure::Config(err.into())),
+        Err(err) => Err(Failure::Failed(err.into())),
+    }
+}
+
+fn open_stream(file: &Path, region: &Region) -> Result<Embedded, Failure> {
+    let config::Stream::Embedded(embedded) = &region.stream;
+    let options = Options {
+        partitions: embedded.partitions.get(),
+        retention_bytes: embedded.retention_bytes,
+        retention_age: embedded.retention_age,
+        now,
+    };
+    let path = load::beside(file, &embedded.path);
+    let opened = Embedded::open(&path, options);
+    opened.with_context(|| format!("open the stream {}", path.display())).map_err(Failure::Failed)
+}
+
+fn now() -> UnixMicros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMicros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// What the tailer needs of the region file; reads the password.
+pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Settings, Failure> {
+    let source = &region.source;
+    let mut settings = tailer::Settings::new(Arc::clone(&source.name), source.address.clone(), source.server_id);
+    settings.user.clone_from(&source.user);
+    settings.password = tailer::Password(load::password(file, &source.password)?);
+    settings.tls = match &source.tls {
+        config::Tls::Off => tailer::Tls::Off,
+        config::Tls::Required { ca_file } => {
+            tailer::Tls::Required { ca_file: ca_file.as_ref().map(|path| load::beside(file, path)) }
+        }
+    };
+    settings.drain = region.shutdown_grace;
+    Ok(settings)
+}
+
+fn cluster_settings(cluster: &config::Cluster) -> invalidator::Settings {
+    let node = |node: &config::Node| invalidator::NodeSettings {
+        address: node.address.to_string(),
+        weight: node.weight,
+    };
+    invalidator::Settings {
+        cluster: cluster.name.to_string(),
+        hashing: cluster.hashing,
+        nodes: cluster.nodes.iter().map(node).collect(),
+        fill_age_max: cluster.fill_age_max,
+        on_floor: match cluster.on_floor {
+            config::OnFloor::FlushAll => invalidator::OnFloor::FlushAll,
+            config::OnFloor::Alarm => invalidator::OnFloor::Alarm,
+        },
+    }
+}
+
+/// Written beside and renamed, so that whoever waits for the file reads it whole.
+fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
+    let partial = path.with_extension("partial");
+    let written = std::fs::write(&partial, format!("http={address}\n"));
+    let renamed = written.and_then(|()| std::fs::rename(&partial, path));
+    renamed.with_context(|| format!("write {}", path.display())).map_err(Failure::Failed)
+}
+
+/// SIGTERM and SIGINT, caught from before we are ready.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Signals, Failure> {
+        let install = |kind| signal(kind).map_err(|err| anyhow!(err).context("catch signals"));
+        Ok(Signals {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
