@@ -1,1 +1,14 @@
-//! The stream, delivered to the cache nodes of one region.
+//! The stream, delivered to the cache nodes of one region: for each node a lane, with a window and a cursor of its own.
+//!
+//! Nothing is spooled here: the stream is the spool. A dead node delays nobody else, and gets everything that it
+//! missed when it is back. A node that has no cursor yet begins with the oldest record that is kept.
+
+mod connection;
+pub mod lane;
+mod metrics;
+mod settings;
+mod shell;
+
+pub use metrics::Metrics;
+pub use settings::{NodeSettings, OnFloor, Settings};
+pub use shell::{Invalidator, LaneStatus};

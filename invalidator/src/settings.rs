@@ -1,0 +1,58 @@
+//! What an invalidator is told.
+
+use std::time::Duration;
+
+use schemas::ring::Hashing;
+
+/// One cluster: nodes that share keys among themselves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cluster's name, in metrics, logs and the names of stored cursors.
+    pub cluster: String,
+    /// How clients spread keys over the nodes.
+    pub hashing: Hashing,
+    /// Never empty.
+    pub nodes: Vec<NodeSettings>,
+    /// From the first delete of a key to its second.
+    pub fill_age_max: Duration,
+    /// What floors and gaps mean.
+    pub on_floor: OnFloor,
+}
+
+/// One stock memcached node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// `host:port`, as clients write it.
+    pub address: String,
+    /// Its share of the keys.
+    pub weight: u32,
+}
+
+/// What a lane does when stale keys cannot be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFloor {
+    /// Empties the node.
+    FlushAll,
+    /// Counts and logs it; stale values stay until they expire.
+    Alarm,
+}
+
+/// Keys between their first delete and the answer of their last, per lane.
+pub(crate) const WINDOW_KEYS_MAX: usize = 1_000_000;
+/// Requests without an answer, per connection.
+pub(crate) const UNANSWERED_MAX: usize = 4096;
+/// Requests in one write.
+pub(crate) const BATCH_MAX: usize = 1024;
+/// Records read from the stream at once.
+pub(crate) const READ_RECORDS_MAX: usize = 256;
+/// Bytes read from the stream at once.
+pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
+/// A node that answers nothing for so long, while it should, is given up and connected to again.
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
+/// How often moved cursors are stored.
+pub(crate) const STORE_INTERVAL: Duration = Duration::from_millis(100);
+/// Waits between attempts to connect: doubled from the first to the last.
+pub(crate) const CONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
+pub(crate) const CONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
+
+const _: () = assert!(BATCH_MAX <= UNANSWERED_MAX && UNANSWERED_MAX <= WINDOW_KEYS_MAX);
