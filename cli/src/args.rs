@@ -86,13 +86,23 @@ pub(crate) struct CheckArgs {
 Columns are JSON strings, numbers or null, in the text form that keys use."#)]
 pub(crate) struct ExplainArgs {
     /// Rules file
-    #[arg(long, value_name = "FILE", conflicts_with = "config", required_unless_present = "config")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "config",
+        required_unless_present = "config"
+    )]
     pub(crate) rules: Option<PathBuf>,
     /// Region file, which names the rules file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Table of the changed row
-    #[arg(long, value_name = "SCHEMA.TABLE", conflicts_with = "key", required_unless_present = "key")]
+    #[arg(
+        long,
+        value_name = "SCHEMA.TABLE",
+        conflicts_with = "key",
+        required_unless_present = "key"
+    )]
     pub(crate) table: Option<String>,
     /// The row before the change (UPDATE, DELETE), as a JSON object
     #[arg(long, value_name = "JSON", requires = "table")]

@@ -30,7 +30,10 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let report = runtime
         .block_on(preflight::check(&settings, &rules))
         .with_context(|| format!("ask {} (source.address)", settings.address))?;
-    print(&mut out, &format!("{}: {} {}\n{report}\n", settings.address, report.dialect, report.version))?;
+    print(
+        &mut out,
+        &format!("{}: {} {}\n{report}\n", settings.address, report.dialect, report.version),
+    )?;
     print(&mut out, &grants(&region, &rules, &report))?;
     if report.is_passed() { Ok(()) } else { Err(Failure::SaidConfig) }
 }

@@ -72,7 +72,9 @@ fn explain_row(
         (Some(_), Some(_)) => Operation::Update,
         (Some(_), None) => Operation::Delete,
         (None, None) => {
-            return Err(Failure::Config(anyhow!("give --before (DELETE), --after (INSERT) or both (UPDATE)")));
+            return Err(Failure::Config(anyhow!(
+                "give --before (DELETE), --after (INSERT) or both (UPDATE)"
+            )));
         }
     };
     let Some(plan) = rules.for_table(schema, name) else {
@@ -151,7 +153,9 @@ fn columns(flag: &str, text: &str) -> Result<BTreeMap<String, Option<String>>, F
         serde_json::Value::Null => Ok((name, None)),
         serde_json::Value::String(text) => Ok((name, Some(text))),
         serde_json::Value::Number(number) => Ok((name, Some(number.to_string()))),
-        other => Err(Failure::Config(anyhow!("{flag}: {name}: {other} is no string, number or null"))),
+        other => {
+            Err(Failure::Config(anyhow!("{flag}: {name}: {other} is no string, number or null")))
+        }
     };
     object.into_iter().map(cell).collect()
 }

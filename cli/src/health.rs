@@ -20,7 +20,7 @@ pub(crate) struct Watch {
 pub(crate) struct Health {
     /// Everything is connected, and the stream can be written.
     pub(crate) ok: bool,
-    region: Arc<str>,
+    region: String,
     tailer: Tailer,
     stream: Stream,
     lanes: Vec<Lane>,
@@ -62,11 +62,12 @@ impl Watch {
 
     pub(crate) fn look(&self) -> Health {
         let tailer = self.tailer.borrow().clone();
-        let lanes: Vec<Lane> = self.lanes.iter().map(|lane| Lane::of(lane.borrow().clone())).collect();
+        let lanes: Vec<Lane> =
+            self.lanes.iter().map(|lane| Lane::of(lane.borrow().clone())).collect();
         let trouble = self.stream.trouble().map(|trouble| trouble.to_string());
         Health {
             ok: tailer.connected && trouble.is_none() && lanes.iter().all(|lane| lane.connected),
-            region: Arc::clone(&self.region),
+            region: self.region.to_string(),
             tailer: Tailer {
                 connected: tailer.connected,
                 server: tailer.server,

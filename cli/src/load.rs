@@ -47,7 +47,8 @@ pub(crate) fn password(config: &Path, password: &Password) -> Result<String, Fai
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let refused = |err: anyhow::Error| Failure::Config(err.context(format!("read {}", path.display())));
+    let refused =
+        |err: anyhow::Error| Failure::Config(err.context(format!("read {}", path.display())));
     let bytes = std::fs::metadata(path).map_err(|err| refused(err.into()))?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(refused(anyhow!("{bytes} bytes are more than {FILE_BYTES_MAX}")));

@@ -58,7 +58,8 @@ async fn serve(
         }
         None => None,
     };
-    let clusters: Vec<invalidator::Settings> = region.clusters.iter().map(cluster_settings).collect();
+    let clusters: Vec<invalidator::Settings> =
+        region.clusters.iter().map(cluster_settings).collect();
     let metrics = invalidator::Metrics::register(&mut registry);
     let lanes = Invalidator::start(&clusters, &embedded.reader(), &embedded, &metrics, &shutdown)
         .context("spread keys over the nodes")
@@ -69,7 +70,8 @@ async fn serve(
     let tailing = tailer::run(settings, Arc::new(rules), embedded, metrics, tell, shutdown.clone());
     let tailing = tokio::spawn(tailing);
 
-    let http_address = listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
+    let http_address =
+        listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
     let serving = listener.map(|listener| {
         tokio::spawn(http::serve(listener, registry, watch, shutdown.clone().cancelled_owned()))
     });
@@ -93,9 +95,13 @@ async fn serve(
         Some(tailed) => tailed,
         None => timeout(grace, tailing).await.unwrap_or(Ok(Ok(()))),
     };
-    match timeout(grace, lanes.ended()).await {
-        Ok(ended) => ended.context("read the stream")?,
-        Err(_) => tracing::warn!(?grace, "some deletes are still on their way; they are made after the next start"),
+    if let Ok(ended) = timeout(grace, lanes.ended()).await {
+        ended.context("read the stream")?;
+    } else {
+        tracing::warn!(
+            ?grace,
+            "some deletes are still on their way; they are made after the next start"
+        );
     }
     if let Some(serving) = serving {
         serving.abort();
@@ -131,7 +137,8 @@ fn now() -> UnixMicros {
 /// What the tailer needs of the region file; reads the password.
 pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Settings, Failure> {
     let source = &region.source;
-    let mut settings = tailer::Settings::new(Arc::clone(&source.name), source.address.clone(), source.server_id);
+    let mut settings =
+        tailer::Settings::new(Arc::clone(&source.name), source.address.clone(), source.server_id);
     settings.user.clone_from(&source.user);
     settings.password = tailer::Password(load::password(file, &source.password)?);
     settings.tls = match &source.tls {

@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::BytesMut;
-use protocol::{DecodeError, Decoder, Expect, Limits, Reply, ReplyWanted, Request};
+use protocol::{
+    reply::{self, DecodeError, Reply},
+    request::Request,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -15,8 +18,6 @@ use tokio::{
 
 use crate::{lane, settings::ANSWER_DEADLINE};
 
-/// The node sends nothing that is longer.
-const LIMITS: Limits = Limits { value_bytes_max: 1 << 20, reply_bytes_max: 1 << 20, stats_max: 1000 };
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
@@ -36,11 +37,18 @@ pub(crate) enum ConnectionError {
     Refused(String),
 }
 
+/// The answer that a request can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    Delete,
+    Flush,
+    Version,
+}
+
 /// A connection that has shown that memcached is at its other end.
 pub(crate) struct Connection {
     read: OwnedReadHalf,
     write: OwnedWriteHalf,
-    decoder: Decoder,
     input: BytesMut,
     output: BytesMut,
     expected: VecDeque<Expect>,
@@ -58,7 +66,6 @@ impl Connection {
         let mut connection = Connection {
             read,
             write,
-            decoder: Decoder::new(LIMITS),
             input: BytesMut::new(),
             output: BytesMut::new(),
             expected: VecDeque::new(),
@@ -81,15 +88,21 @@ impl Connection {
     pub(crate) fn queue_all(&mut self, requests: &[lane::Request]) {
         for request in requests {
             match request {
-                lane::Request::Delete(key) => self.queue(&Request::Delete { key, reply: ReplyWanted::Yes }),
-                lane::Request::Flush => self.queue(&Request::FlushAll { delay_s: None }),
+                lane::Request::Delete(key) => self.queue(&Request::Delete { key }),
+                lane::Request::Flush => self.queue(&Request::FlushAll),
             }
         }
     }
 
     fn queue(&mut self, request: &Request<'_>) {
         request.encode(&mut self.output);
-        self.expected.extend(request.expect());
+        self.expected.push_back(match request {
+            Request::Delete { .. } => Expect::Delete,
+            Request::FlushAll => Expect::Flush,
+            Request::Version | Request::Get { .. } | Request::Set { .. } | Request::Stats => {
+                Expect::Version
+            }
+        });
     }
 
     /// Whether something waits to be written.
@@ -129,16 +142,13 @@ impl Connection {
     /// The next answer among the bytes that were read. A refusal ends the connection: what was refused is not
     /// done, and is sent again.
     pub(crate) fn answer(&mut self) -> Result<Option<()>, ConnectionError> {
-        let Some(&expect) = self.expected.front() else {
-            return if self.input.is_empty() { Ok(None) } else { Err(ConnectionError::Refused("bytes that nobody asked for".to_owned())) };
-        };
-        match self.decoder.decode(expect, &mut self.input)? {
-            None => Ok(None),
-            Some(Reply::Refused(refusal)) => Err(ConnectionError::Refused(format!("{refusal:?}"))),
-            Some(_) => {
-                self.expected.pop_front();
-                Ok(Some(()))
-            }
-        }
+        let Some(reply) = reply::decode(&mut self.input)? else { return Ok(None) };
+        let fits = matches!(
+            (self.expected.pop_front(), &reply),
+            (Some(Expect::Delete), Reply::Deleted | Reply::NotFound)
+                | (Some(Expect::Flush), Reply::Ok)
+                | (Some(Expect::Version), Reply::Version(_))
+        );
+        if fits { Ok(Some(())) } else { Err(ConnectionError::Refused(format!("{reply:?}"))) }
     }
 }

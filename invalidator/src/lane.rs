@@ -191,7 +191,14 @@ impl Lane {
     /// Takes a record; `since` is its oldest change. Each partition's records come in order.
     pub fn take(&mut self, partition: Partition, place: Place, work: Work, since: UnixMicros) {
         self.keys = self.keys.saturating_add(work.requests());
-        self.window.push_back(Record { partition, place, work, since, answered: [0, 0], sent_at: None });
+        self.window.push_back(Record {
+            partition,
+            place,
+            work,
+            since,
+            answered: [0, 0],
+            sent_at: None,
+        });
         self.pass_finished();
     }
 
@@ -220,7 +227,10 @@ impl Lane {
     /// The next requests to send, at most `max`; second deletes that are due go first.
     pub fn send(&mut self, now: Instant, max: usize) -> Vec<Request> {
         let mut out = Vec::new();
-        while self.connected && out.len() < max && self.unanswered.len() < self.limits.unanswered_max {
+        while self.connected
+            && out.len() < max
+            && self.unanswered.len() < self.limits.unanswered_max
+        {
             let request = self.step(Pass::Second, now).or_else(|| self.step(Pass::First, now));
             let Some(request) = request else { break };
             out.push(request);

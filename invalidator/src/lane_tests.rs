@@ -5,7 +5,8 @@ use schemas::cursor::Term;
 
 use super::*;
 
-const LIMITS: Limits = Limits { fill_age_max: Duration::from_millis(100), keys_max: 6, unanswered_max: 4 };
+const LIMITS: Limits =
+    Limits { fill_age_max: Duration::from_millis(100), keys_max: 6, unanswered_max: 4 };
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -97,12 +98,19 @@ impl World {
         for (&record, &size) in self.sizes.range(..=passed) {
             for at in 0..size {
                 let Some(seen) = self.seen.get(&(record, at)) else {
-                    assert!(self.flushes() > 0, "record {record} passed, and its key {at} never deleted");
+                    assert!(
+                        self.flushes() > 0,
+                        "record {record} passed, and its key {at} never deleted"
+                    );
                     continue;
                 };
                 let first = seen.answered.iter().min().unwrap();
                 let last = seen.answered.iter().max().unwrap();
-                assert!(*last >= *first + LIMITS.fill_age_max, "record {record} passed after {:?}", *last - *first);
+                assert!(
+                    *last >= *first + LIMITS.fill_age_max,
+                    "record {record} passed after {:?}",
+                    *last - *first
+                );
             }
         }
     }
@@ -122,7 +130,10 @@ impl World {
             Op::Answer(count) => self.answer(*count),
             Op::Reconnect => {
                 self.lane.disconnected();
-                assert!(self.lane.send(self.now, 10).is_empty(), "nothing is sent without a connection");
+                assert!(
+                    self.lane.send(self.now, 10).is_empty(),
+                    "nothing is sent without a connection"
+                );
                 self.on_the_way.clear();
                 self.lane.connected();
             }

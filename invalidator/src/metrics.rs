@@ -40,7 +40,8 @@ pub struct Metrics {
 }
 
 /// Upper bounds, in seconds, of the commit-to-delete histogram.
-const BOUNDS: [f64; 14] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
+const BOUNDS: [f64; 14] =
+    [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0];
 
 impl Metrics {
     /// Makes the metrics, and shows them in `registry`.
@@ -58,9 +59,21 @@ impl Metrics {
         registry.register("deletes", "Deletes that the node answered", metrics.deletes.clone());
         registry.register("connects", "Connections made to the node", metrics.connects.clone());
         registry.register("floors", "Floors that reached the node", metrics.floors.clone());
-        registry.register("gaps", "Records that retention took before the node had them", metrics.gaps.clone());
-        registry.register("backlog_records", "Records that are not passed yet", metrics.backlog_records.clone());
-        registry.register("backlog_ms", "Age of the oldest key that waits for its first delete", metrics.backlog_ms.clone());
+        registry.register(
+            "gaps",
+            "Records that retention took before the node had them",
+            metrics.gaps.clone(),
+        );
+        registry.register(
+            "backlog_records",
+            "Records that are not passed yet",
+            metrics.backlog_records.clone(),
+        );
+        registry.register(
+            "backlog_ms",
+            "Age of the oldest key that waits for its first delete",
+            metrics.backlog_ms.clone(),
+        );
         registry.register(
             "commit_to_delete_seconds",
             "From the commit (where the source says it; else from its receipt) to the answer of the first delete",

@@ -25,8 +25,8 @@ use crate::{
     lane::{Answered, Lane, Limits, Pass, Work},
     metrics::{LaneLabel, PassLabel, PassValue},
     settings::{
-        ANSWER_DEADLINE, BATCH_MAX, CONNECT_DELAY_MAX, CONNECT_DELAY_MIN, OnFloor, READ_BYTES_MAX, READ_RECORDS_MAX,
-        STORE_INTERVAL, Settings, UNANSWERED_MAX, WINDOW_KEYS_MAX,
+        ANSWER_DEADLINE, BATCH_MAX, CONNECT_DELAY_MAX, CONNECT_DELAY_MIN, OnFloor, READ_BYTES_MAX,
+        READ_RECORDS_MAX, STORE_INTERVAL, Settings, UNANSWERED_MAX, WINDOW_KEYS_MAX,
     },
 };
 
@@ -66,17 +66,27 @@ impl Invalidator {
     {
         let (mut lanes, mut status) = (JoinSet::new(), Vec::new());
         for cluster in clusters {
-            let ring = |node: &crate::NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
+            let ring = |node: &crate::NodeSettings| RingNode {
+                name: node.address.clone(),
+                weight: node.weight,
+            };
             let nodes: Vec<RingNode> = cluster.nodes.iter().map(ring).collect();
             let ring = Arc::new(Ring::new(cluster.hashing, &nodes)?);
             for (at, node) in cluster.nodes.iter().enumerate() {
-                let names = LaneStatus { cluster: cluster.cluster.clone(), node: node.address.clone(), ..LaneStatus::default() };
+                let names = LaneStatus {
+                    cluster: cluster.cluster.clone(),
+                    node: node.address.clone(),
+                    ..LaneStatus::default()
+                };
                 let (tell, told) = watch::channel(names);
                 status.push(told);
                 let shell = Shell {
                     address: node.address.clone(),
                     consumer: format!("{}/{}", cluster.cluster, node.address),
-                    label: LaneLabel { cluster: cluster.cluster.clone(), node: node.address.clone() },
+                    label: LaneLabel {
+                        cluster: cluster.cluster.clone(),
+                        node: node.address.clone(),
+                    },
                     ring: Arc::clone(&ring),
                     at,
                     on_floor: cluster.on_floor,
@@ -158,7 +168,11 @@ impl<R: Reader, S: CursorStore> Shell<R, S> {
             let text = chain(&err);
             let news = self.status.borrow().last_error.as_deref() != Some(&text);
             if news {
-                tracing::warn!(node = self.address, error = text, "the node is not reachable; its deletes wait");
+                tracing::warn!(
+                    node = self.address,
+                    error = text,
+                    "the node is not reachable; its deletes wait"
+                );
             }
             self.tell(&lane, Some(text));
             tokio::select! {
@@ -202,7 +216,8 @@ impl<R: Reader, S: CursorStore> Shell<R, S> {
                     stored.clone_from(lane.cursors());
                 }
             }
-            let wake = [Some(store_at), lane.due().filter(|due| *due > now)].into_iter().flatten().min();
+            let wake =
+                [Some(store_at), lane.due().filter(|due| *due > now)].into_iter().flatten().min();
             let wake = if more { now } else { wake.unwrap_or(store_at) };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(self.finish(lane, &mut connection).await),
@@ -266,7 +281,8 @@ impl<R: Reader, S: CursorStore> Shell<R, S> {
                 let mut since = None;
                 let mut keys = Vec::new();
                 for transaction in invalidations.transactions {
-                    since.get_or_insert(transaction.committed_at.unwrap_or(transaction.received_at));
+                    since
+                        .get_or_insert(transaction.committed_at.unwrap_or(transaction.received_at));
                     let owned = transaction.keys.into_iter().map(|invalidation| invalidation.key);
                     keys.extend(owned.filter(|key| self.ring.owner(key) == self.at));
                 }
@@ -280,7 +296,9 @@ impl<R: Reader, S: CursorStore> Shell<R, S> {
                 tracing::warn!(node = self.address, reason = &*floor.reason, on_floor = ?self.on_floor, "stale keys cannot be listed");
                 (self.unlisted(), appended_at)
             }
-            Record::TermStart(_) | Record::Progress(_) | Record::Epoch(_) => (Work::Delete(Vec::new()), appended_at),
+            Record::TermStart(_) | Record::Progress(_) | Record::Epoch(_) => {
+                (Work::Delete(Vec::new()), appended_at)
+            }
         }
     }
 
@@ -292,7 +310,11 @@ impl<R: Reader, S: CursorStore> Shell<R, S> {
     }
 
     /// First deletes that can still be made at once are made; second ones are made after the next start.
-    async fn finish(&self, lane: &mut Lane, connection: &mut Connection) -> Option<ConnectionError> {
+    async fn finish(
+        &self,
+        lane: &mut Lane,
+        connection: &mut Connection,
+    ) -> Option<ConnectionError> {
         let drain = async {
             while lane.oldest_waiting().is_some() {
                 connection.queue_all(&lane.send(Instant::now(), BATCH_MAX));
@@ -332,7 +354,8 @@ impl<R: Reader, S: CursorStore> Shell<R, S> {
 
     async fn store(&self, lane: &Lane) -> Result<(), StreamError> {
         let stream = self.reader.stream_id();
-        let cursor = |(&partition, &place): (&Partition, &Place)| Cursor { stream, partition, place };
+        let cursor =
+            |(&partition, &place): (&Partition, &Place)| Cursor { stream, partition, place };
         let cursors: Vec<Cursor> = lane.cursors().iter().map(cursor).collect();
         if cursors.is_empty() {
             return Ok(());
@@ -342,12 +365,21 @@ impl<R: Reader, S: CursorStore> Shell<R, S> {
 
     fn tell(&self, lane: &Lane, error: Option<String>) {
         let backlog = lane.backlog();
-        let age_ms = lane.oldest_waiting().map_or(0, |since| wall_clock().0.saturating_sub(since.0) / 1000);
-        self.metrics.backlog_records.get_or_create(&self.label).set(i64::try_from(backlog).unwrap_or(i64::MAX));
-        self.metrics.backlog_ms.get_or_create(&self.label).set(i64::try_from(age_ms).unwrap_or(i64::MAX));
+        let age_ms =
+            lane.oldest_waiting().map_or(0, |since| wall_clock().0.saturating_sub(since.0) / 1000);
+        self.metrics
+            .backlog_records
+            .get_or_create(&self.label)
+            .set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        self.metrics
+            .backlog_ms
+            .get_or_create(&self.label)
+            .set(i64::try_from(age_ms).unwrap_or(i64::MAX));
         self.status.send_if_modified(|status| {
             let connected = error.is_none();
-            let changed = status.connected != connected || status.backlog_records != backlog || error != status.last_error;
+            let changed = status.connected != connected
+                || status.backlog_records != backlog
+                || error != status.last_error;
             status.connected = connected;
             status.backlog_records = backlog;
             status.last_error = error;

@@ -89,9 +89,14 @@ pub trait Reader: Send + Sync + 'static {
         limit: ReadLimit,
     ) -> impl Future<Output = Result<Read, StreamError>> + Send;
     /// The place of the newest record; [`Place::START`] if there is none.
-    fn head(&self, partition: Partition) -> impl Future<Output = Result<Place, StreamError>> + Send;
+    fn head(&self, partition: Partition)
+    -> impl Future<Output = Result<Place, StreamError>> + Send;
     /// The place after which the records appended at or after `at` begin.
-    fn seek(&self, partition: Partition, at: UnixMicros) -> impl Future<Output = Result<Place, StreamError>> + Send;
+    fn seek(
+        &self,
+        partition: Partition,
+        at: UnixMicros,
+    ) -> impl Future<Output = Result<Place, StreamError>> + Send;
     /// Returns when there may be records after the last ones read; wakes without need now and then.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }
@@ -99,9 +104,14 @@ pub trait Reader: Send + Sync + 'static {
 /// Where consumers that cannot hold their own cursor (stock memcached) keep it.
 pub trait CursorStore: Send + Sync + 'static {
     /// The cursors that `consumer` stored last, one for each partition that it ever stored.
-    fn load(&self, consumer: &str) -> impl Future<Output = Result<Vec<Cursor>, StreamError>> + Send;
+    fn load(&self, consumer: &str)
+    -> impl Future<Output = Result<Vec<Cursor>, StreamError>> + Send;
     /// Replaces them; durable when it returns.
-    fn store(&self, consumer: &str, cursors: Vec<Cursor>) -> impl Future<Output = Result<(), StreamError>> + Send;
+    fn store(
+        &self,
+        consumer: &str,
+        cursors: Vec<Cursor>,
+    ) -> impl Future<Output = Result<(), StreamError>> + Send;
 }
 
 /// An appended batch on its way to the disk; await it to know that it is durable.
@@ -132,10 +142,16 @@ pub enum StreamError {
     /// The log cannot be opened or made (a missing folder, a full disk, no permission). Once it is open, appends
     /// wait while the disk refuses, and nothing is lost.
     #[error("write the stream")]
-    Append { #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Append {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Reading failed; nothing was skipped. Try again later.
     #[error("read the stream")]
-    Read { #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    Read {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The log is damaged: halt, and let an operator look.
     #[error("the stream is damaged: {what}")]
     Damaged { what: String },

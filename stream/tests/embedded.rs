@@ -30,8 +30,12 @@ fn now() -> UnixMicros {
     UnixMicros(CLOCK.load(Ordering::Relaxed))
 }
 
-const OPTIONS: Options =
-    Options { partitions: 2, retention_bytes: 1 << 40, retention_age: Duration::from_secs(1 << 30), now };
+const OPTIONS: Options = Options {
+    partitions: 2,
+    retention_bytes: 1 << 40,
+    retention_age: Duration::from_secs(1 << 30),
+    now,
+};
 const LIMIT: ReadLimit = ReadLimit { records_max: 3, bytes_max: 1 << 20 };
 
 /// A record that says `number`.
@@ -62,7 +66,11 @@ fn number(record: &Record) -> Option<u64> {
 }
 
 /// Everything in a partition after `place`; the gaps met are counted.
-async fn read_all(reader: &EmbeddedReader, partition: u16, mut place: Place) -> Result<(Vec<u64>, usize), StreamError> {
+async fn read_all(
+    reader: &EmbeddedReader,
+    partition: u16,
+    mut place: Place,
+) -> Result<(Vec<u64>, usize), StreamError> {
     let (mut out, mut gaps) = (Vec::new(), 0);
     loop {
         match reader.read_after(Partition(partition), place, LIMIT).await? {
@@ -171,8 +179,16 @@ async fn a_second_writer_is_refused_and_readers_are_welcome() {
     let path = folder.path().join("s.db");
     let embedded = Embedded::open(&path, OPTIONS).unwrap();
     let refusal = Embedded::open(&path, OPTIONS).unwrap_err().to_string();
-    assert!(refusal.contains(&format!("written by process {} already", std::process::id())), "{refusal}");
-    embedded.append(Batch { records: vec![(Partition(1), numbered(7))], checkpoint: None }).await.unwrap().await.unwrap();
+    assert!(
+        refusal.contains(&format!("written by process {} already", std::process::id())),
+        "{refusal}"
+    );
+    embedded
+        .append(Batch { records: vec![(Partition(1), numbered(7))], checkpoint: None })
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     let reader = Embedded::read_only(&path).unwrap();
     assert_eq!(read_all(&reader, 1, Place::START).await.unwrap().0, [7]);
 }
@@ -181,7 +197,11 @@ async fn a_second_writer_is_refused_and_readers_are_welcome() {
 async fn foreign_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.db");
-    std::fs::write(&path, "this is no database, but it is long enough to be read as one".repeat(20)).unwrap();
+    std::fs::write(
+        &path,
+        "this is no database, but it is long enough to be read as one".repeat(20),
+    )
+    .unwrap();
     let err = Embedded::open(&path, OPTIONS).unwrap_err();
     assert!(matches!(err, StreamError::Damaged { .. }), "{err:?}");
 }
@@ -235,7 +255,10 @@ fn damage_is_reported_never_read() {
     runtime().block_on(async {
         let embedded = Embedded::open(&path, OPTIONS).unwrap();
         for number in 1..=60 {
-            let batch = Batch { records: vec![(Partition(0), numbered(number))], checkpoint: Some(checkpoint(number)) };
+            let batch = Batch {
+                records: vec![(Partition(0), numbered(number))],
+                checkpoint: Some(checkpoint(number)),
+            };
             embedded.append(batch).await.unwrap().await.unwrap();
         }
     });
@@ -288,7 +311,12 @@ fn child(path: &Path, prefix: &[&str]) -> Command {
     let mut argv: Vec<PathBuf> = prefix.iter().map(PathBuf::from).collect();
     argv.push(exe);
     let mut command = Command::new(&argv[0]);
-    command.args(&argv[1..]).args(["--exact", "child_appends_until_killed", "--nocapture", "--test-threads=1"]);
+    command.args(&argv[1..]).args([
+        "--exact",
+        "child_appends_until_killed",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
     command.env(CHILD_FILE, path).stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }

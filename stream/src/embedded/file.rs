@@ -69,9 +69,12 @@ pub(super) fn open_writer(path: &Path, partitions: u16) -> Result<(Connection, L
 /// Opens the file for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<(Connection, Log), StreamError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|err| damaged_or(err, read_error))?;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|err| damaged_or(err, read_error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(read_error)?;
-    connection.pragma_update(None, "query_only", true).map_err(|err| damaged_or(err, read_error))?;
+    connection
+        .pragma_update(None, "query_only", true)
+        .map_err(|err| damaged_or(err, read_error))?;
     let log = check(&connection)?;
     Ok((connection, log))
 }
@@ -107,19 +110,24 @@ fn check(connection: &Connection) -> Result<Log, StreamError> {
         return Err(StreamError::Damaged { what: "the file is no stream of mcsqueal".to_owned() });
     }
     if version != USER_VERSION {
-        let what = format!("the file has format {version}, this mcsqueal reads format {USER_VERSION}");
+        let what =
+            format!("the file has format {version}, this mcsqueal reads format {USER_VERSION}");
         return Err(StreamError::Damaged { what });
     }
     connection
         .query_row("SELECT stream_id, partitions FROM log", [], |row| {
-            Ok(Log { stream_id: StreamId(row.get::<_, i64>(0)?.cast_unsigned()), partitions: row.get(1)? })
+            Ok(Log {
+                stream_id: StreamId(row.get::<_, i64>(0)?.cast_unsigned()),
+                partitions: row.get(1)?,
+            })
         })
         .map_err(|err| damaged_or(err, read_error))
 }
 
 /// The place of a partition's newest record.
 pub(super) fn head(connection: &Connection, partition: u16) -> rusqlite::Result<Place> {
-    let mut statement = connection.prepare_cached("SELECT term, sequence FROM heads WHERE partition = ?1")?;
+    let mut statement =
+        connection.prepare_cached("SELECT term, sequence FROM heads WHERE partition = ?1")?;
     Ok(statement.query_row([partition], place).optional()?.unwrap_or(Place::START))
 }
 
@@ -130,7 +138,10 @@ pub(super) fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
 }
 
 /// What SQLite says of damage is [`StreamError::Damaged`]; for the rest, `or` decides.
-pub(super) fn damaged_or(err: rusqlite::Error, or: fn(rusqlite::Error) -> StreamError) -> StreamError {
+pub(super) fn damaged_or(
+    err: rusqlite::Error,
+    or: fn(rusqlite::Error) -> StreamError,
+) -> StreamError {
     use rusqlite::ErrorCode;
     let damaged = match &err {
         rusqlite::Error::SqliteFailure(failure, _) => {

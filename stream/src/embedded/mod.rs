@@ -83,7 +83,8 @@ impl Embedded {
             .map_err(|err| StreamError::Append { source: Box::new(err) })?;
         let reader = EmbeddedReader::open(path.to_owned(), Some(appended_seen))?;
         let (commands, thread) = (Some(commands), Mutex::new(Some(thread)));
-        let shared = Shared { log, term, checkpoints, reader, trouble, commands, thread, _lock: lock };
+        let shared =
+            Shared { log, term, checkpoints, reader, trouble, commands, thread, _lock: lock };
         Ok(Embedded { shared: Arc::new(shared) })
     }
 
@@ -102,7 +103,11 @@ impl Embedded {
         self.shared.trouble.borrow().clone()
     }
 
-    async fn send(&self, command: Command, ack: oneshot::Receiver<Result<(), StreamError>>) -> Result<Pending, StreamError> {
+    async fn send(
+        &self,
+        command: Command,
+        ack: oneshot::Receiver<Result<(), StreamError>>,
+    ) -> Result<Pending, StreamError> {
         let commands = self.shared.commands.as_ref().ok_or(StreamError::Closed)?;
         commands.send(command).await.map_err(|_| StreamError::Closed)?;
         Ok(Pending::new(ack))
@@ -110,7 +115,9 @@ impl Embedded {
 
     async fn store_cursors(&self, consumer: &str, cursors: Vec<Cursor>) -> Result<(), StreamError> {
         let (ack, acked) = oneshot::channel();
-        self.send(Command::StoreCursors { consumer: consumer.to_owned(), cursors, ack }, acked).await?.await
+        self.send(Command::StoreCursors { consumer: consumer.to_owned(), cursors, ack }, acked)
+            .await?
+            .await
     }
 }
 
@@ -157,13 +164,22 @@ fn lock(path: &Path) -> Result<File, StreamError> {
         let what = format!("{}: {err}", name.display());
         StreamError::Append { source: what.into() }
     };
-    let mut lock = File::options().read(true).write(true).create(true).truncate(false).open(&name).map_err(fail)?;
+    let mut lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&name)
+        .map_err(fail)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             lock.take(20).read_to_string(&mut holder).map_err(fail)?;
-            return Err(StreamError::Locked { path: path.display().to_string(), holder: holder.trim().to_owned() });
+            return Err(StreamError::Locked {
+                path: path.display().to_string(),
+                holder: holder.trim().to_owned(),
+            });
         }
         Err(TryLockError::Error(err)) => return Err(fail(err)),
     }

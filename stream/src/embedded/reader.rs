@@ -39,7 +39,10 @@ struct Files {
 }
 
 impl EmbeddedReader {
-    pub(super) fn open(path: PathBuf, appended: Option<watch::Receiver<u64>>) -> Result<EmbeddedReader, StreamError> {
+    pub(super) fn open(
+        path: PathBuf,
+        appended: Option<watch::Receiver<u64>>,
+    ) -> Result<EmbeddedReader, StreamError> {
         let (connection, log) = file::open_reader(&path)?;
         let files = Arc::new(Files { path, idle: Mutex::new(vec![connection]) });
         Ok(EmbeddedReader { files, log, appended })
@@ -66,8 +69,10 @@ impl EmbeddedReader {
     /// The cursors that `consumer` stored last.
     pub(super) async fn load_cursors(&self, consumer: &str) -> Result<Vec<Cursor>, StreamError> {
         let consumer = consumer.to_owned();
-        self.with(move |connection| load_cursors(connection, &consumer).map_err(|err| damaged_or(err, read_error)))
-            .await
+        self.with(move |connection| {
+            load_cursors(connection, &consumer).map_err(|err| damaged_or(err, read_error))
+        })
+        .await
     }
 }
 
@@ -80,17 +85,27 @@ impl Reader for EmbeddedReader {
         self.log.partitions
     }
 
-    async fn read_after(&self, partition: Partition, after: Place, limit: ReadLimit) -> Result<Read, StreamError> {
+    async fn read_after(
+        &self,
+        partition: Partition,
+        after: Place,
+        limit: ReadLimit,
+    ) -> Result<Read, StreamError> {
         self.with(move |connection| read_after(connection, partition, after, limit)).await
     }
 
     async fn head(&self, partition: Partition) -> Result<Place, StreamError> {
-        self.with(move |connection| file::head(connection, partition.0).map_err(|err| damaged_or(err, read_error)))
-            .await
+        self.with(move |connection| {
+            file::head(connection, partition.0).map_err(|err| damaged_or(err, read_error))
+        })
+        .await
     }
 
     async fn seek(&self, partition: Partition, at: UnixMicros) -> Result<Place, StreamError> {
-        self.with(move |connection| seek(connection, partition, at).map_err(|err| damaged_or(err, read_error))).await
+        self.with(move |connection| {
+            seek(connection, partition, at).map_err(|err| damaged_or(err, read_error))
+        })
+        .await
     }
 
     async fn changed(&mut self) {
@@ -145,7 +160,8 @@ fn read_after(
             return Ok(Read::Entries(entries)); // The next read starts here, and reports it.
         }
         entries.push(entry(row, partition, place)?);
-        bytes = bytes.saturating_add(row.get_ref(5).map_err(fail)?.as_blob().map_or(0, <[u8]>::len));
+        bytes =
+            bytes.saturating_add(row.get_ref(5).map_err(fail)?.as_blob().map_or(0, <[u8]>::len));
         last = place;
         if bytes >= limit.bytes_max {
             break;
@@ -169,7 +185,12 @@ fn before(place: Place) -> Place {
 }
 
 /// Whether `next` is the record right after `last`.
-fn follows(connection: &Connection, partition: Partition, last: Place, next: Place) -> rusqlite::Result<bool> {
+fn follows(
+    connection: &Connection,
+    partition: Partition,
+    last: Place,
+    next: Place,
+) -> rusqlite::Result<bool> {
     if last.term == next.term {
         return Ok(next.sequence == last.sequence.saturating_add(1));
     }
@@ -182,15 +203,25 @@ fn follows(connection: &Connection, partition: Partition, last: Place, next: Pla
     Ok(statement.query_row((partition.0, next.term.0), file::place)? == last)
 }
 
-fn is_oldest(connection: &Connection, partition: Partition, place: Place) -> rusqlite::Result<bool> {
-    let mut statement = connection
-        .prepare_cached("SELECT term, sequence FROM records WHERE partition = ?1 ORDER BY term, sequence LIMIT 1")?;
+fn is_oldest(
+    connection: &Connection,
+    partition: Partition,
+    place: Place,
+) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT term, sequence FROM records WHERE partition = ?1 ORDER BY term, sequence LIMIT 1",
+    )?;
     Ok(statement.query_row([partition.0], file::place)? == place)
 }
 
 /// The record after `after` is not there. Retention takes the oldest records only: if `next` is the oldest
 /// left, or `after` never was, it is a gap; else the file lacks records between two that it has.
-fn gap_or_hole(connection: &Connection, partition: Partition, after: Place, next: Place) -> Result<Read, StreamError> {
+fn gap_or_hole(
+    connection: &Connection,
+    partition: Partition,
+    after: Place,
+    next: Place,
+) -> Result<Read, StreamError> {
     let fail = |err| damaged_or(err, read_error);
     let known: bool = connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM records WHERE partition = ?1 AND term = ?2 AND sequence = ?3)")
@@ -207,16 +238,25 @@ fn gap_or_hole(connection: &Connection, partition: Partition, after: Place, next
 }
 
 fn hole(partition: Partition, last: Place, next: Place) -> StreamError {
-    StreamError::Damaged { what: format!("partition {partition} has nothing between {last} and {next}") }
+    StreamError::Damaged {
+        what: format!("partition {partition} has nothing between {last} and {next}"),
+    }
 }
 
-fn entry(row: &rusqlite::Row<'_>, partition: Partition, place: Place) -> Result<Entry, StreamError> {
+fn entry(
+    row: &rusqlite::Row<'_>,
+    partition: Partition,
+    place: Place,
+) -> Result<Entry, StreamError> {
     let fail = |err| damaged_or(err, read_error);
     let appended_at = row.get::<_, i64>(2).map_err(fail)?.cast_unsigned();
     let format: u16 = row.get(3).map_err(fail)?;
     let crc: u32 = row.get(4).map_err(fail)?;
-    let damaged = |what: String| StreamError::Damaged { what: format!("record {place} of partition {partition}: {what}") };
-    let payload = row.get_ref(5).map_err(fail)?.as_blob().map_err(|err| damaged(err.to_string()))?;
+    let damaged = |what: String| StreamError::Damaged {
+        what: format!("record {place} of partition {partition}: {what}"),
+    };
+    let payload =
+        row.get_ref(5).map_err(fail)?.as_blob().map_err(|err| damaged(err.to_string()))?;
     if crc32fast::hash(payload) != crc {
         return Err(damaged("its checksum does not match".to_owned()));
     }
@@ -240,7 +280,10 @@ fn load_cursors(connection: &Connection, consumer: &str) -> rusqlite::Result<Vec
         Ok(Cursor {
             stream: StreamId(row.get::<_, i64>(0)?.cast_unsigned()),
             partition: Partition(row.get(1)?),
-            place: Place { term: Term(row.get(2)?), sequence: row.get::<_, i64>(3)?.cast_unsigned() },
+            place: Place {
+                term: Term(row.get(2)?),
+                sequence: row.get::<_, i64>(3)?.cast_unsigned(),
+            },
         })
     })?;
     rows.collect()

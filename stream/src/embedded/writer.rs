@@ -53,7 +53,11 @@ pub(super) struct Core {
 
 impl Core {
     /// Begins a new term: in each partition, its first record names the end of the term before.
-    pub(super) fn begin(connection: Connection, log: Log, options: Options) -> Result<Core, StreamError> {
+    pub(super) fn begin(
+        connection: Connection,
+        log: Log,
+        options: Options,
+    ) -> Result<Core, StreamError> {
         let fail = |err| damaged_or(err, append_error);
         let mut heads = Vec::new();
         for partition in 0..log.partitions {
@@ -64,9 +68,12 @@ impl Core {
             .map_err(fail)?;
         let term = Term(last.saturating_add(1));
         let payload_bytes = connection
-            .query_row("SELECT coalesce(sum(length(payload)), 0) FROM records", [], |row| row.get(0))
+            .query_row("SELECT coalesce(sum(length(payload)), 0) FROM records", [], |row| {
+                row.get(0)
+            })
             .map_err(fail)?;
-        let mut core = Core { connection, options, term, heads, payload_bytes, encoded: Vec::new() };
+        let mut core =
+            Core { connection, options, term, heads, payload_bytes, encoded: Vec::new() };
         core.write_term_starts().map_err(fail)?;
         Ok(core)
     }
@@ -79,18 +86,27 @@ impl Core {
     /// The checkpoint of every source that has one.
     pub(super) fn checkpoints(&self) -> Result<Vec<Checkpoint>, StreamError> {
         let fail = |err| damaged_or(err, file::read_error);
-        let mut rows = self.connection.prepare("SELECT format, crc, payload FROM checkpoints").map_err(fail)?;
+        let mut rows = self
+            .connection
+            .prepare("SELECT format, crc, payload FROM checkpoints")
+            .map_err(fail)?;
         let rows = rows
-            .query_map([], |row| Ok((row.get::<_, u16>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?)))
+            .query_map([], |row| {
+                Ok((row.get::<_, u16>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
+            })
             .map_err(fail)?;
         let mut out = Vec::new();
         for row in rows {
             let (format, crc, payload) = row.map_err(fail)?;
-            let damaged = |what: String| StreamError::Damaged { what: format!("a checkpoint: {what}") };
+            let damaged =
+                |what: String| StreamError::Damaged { what: format!("a checkpoint: {what}") };
             if crc32fast::hash(&payload) != crc {
                 return Err(damaged("its checksum does not match".to_owned()));
             }
-            out.push(record::decode_checkpoint(format, &payload).map_err(|err| damaged(err.to_string()))?);
+            out.push(
+                record::decode_checkpoint(format, &payload)
+                    .map_err(|err| damaged(err.to_string()))?,
+            );
         }
         Ok(out)
     }
@@ -127,7 +143,11 @@ impl Core {
     }
 
     /// Damage ends it; everything else is tried again.
-    fn write_until_done(&mut self, group: &[Command], trouble: &watch::Sender<Trouble>) -> Result<(), String> {
+    fn write_until_done(
+        &mut self,
+        group: &[Command],
+        trouble: &watch::Sender<Trouble>,
+    ) -> Result<(), String> {
         loop {
             let (heads, payload_bytes) = (self.heads.clone(), self.payload_bytes);
             let err = match self.write(group) {
@@ -162,22 +182,32 @@ impl Core {
                 Command::Append { batch, .. } => {
                     for (partition, record) in &batch.records {
                         let head = self.heads.get_mut(usize::from(partition.0));
-                        let head = head.ok_or(rusqlite::Error::InvalidParameterName(format!("partition {partition}")))?;
+                        let head = head.ok_or(rusqlite::Error::InvalidParameterName(format!(
+                            "partition {partition}"
+                        )))?;
                         head.sequence = head.sequence.saturating_add(1);
                         self.encoded.clear();
                         record::encode(record, &mut self.encoded);
                         insert(&transaction, *partition, *head, now, &self.encoded)?;
-                        self.payload_bytes = self.payload_bytes.saturating_add_unsigned(self.encoded.len() as u64);
+                        self.payload_bytes =
+                            self.payload_bytes.saturating_add_unsigned(self.encoded.len() as u64);
                     }
                     if let Some(checkpoint) = &batch.checkpoint {
                         store_checkpoint(&transaction, checkpoint)?;
                     }
                 }
-                Command::StoreCursors { consumer, cursors, .. } => store_cursors(&transaction, consumer, cursors)?,
+                Command::StoreCursors { consumer, cursors, .. } => {
+                    store_cursors(&transaction, consumer, cursors)?
+                }
             }
         }
         store_heads(&transaction, &self.heads)?;
-        self.payload_bytes = self.payload_bytes.saturating_sub(trim(&transaction, &self.options, now, self.payload_bytes)?);
+        self.payload_bytes = self.payload_bytes.saturating_sub(trim(
+            &transaction,
+            &self.options,
+            now,
+            self.payload_bytes,
+        )?);
         transaction.commit()
     }
 
@@ -220,29 +250,56 @@ fn insert(
     let sequence = place.sequence.cast_signed();
     let appended_at = now.0.cast_signed();
     let crc = crc32fast::hash(payload);
-    statement.execute((partition.0, place.term.0, sequence, appended_at, record::FORMAT_VERSION, crc, payload))?;
+    statement.execute((
+        partition.0,
+        place.term.0,
+        sequence,
+        appended_at,
+        record::FORMAT_VERSION,
+        crc,
+        payload,
+    ))?;
     Ok(())
 }
 
 fn store_heads(transaction: &Transaction<'_>, heads: &[Place]) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3)")?;
+    let mut statement =
+        transaction.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3)")?;
     for (partition, head) in heads.iter().enumerate() {
-        statement.execute((i64::try_from(partition).unwrap_or(i64::MAX), head.term.0, head.sequence.cast_signed()))?;
+        statement.execute((
+            i64::try_from(partition).unwrap_or(i64::MAX),
+            head.term.0,
+            head.sequence.cast_signed(),
+        ))?;
     }
     Ok(())
 }
 
-fn store_checkpoint(transaction: &Transaction<'_>, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+fn store_checkpoint(
+    transaction: &Transaction<'_>,
+    checkpoint: &Checkpoint,
+) -> rusqlite::Result<()> {
     let mut payload = Vec::new();
     record::encode_checkpoint(checkpoint, &mut payload);
-    let mut statement = transaction
-        .prepare_cached("INSERT OR REPLACE INTO checkpoints (source, format, crc, payload) VALUES (?1, ?2, ?3, ?4)")?;
-    statement.execute((&*checkpoint.source, record::FORMAT_VERSION, crc32fast::hash(&payload), &payload))?;
+    let mut statement = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO checkpoints (source, format, crc, payload) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    statement.execute((
+        &*checkpoint.source,
+        record::FORMAT_VERSION,
+        crc32fast::hash(&payload),
+        &payload,
+    ))?;
     Ok(())
 }
 
-fn store_cursors(transaction: &Transaction<'_>, consumer: &str, cursors: &[Cursor]) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached("INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3, ?4, ?5)")?;
+fn store_cursors(
+    transaction: &Transaction<'_>,
+    consumer: &str,
+    cursors: &[Cursor],
+) -> rusqlite::Result<()> {
+    let mut statement =
+        transaction.prepare_cached("INSERT OR REPLACE INTO cursors VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for Cursor { stream, partition, place } in cursors {
         let (stream, sequence) = (stream.0.cast_signed(), place.sequence.cast_signed());
         statement.execute((consumer, partition.0, stream, place.term.0, sequence))?;
@@ -252,11 +309,18 @@ fn store_cursors(transaction: &Transaction<'_>, consumer: &str, cursors: &[Curso
 
 /// Removes what is too old or too much, oldest first and a step at a time; the newest record of each
 /// partition stays, so that its place is never forgotten. Returns the bytes of payload that went.
-fn trim(transaction: &Transaction<'_>, options: &Options, now: UnixMicros, payload_bytes: i64) -> rusqlite::Result<i64> {
+fn trim(
+    transaction: &Transaction<'_>,
+    options: &Options,
+    now: UnixMicros,
+    payload_bytes: i64,
+) -> rusqlite::Result<i64> {
     let age = u64::try_from(options.retention_age.as_micros()).unwrap_or(u64::MAX);
     let oldest_kept = now.0.saturating_sub(age).cast_signed();
-    let excess = payload_bytes.saturating_sub(i64::try_from(options.retention_bytes).unwrap_or(i64::MAX));
-    let mut oldest = transaction.prepare_cached("SELECT appended_at FROM records ORDER BY id LIMIT 1")?;
+    let excess =
+        payload_bytes.saturating_sub(i64::try_from(options.retention_bytes).unwrap_or(i64::MAX));
+    let mut oldest =
+        transaction.prepare_cached("SELECT appended_at FROM records ORDER BY id LIMIT 1")?;
     let oldest: Option<i64> = oldest.query_row([], |row| row.get(0)).optional()?;
     if excess <= 0 && oldest.is_none_or(|oldest| oldest >= oldest_kept) {
         return Ok(0);
