@@ -82,7 +82,8 @@ pub async fn run<W: Writer>(
 ) -> Result<(), TailerError> {
     let appender = Appender::new(writer, settings.limits.batches_in_flight_max, metrics.clone());
     let checkpoint = appender.stored_checkpoint(&settings.source);
-    let mut shell = Shell { settings, rules, appender, metrics, status, checkpoint, first: true };
+    let mut shell =
+        Shell { settings, rules, appender, metrics, status, checkpoint, first: true, rival: false };
     let mut backoff = Backoff::new();
     loop {
         let ended = tokio::select! {
@@ -101,6 +102,9 @@ pub async fn run<W: Writer>(
     }
 }
 
+/// How much of an error goes into a floor.
+const REASON_CHARS_MAX: usize = 200;
+
 /// What outlives a connection.
 struct Shell<W> {
     settings: Settings,
@@ -112,6 +116,8 @@ struct Shell<W> {
     checkpoint: Option<Checkpoint>,
     /// No connection has passed preflight yet.
     first: bool,
+    /// We were pushed out by another reader with our `server_id`.
+    rival: bool,
 }
 
 /// A session ends only in an error.
@@ -269,6 +275,10 @@ impl<W: Writer> Shell<W> {
         self.metrics.connected.set(0);
         self.metrics.reconnects.inc();
         let mut recovery = match &ended {
+            // Once, it may be our own connection from before, which the server has not given up yet.
+            Ended::Source(SourceError::Rival(_)) if !std::mem::replace(&mut self.rival, true) => {
+                Recovery::Retry
+            }
             Ended::Source(error) => error.recovery(),
             Ended::Refused(_) => Recovery::RetryLater,
             Ended::Stream(_) | Ended::Epochs(_) => Recovery::Retry,
@@ -315,7 +325,8 @@ impl<W: Writer> Shell<W> {
         let report = preflight::judge(&self.settings, &self.rules, &answers)?;
         let mut tailer = self.tailer(&report);
         let mut batches = Vec::new();
-        tailer.skip_to(report.executed, report.end, reason, &mut batches);
+        let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
+        tailer.skip_to(report.executed, report.end, &reason, &mut batches);
         self.append(&mut batches).await?;
         self.settle().await
     }
@@ -374,8 +385,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let level = error.to_string();
+        // Some libraries repeat their causes.
+        if !text.contains(&level) {
+            text.push_str(": ");
+            text.push_str(&level);
+        }
         cause = error.source();
     }
     text

@@ -104,6 +104,8 @@ impl SourceError {
 
 /// "Fatal error reading the binlog": many causes, told apart by their texts only.
 const READING_BINLOG: u16 = 1236;
+/// MariaDB's for two readers with one `server_id`; MySQL says [`READING_BINLOG`].
+const SAME_SERVER_ID: u16 = 4052;
 /// Wrong account or password, no such database, missing grants.
 const REFUSALS: [u16; 6] = [1044, 1045, 1142, 1227, 1698, 3118];
 /// Of MySQL and MariaDB, for a purged binlog and for a server that went back in time.
@@ -119,11 +121,21 @@ const GONE_TEXTS: [&str; 7] = [
 
 impl From<mysql_async::Error> for SourceError {
     fn from(error: mysql_async::Error) -> SourceError {
-        let mysql_async::Error::Server(server) = &error else { return SourceError::Lost(error) };
+        use mysql_async::{DriverError, Error};
+        let server = match &error {
+            Error::Server(server) => server,
+            // For an account that is not there, servers ask for a method at random.
+            Error::Driver(DriverError::UnknownAuthPlugin { .. }) => {
+                return SourceError::Refused(error);
+            }
+            _ => return SourceError::Lost(error),
+        };
         let text = server.message.to_ascii_lowercase();
         let says = |what: &&str| text.contains(&what.to_ascii_lowercase());
         match server.code {
-            READING_BINLOG if says(&"same server_uuid") || says(&"same server_id") => {
+            READING_BINLOG | SAME_SERVER_ID
+                if says(&"same server_uuid") || says(&"same server_id") =>
+            {
                 SourceError::Rival(server.message.clone())
             }
             READING_BINLOG if GONE_TEXTS.iter().any(says) => {
@@ -399,6 +411,10 @@ mod tests {
         assert_eq!(server(1236, unknown), Recovery::Skip);
         let rival = "A replica with the same server_uuid/server_id as this replica has connected to the source;";
         assert_eq!(server(1236, rival), Recovery::RetryLater);
+        assert_eq!(
+            server(4052, "A slave with the same server_id is already connected"),
+            Recovery::RetryLater
+        );
         assert_eq!(server(1236, "bogus data in log event"), Recovery::Retry);
         assert_eq!(server(1045, "Access denied for user"), Recovery::RetryLater);
         assert_eq!(server(1053, "Server shutdown in progress"), Recovery::Retry);

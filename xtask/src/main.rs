@@ -1,3 +1,61 @@
-//! Developer entry point: cargo xtask demo, test.
+//! Developer entry point: `cargo xtask demo | test | servers`. Light on purpose: it builds alone in seconds.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
+
+mod apt;
+mod demo;
+mod servers;
+mod stages;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo [OPTIONS]         run the main job: a small shop on real servers, with mcsqueal in between
+                           cargo xtask demo
+                           cargo xtask demo --seconds 10 --database mariadb
+                           cargo xtask demo --naive          # what happens without mcsqueal
+                           cargo xtask demo --help           # all options
+  test [--stage NAME]... [--long]
+                         run every check there is, or some stages: tidy clippy build unit doc servers
+                           cargo xtask test
+                           cargo xtask test --stage servers --long
+  servers                say which database servers and memcached are there, and get what is missing
+
+Servers come from the PATH; else they are unpacked, not installed, from distribution packages into
+~/.cache/mcsqueal. MCSQUEAL_REQUIRE=mysql,mariadb,memcached,python turns a missing one into a failure.
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "demo" => demo::run(rest),
+        "test" => stages::run(rest),
+        "servers" => servers::provide(&servers::ALL).map(|found| {
+            print!("{}", found.table());
+            true
+        }),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        other => {
+            eprint!("xtask: there is no command {other:?}\n\n{HELP}");
+            return ExitCode::from(64);
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(err) => {
+            eprintln!("xtask: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

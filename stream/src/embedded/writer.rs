@@ -197,7 +197,7 @@ impl Core {
                     }
                 }
                 Command::StoreCursors { consumer, cursors, .. } => {
-                    store_cursors(&transaction, consumer, cursors)?
+                    store_cursors(&transaction, consumer, cursors)?;
                 }
             }
         }

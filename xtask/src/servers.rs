@@ -1,0 +1,346 @@
+//! Real servers: found on the PATH, else unpacked into the cache.
+//!
+//! What was found is written as JSON to a file that `MCSQUEAL_SERVERS` names for tests and demo:
+//!
+//! ```json
+//! {"mysql": {"version": "...", "argv": ["program", "..."], "args": ["--option"], "share": "folder"}, "memcached": {...}}
+//! ```
+//!
+//! Names: `mysql`, `mariadb`, `memcached`, `mysqlbinlog`, `mariadb-binlog`, `python`. `argv` starts the program, `args`
+//! are options that its place needs, `share` is where MariaDB keeps the SQL of its system tables.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::apt::{Apt, on_path};
+
+/// Everything that tests can use.
+pub(crate) const ALL: [&str; 4] = ["mysql", "mariadb", "memcached", "python"];
+/// Written last into an unpacked folder; one without it is made again.
+const COMPLETE: &str = ".complete";
+/// Python packages: independent clients that tests compare with.
+const PYTHON_PACKAGES: [&str; 3] = ["pylibmc==1.6.3", "pymemcache==4.0.0", "pymysql"];
+
+/// How one program is started.
+#[derive(Clone, Debug, Default)]
+struct Program {
+    version: String,
+    argv: Vec<String>,
+    args: Vec<String>,
+    share: Option<String>,
+}
+
+/// What this machine has, and why it has not the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Servers {
+    programs: BTreeMap<&'static str, Program>,
+    missing: BTreeMap<&'static str, String>,
+}
+
+/// The folder where downloads and run directories are kept.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let cache = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("mcsqueal");
+    fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
+    Ok(cache)
+}
+
+/// Finds or unpacks what `wanted` names.
+pub(crate) fn provide(wanted: &[&'static str]) -> Result<Servers> {
+    let cache = cache()?;
+    // Two of us at once would unpack into the same folder.
+    let lock = File::create(cache.join("lock")).context("make the lock file")?;
+    lock.lock().context("wait for another xtask to finish fetching")?;
+    let mut servers = Servers::default();
+    let mut apt = None;
+    for &name in wanted {
+        if let Err(err) = servers.add(name, &cache, &mut apt) {
+            servers.missing.insert(name, format!("{err:#}"));
+        }
+    }
+    Ok(servers)
+}
+
+impl Servers {
+    fn add(&mut self, name: &'static str, cache: &Path, apt: &mut Option<Apt>) -> Result<()> {
+        match name {
+            "mysql" => {
+                let root = root(
+                    "mysql",
+                    "mysqld",
+                    cache,
+                    apt,
+                    &["mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0"],
+                    &["mysql-client-core"],
+                )?;
+                self.server("mysql", "mysqld", root.as_deref(), "share/mysql")?;
+                self.tool("mysqlbinlog", "mysqlbinlog", root.as_deref());
+            }
+            "mariadb" => {
+                let root = root(
+                    "mariadb",
+                    "mariadbd",
+                    cache,
+                    apt,
+                    &["mariadb-server-core"],
+                    &["mariadb-client"],
+                )?;
+                self.server("mariadb", "mariadbd", root.as_deref(), "share/mariadb")?;
+                self.tool("mariadb-binlog", "mariadb-binlog", root.as_deref());
+            }
+            "memcached" => {
+                let root = root("memcached", "memcached", cache, apt, &["memcached"], &[])?;
+                let program =
+                    program("memcached", root.as_deref()).context("memcached was not unpacked")?;
+                self.programs.insert("memcached", program);
+            }
+            _ => self.python(cache)?,
+        }
+        Ok(())
+    }
+
+    fn server(
+        &mut self,
+        name: &'static str,
+        file: &str,
+        root: Option<&Path>,
+        share: &str,
+    ) -> Result<()> {
+        let mut program =
+            program(file, root).with_context(|| format!("{file} was not unpacked"))?;
+        let usr = root.map_or_else(|| PathBuf::from("/usr"), |root| root.join("usr"));
+        let share = usr.join(share).display().to_string();
+        if root.is_some() {
+            program.args = vec![
+                format!("--lc-messages-dir={share}"),
+                format!("--character-sets-dir={share}/charsets"),
+                format!("--plugin-dir={}", usr.join("lib/mysql/plugin").display()),
+            ];
+        }
+        if name == "mysql" {
+            program.args.push("--secure-file-priv=".to_owned());
+        }
+        program.share = Some(share);
+        self.programs.insert(name, program);
+        Ok(())
+    }
+
+    fn tool(&mut self, name: &'static str, file: &str, root: Option<&Path>) {
+        if let Some(program) = program(file, root) {
+            self.programs.insert(name, program);
+        }
+    }
+
+    /// A virtual environment with clients from the package index.
+    fn python(&mut self, cache: &Path) -> Result<()> {
+        let python = on_path("python3").context("python3 is not on the PATH")?;
+        let folder = cache.join("python");
+        let inside = folder.join("bin/python3");
+        if !folder.join(COMPLETE).is_file() {
+            println!("fetching Python packages: {}", PYTHON_PACKAGES.join(" "));
+            drop(fs::remove_dir_all(&folder));
+            let made = Command::new(python)
+                .args(["-m", "venv"])
+                .arg(&folder)
+                .output()
+                .context("run python3")?;
+            ensure!(made.status.success(), "python3 has no venv: install python3-venv");
+            let fetched = Command::new(&inside)
+                .args(["-m", "pip", "install", "-q", "--disable-pip-version-check"])
+                .args(PYTHON_PACKAGES)
+                .stdin(Stdio::null())
+                .output()
+                .context("run pip")?;
+            ensure!(
+                fetched.status.success(),
+                "pip: {}",
+                String::from_utf8_lossy(&fetched.stderr).trim_end()
+            );
+            fs::write(folder.join(COMPLETE), "").context("mark the folder as complete")?;
+        }
+        let argv = vec![inside.display().to_string()];
+        self.programs
+            .insert("python", Program { version: version(&argv), argv, ..Program::default() });
+        Ok(())
+    }
+
+    /// Whether the machine has it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.programs.contains_key(name)
+    }
+
+    /// What is missing, with reasons.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.missing.iter().map(|(name, why)| (*name, why.as_str()))
+    }
+
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let mut out = String::new();
+        for (name, program) in &self.programs {
+            let file = program.argv.last().map_or("", String::as_str);
+            drop(writeln!(out, "{name:15} {:32} {file}", program.version));
+        }
+        for (name, why) in &self.missing {
+            drop(writeln!(out, "{name:15} missing: {why}"));
+        }
+        out
+    }
+
+    /// Writes the file that tests and demo read, and returns its path.
+    pub(crate) fn write(&self) -> Result<PathBuf> {
+        let path = cache()?.join(format!("servers-{}.json", std::process::id()));
+        let entries: Vec<String> =
+            self.programs.iter().map(|(name, program)| program.json(name)).collect();
+        fs::write(&path, format!("{{{}}}\n", entries.join(",\n ")))
+            .with_context(|| format!("write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Program {
+    fn json(&self, name: &str) -> String {
+        let list =
+            |texts: &[String]| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+        let share = self
+            .share
+            .as_ref()
+            .map(|share| format!(", \"share\": {}", quoted(share)))
+            .unwrap_or_default();
+        format!(
+            "{}: {{\"version\": {}, \"argv\": [{}], \"args\": [{}]{share}}}",
+            quoted(name),
+            quoted(&self.version),
+            list(&self.argv),
+            list(&self.args)
+        )
+    }
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            char if char < ' ' => drop(write!(out, "\\u{:04x}", u32::from(char))),
+            char => out.push(char),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// `None`: the PATH has it. Else the folder into which it is unpacked.
+fn root(
+    name: &str,
+    file: &str,
+    cache: &Path,
+    apt: &mut Option<Apt>,
+    packages: &[&str],
+    more: &[&str],
+) -> Result<Option<PathBuf>> {
+    let local = Path::new("/usr/sbin").join(file).is_file();
+    if on_path(file).is_some() || local {
+        return Ok(None);
+    }
+    let folder = cache.join("servers").join(name);
+    if is_whole(&folder) {
+        return Ok(Some(folder));
+    }
+    println!("{name} is not on the PATH");
+    fs::create_dir_all(cache.join("servers")).context("make the folder for servers")?;
+    let apt = match apt {
+        Some(apt) => apt,
+        None => apt.insert(
+            Apt::open(cache).with_context(|| format!("get {name}; or install it yourself"))?,
+        ),
+    };
+    drop(fs::remove_dir_all(&folder));
+    apt.unpack(packages, more, &folder)
+        .with_context(|| format!("get {name}; or install it yourself"))?;
+    let whole = content(&folder, file).with_context(|| format!("{file} is not in its package"))?;
+    fs::write(folder.join(COMPLETE), whole).context("mark the folder as complete")?;
+    Ok(Some(folder))
+}
+
+/// Whether what was unpacked once is still what it was.
+fn is_whole(folder: &Path) -> bool {
+    let Ok(marker) = fs::read_to_string(folder.join(COMPLETE)) else { return false };
+    let file = marker
+        .split_whitespace()
+        .last()
+        .and_then(|path| Path::new(path).file_name()?.to_str().map(str::to_owned));
+    file.and_then(|file| content(folder, &file)).is_some_and(|now| now == marker)
+}
+
+/// SHA-256 and path of the program, as `sha256sum` prints them.
+fn content(folder: &Path, file: &str) -> Option<String> {
+    let path = ["usr/sbin", "usr/bin"]
+        .into_iter()
+        .map(|bin| folder.join(bin).join(file))
+        .find(|path| path.is_file())?;
+    let output = Command::new("sha256sum").arg(path).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn program(file: &str, root: Option<&Path>) -> Option<Program> {
+    let Some(root) = root else {
+        let path = on_path(file)
+            .or_else(|| Some(Path::new("/usr/sbin").join(file)).filter(|path| path.is_file()))?;
+        let argv = vec![path.display().to_string()];
+        return Some(Program { version: version(&argv), argv, ..Program::default() });
+    };
+    let path = ["usr/sbin", "usr/bin"]
+        .into_iter()
+        .map(|bin| root.join(bin).join(file))
+        .find(|path| path.is_file())?;
+    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let libraries =
+        [format!("usr/lib/{triple}"), format!("lib/{triple}"), "usr/lib/mysql/private".to_owned()];
+    let libraries: Vec<String> =
+        libraries.iter().map(|folder| root.join(folder).display().to_string()).collect();
+    let argv = vec![
+        loader(root)?.display().to_string(),
+        "--library-path".to_owned(),
+        libraries.join(":"),
+        path.display().to_string(),
+    ];
+    Some(Program { version: version(&argv), argv, ..Program::default() })
+}
+
+/// The folder's own dynamic loader: its libraries are newer than the system's.
+fn loader(root: &Path) -> Option<PathBuf> {
+    let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let folders = [
+        "usr/lib64".to_owned(),
+        "lib64".to_owned(),
+        "usr/lib".to_owned(),
+        format!("usr/lib/{triple}"),
+    ];
+    let names = ["ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
+    folders
+        .iter()
+        .flat_map(|folder| names.map(|name| root.join(folder).join(name)))
+        .find(|path| path.is_file())
+}
+
+/// The first number with dots that the program says with `--version`.
+fn version(argv: &[String]) -> String {
+    let Some((program, args)) = argv.split_first() else { return String::new() };
+    let output = Command::new(program).args(args).arg("--version").stdin(Stdio::null()).output();
+    let Ok(output) = output else { return "unknown".to_owned() };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let word = text
+        .split_whitespace()
+        .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()));
+    word.unwrap_or("unknown").trim_end_matches(',').to_owned()
+}

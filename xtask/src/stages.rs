@@ -1,0 +1,336 @@
+//! `cargo xtask test`: named stages, each with its seconds, and one closing line.
+//!
+//! Everything is built once (`cargo test --no-run --workspace`); test programs are then run one by one. Tests that
+//! a machine cannot run print `skipped: NAME: REASON`, which is collected; `MCSQUEAL_REQUIRE` makes a missing server a failure.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{apt::is_program, servers, tidy};
+
+const STAGES: [&str; 6] = ["tidy", "clippy", "build", "unit", "doc", "servers"];
+/// After this, whatever runs is killed.
+const GUARD: Duration = Duration::from_secs(80 * 60);
+
+/// What happened so far.
+#[derive(Default)]
+struct Outcome {
+    passed: usize,
+    failed: usize,
+    skipped: Vec<String>,
+}
+
+/// A test program that cargo built.
+struct Program {
+    name: String,
+    path: String,
+    package: PathBuf,
+}
+
+/// Runs the command; true if nothing failed.
+pub(crate) fn run(args: &[String]) -> Result<bool> {
+    let (chosen, long) = parse(args)?;
+    guard();
+    let mut outcome = Outcome::default();
+    let mut table = Vec::new();
+    for stage in STAGES
+        .into_iter()
+        .filter(|stage| chosen.is_empty() || chosen.iter().any(|name| name == stage))
+    {
+        println!("== {stage}");
+        let begin = SystemTime::now();
+        let failed = outcome.failed;
+        if let Err(err) = run_stage(stage, long, &mut outcome) {
+            println!("{stage}: {err:#}");
+            outcome.failed += 1;
+        }
+        let seconds = begin.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64());
+        let state = if outcome.failed == failed { "ok" } else { "FAILED" };
+        table.push(format!("{stage:10} {seconds:7.1} s  {state}"));
+    }
+    println!("\n{}", table.join("\n"));
+    for skip in &outcome.skipped {
+        println!("{skip}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        outcome.passed,
+        outcome.failed,
+        outcome.skipped.len()
+    );
+    Ok(outcome.failed == 0)
+}
+
+/// Whether `--long` was given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Default,
+    Long,
+}
+
+fn parse(args: &[String]) -> Result<(Vec<String>, Length)> {
+    let (mut chosen, mut length) = (Vec::new(), Length::Default);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--long" => length = Length::Long,
+            "--stage" => {
+                let name = args.next().context("--stage needs a name")?;
+                ensure!(
+                    STAGES.contains(&name.as_str()),
+                    "there is no stage {name:?}: {}",
+                    STAGES.join(" ")
+                );
+                chosen.push(name.clone());
+            }
+            other => bail!("unknown option {other:?}; see cargo xtask help"),
+        }
+    }
+    Ok((chosen, length))
+}
+
+/// Ends us, and with us everything that we started, when a run hangs.
+fn guard() {
+    thread::spawn(|| {
+        thread::sleep(GUARD);
+        eprintln!("xtask: the run took more than {} minutes and is ended", GUARD.as_secs() / 60);
+        std::process::abort();
+    });
+}
+
+fn run_stage(stage: &str, length: Length, outcome: &mut Outcome) -> Result<()> {
+    match stage {
+        "tidy" => {
+            cargo(&["fmt", "--all", "--", "--check"])?;
+            let complaints = tidy::check(&workspace())?;
+            ensure!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+            if is_program("cargo-deny") {
+                cargo(&["deny", "--all-features", "check"])?;
+            } else {
+                outcome.skipped.push("skipped: licences: cargo-deny is not installed".to_owned());
+            }
+            Ok(())
+        }
+        "clippy" => {
+            cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
+        }
+        "build" => cargo(&["test", "--no-run", "--workspace", "--quiet"]),
+        "unit" => programs(|program| program.name != "servers", &[], length, outcome),
+        "doc" => cargo(&["test", "--doc", "--workspace", "--quiet"]),
+        _ => {
+            let found = servers::provide(&servers::ALL)?;
+            print!("{}", found.table());
+            for required in std::env::var("MCSQUEAL_REQUIRE")
+                .unwrap_or_default()
+                .split(',')
+                .filter(|name| !name.is_empty())
+            {
+                ensure!(found.has(required), "{required} is required and missing");
+            }
+            let manifest = found.write()?;
+            let target = build(&["build", "--quiet", "-p", "cli", "-p", "e2e", "--bins"])?;
+            let run = RunFolder::make()?;
+            let env = [
+                ("MCSQUEAL_SERVERS", manifest.clone()),
+                ("MCSQUEAL_BIN", target.join("mcsqueal")),
+                ("MCSQUEAL_RUN_DIR", run.path().to_owned()),
+            ];
+            let ran = programs(|program| program.name == "servers", &env, length, outcome);
+            fs::remove_file(manifest).context("remove the list of servers")?;
+            ran
+        }
+    }
+}
+
+/// Runs the chosen test programs one after another.
+fn programs(
+    chosen: impl Fn(&Program) -> bool,
+    env: &[(&str, PathBuf)],
+    length: Length,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let mut failed = Vec::new();
+    for program in built()?.into_iter().filter(chosen) {
+        let mut command = dies_with_us(&[program.path.clone().into()]);
+        command
+            .current_dir(&program.package)
+            .envs(env.iter().map(|(name, path)| (*name, path.as_path())));
+        if program.name == "servers" {
+            // Each test has servers of its own; two at a time is what two cores bear.
+            command.args(["--test-threads=2", "--nocapture"]);
+        }
+        if length == Length::Long {
+            command.env("MCSQUEAL_LONG", "1");
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("run a test program")?;
+        let stdout = child.stdout.take().context("read a test program")?;
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("read a test program")?;
+            outcome.note(&line);
+            println!("{line}");
+        }
+        if !child.wait().context("wait for a test program")?.success() {
+            failed.push(program.name);
+        }
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+impl Outcome {
+    /// Reads what libtest and our own tests say.
+    fn note(&mut self, line: &str) {
+        if let Some(at) = line.find("skipped: ") {
+            self.skipped.push(line.get(at..).unwrap_or(line).to_owned());
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
+            let count = |what: &str| -> usize {
+                let words: Vec<&str> =
+                    counts.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+                words
+                    .windows(2)
+                    .find(|pair| pair[1] == what)
+                    .and_then(|pair| pair[0].parse().ok())
+                    .unwrap_or(0)
+            };
+            self.passed += count("passed");
+            self.failed += count("failed");
+        }
+    }
+}
+
+/// The test programs, from cargo's messages.
+fn built() -> Result<Vec<Program>> {
+    let output = Command::new(cargo_path())
+        .args(["test", "--no-run", "--workspace", "--quiet", "--message-format=json"])
+        .current_dir(workspace())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
+    ensure!(output.status.success(), "cargo test --no-run failed");
+    let mut out = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let is_test =
+            line.contains("\"reason\":\"compiler-artifact\"") && line.contains("\"test\":true");
+        let Some(path) = json_text(line, "executable").filter(|_| is_test) else { continue };
+        let manifest = json_text(line, "manifest_path").context("cargo names no manifest")?;
+        let package = Path::new(&manifest).parent().context("a manifest in no folder")?.to_owned();
+        // The name of the target, which stands after the package's id.
+        let target = line.find("\"target\":").and_then(|at| line.get(at..)).unwrap_or(line);
+        let name = json_text(target, "name").unwrap_or_default();
+        out.push(Program { name, path, package });
+    }
+    ensure!(!out.is_empty(), "cargo built no tests");
+    Ok(out)
+}
+
+/// The text behind the first `"key":"` of a line of JSON; paths with escapes are not ours.
+fn json_text(line: &str, key: &str) -> Option<String> {
+    let (_, rest) = line.split_once(&format!("\"{key}\":\""))?;
+    rest.split('"').next().map(str::to_owned)
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    let status = Command::new(cargo_path())
+        .args(args)
+        .current_dir(workspace())
+        .status()
+        .context("run cargo")?;
+    ensure!(status.success(), "cargo {} failed", args.join(" "));
+    Ok(())
+}
+
+/// Builds, and returns the folder of the binaries.
+pub(crate) fn build(args: &[&str]) -> Result<PathBuf> {
+    println!("building");
+    cargo(args)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), PathBuf::from);
+    Ok(target.join("debug"))
+}
+
+fn cargo_path() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// A command that the kernel kills when we die. Without `setpriv` it may outlive a killed xtask; what it started is
+/// then ended by the next one.
+pub(crate) fn dies_with_us(argv: &[std::ffi::OsString]) -> Command {
+    let mut whole: Vec<std::ffi::OsString> = Vec::new();
+    if is_program("setpriv") {
+        whole.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(Into::into));
+    }
+    whole.extend(argv.iter().cloned());
+    let mut command = Command::new(&whole[0]);
+    command.args(&whole[1..]);
+    command
+}
+
+/// A folder in which a run writes down the processes that it starts, one `pid starttime` per line of `pids`.
+pub(crate) struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// Ends what earlier runs left behind, and makes a folder for this one.
+    pub(crate) fn make() -> Result<RunFolder> {
+        let runs = servers::cache()?.join("run");
+        fs::create_dir_all(&runs).context("make the folder for runs")?;
+        for entry in fs::read_dir(&runs).context("read the folder for runs")? {
+            let path = entry.context("read the folder for runs")?.path();
+            let owner =
+                path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            let (pid, start) = owner.split_once('-').unwrap_or_default();
+            if start_time(pid).as_deref() != Some(start) {
+                end_leftovers(&path);
+                drop(fs::remove_dir_all(&path));
+            }
+        }
+        let pid = std::process::id().to_string();
+        let folder = runs.join(format!("{pid}-{}", start_time(&pid).unwrap_or_default()));
+        fs::create_dir_all(&folder).context("make the folder of this run")?;
+        Ok(RunFolder(folder))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        end_leftovers(&self.0);
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Kills the processes that `folder/pids` names, where pid and start time are still those of the one that was started.
+fn end_leftovers(folder: &Path) {
+    for line in fs::read_to_string(folder.join("pids")).unwrap_or_default().lines() {
+        let Some((pid, start)) = line.split_once(' ') else { continue };
+        if start_time(pid).as_deref() == Some(start.trim()) {
+            println!("ending process {pid}, which an earlier run left behind");
+            drop(Command::new("kill").args(["-KILL", pid]).status());
+        }
+    }
+}
+
+/// When a process started, in clock ticks since boot: with its id, that names it for ever.
+fn start_time(pid: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(19).map(str::to_owned)
+}
