@@ -94,8 +94,8 @@ fn check(dialect: Dialect, (bytes, tsv): (&[u8], &str)) {
         if *ours != theirs && !zerofill && !binary {
             wrong.push(format!(
                 "{place:?}: ours {:?}, the server's {:?}",
-                show(ours),
-                show(&theirs)
+                show(ours.as_ref()),
+                show(theirs.as_ref())
             ));
         }
     }
@@ -108,8 +108,8 @@ fn check(dialect: Dialect, (bytes, tsv): (&[u8], &str)) {
     assert!(compared > 400, "only {compared} values were compared; refused: {refused:?}");
 }
 
-fn show(text: &Option<Vec<u8>>) -> Option<String> {
-    text.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+fn show(text: Option<&Vec<u8>>) -> Option<String> {
+    text.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 fn unhex(text: &str) -> Vec<u8> {

@@ -96,15 +96,16 @@ mod tests {
             let key = Key::new(text.to_owned()).unwrap();
             let parts =
                 [0, 1, 2, 16, 1000, u16::MAX].map(|partitions| partition_of(&key, partitions).0);
-            table += &format!("{:.30} {:016x} {parts:?}\n", text, xxh64(key.as_bytes(), 0));
+            let line = format!("{:.30} {:016x} {parts:?}\n", text, xxh64(key.as_bytes(), 0));
+            table.push_str(&line);
         }
-        expect![[r#"
+        expect![[r"
             a d24ec4f1a98c6e5b [0, 0, 1, 11, 955, 44840]
             user:1 d9c7c4609e6080f3 [0, 0, 1, 3, 763, 48508]
             user:2 337be5a0c611350a [0, 0, 0, 10, 946, 5176]
             user:by-email:ann@example.com 3efe4968c65866c4 [0, 0, 0, 4, 332, 46467]
             kkkkkkkkkkkkkkkkkkkkkkkkkkkkkk 4fcb46af8d2a43d7 [0, 0, 1, 7, 567, 26492]
-        "#]]
+        "]]
         .assert_eq(&table);
     }
 

@@ -11,7 +11,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -187,10 +186,10 @@ impl Servers {
         let mut out = String::new();
         for (name, program) in &self.programs {
             let file = program.argv.last().map_or("", String::as_str);
-            drop(writeln!(out, "{name:15} {:32} {file}", program.version));
+            out.push_str(&format!("{name:15} {:32} {file}\n", program.version));
         }
         for (name, why) in &self.missing {
-            drop(writeln!(out, "{name:15} missing: {why}"));
+            out.push_str(&format!("{name:15} missing: {why}\n"));
         }
         out
     }
@@ -231,7 +230,7 @@ fn quoted(text: &str) -> String {
     for char in text.chars() {
         match char {
             '"' | '\\' => out.extend(['\\', char]),
-            char if char < ' ' => drop(write!(out, "\\u{:04x}", u32::from(char))),
+            char if char < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(char))),
             char => out.push(char),
         }
     }

@@ -21,7 +21,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
             Some("rs") if !name.ends_with("generated.rs") => check_rust(&name, &text, &mut out),
             Some("md") => check_links(root, &file, &text, &mut out),
             Some("toml") if !text.ends_with('\n') => {
-                out.push(format!("{name}: does not end with a line end"))
+                out.push(format!("{name}: does not end with a line end"));
             }
             _ => {}
         }

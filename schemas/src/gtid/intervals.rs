@@ -114,6 +114,7 @@ fn after(range: &RangeInclusive<u64>) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers and sets")]
 mod tests {
     use std::collections::BTreeSet;
 
@@ -167,7 +168,7 @@ mod tests {
                 prop_assert_eq!(a.contains(number), set_a.contains(&number));
             }
 
-            let contiguous = (1..).take_while(|number| set_a.contains(number)).last().unwrap_or(0);
+            let contiguous = (1..=MODEL_MAX).take_while(|number| set_a.contains(number)).last().unwrap_or(0);
             prop_assert_eq!(a.contiguous_up_to(), contiguous);
             let covered = set_b.iter().take_while(|number| set_a.contains(number)).last().copied().unwrap_or(0);
             prop_assert_eq!(a.covered_up_to(&b), covered);

@@ -1,5 +1,7 @@
 //! Sets of both dialects, against sets of single transactions.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sets")]
+
 use std::collections::BTreeSet;
 
 use proptest::{collection::vec, prelude::*};
