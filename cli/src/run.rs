@@ -6,7 +6,7 @@
 use std::{
     path::Path,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, anyhow};
@@ -18,7 +18,7 @@ use schemas::{
     rules::Rules,
 };
 use stream::embedded::{Embedded, Options};
-use tailer::TailerError;
+use tailer::{TailerError, preflight};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -28,6 +28,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{args::RunArgs, failure::Failure, health::Watch, http, load, telemetry};
+
+/// How long a source may take to answer before we start without its answer.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -49,6 +52,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let signals = Signals::install()?;
+    look_first(&settings, &rules).await?;
     let mut registry = Registry::default();
     let embedded = open_stream(&args.config, region)?;
     let listener = match region.http {
@@ -113,6 +117,17 @@ async fn serve(
         }
         Err(err @ TailerError::Refused(_)) => Err(Failure::Config(err.into())),
         Err(err) => Err(Failure::Failed(err.into())),
+    }
+}
+
+/// A source that can be asked, and cannot be used as it is, is refused before anything is made. One that is down
+/// is no reason not to start.
+async fn look_first(settings: &tailer::Settings, rules: &Rules) -> Result<(), Failure> {
+    match timeout(LOOK_DEADLINE, preflight::check(settings, rules)).await {
+        Ok(Ok(report)) if !report.is_passed() => {
+            Err(Failure::Config(TailerError::Refused(Box::new(report)).into()))
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => Ok(()),
     }
 }
 

@@ -221,8 +221,9 @@ fn built() -> Result<Vec<Program>> {
     ensure!(output.status.success(), "cargo test --no-run failed");
     let mut out = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let is_test =
-            line.contains("\"reason\":\"compiler-artifact\"") && line.contains("\"test\":true");
+        // A target may be able to hold tests; its profile says whether this is the program that runs them.
+        let profile = line.split_once("\"profile\":").and_then(|(_, rest)| rest.split('}').next());
+        let is_test = profile.is_some_and(|profile| profile.contains("\"test\":true"));
         let Some(path) = json_text(line, "executable").filter(|_| is_test) else { continue };
         let manifest = json_text(line, "manifest_path").context("cargo names no manifest")?;
         let package = Path::new(&manifest).parent().context("a manifest in no folder")?.to_owned();

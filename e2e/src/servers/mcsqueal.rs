@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::http;
+
 use super::{
     Account, Servers,
     child::{Child, Launch, Signal},
@@ -20,6 +22,8 @@ use super::{
 const BINARY_ENV: &str = "MCSQUEAL_BIN";
 const PASSWORD_ENV: &str = "MCSQUEAL_SOURCE_PASSWORD";
 const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long connecting to everything may take.
+const SETTLED_DEADLINE: Duration = Duration::from_secs(10);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -136,6 +140,7 @@ impl Servers {
         let mut mcsqueal =
             Mcsqueal { launch, ready_file, child: None, http: None, _directory: directory };
         mcsqueal.restart().await?;
+        mcsqueal.settled().await;
         Ok(mcsqueal)
     }
 }
@@ -189,6 +194,19 @@ impl Mcsqueal {
             }
             if Instant::now() >= late {
                 bail!("mcsqueal run is not ready in time\n{}", child.log_tail());
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits until everything is connected. The first start begins at the source's present position, so what
+    /// is changed before that is not its business. Where something is down on purpose, this waits in vain.
+    async fn settled(&self) {
+        let late = Instant::now() + SETTLED_DEADLINE;
+        let Some(http) = &self.http else { return };
+        while Instant::now() < late {
+            if matches!(http::get(http, "/health").await, Ok((200, _))) {
+                return;
             }
             sleep(POLL).await;
         }
