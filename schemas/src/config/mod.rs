@@ -225,7 +225,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:47: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:50: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
@@ -235,7 +235,7 @@ mod tests {
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:40: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:43: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

@@ -34,6 +34,10 @@ use crate::{Batch, Pending, StreamError, Writer};
 /// Batches that wait for the disk before appending waits too.
 pub const QUEUE_MAX: usize = 256;
 
+/// How often, and after which wait each time, a lock that is held is tried again.
+const LOCK_TRIES: u32 = 50;
+const LOCK_DELAY: Duration = Duration::from_millis(10);
+
 /// How a file is made and kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -155,6 +159,17 @@ impl Drop for Shared {
     }
 }
 
+/// A writer that is just ending, or a child that it is just starting, holds the lock for a moment longer.
+fn wait_for(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_DELAY),
+            tried => return tried,
+        }
+    }
+    lock.try_lock()
+}
+
 /// Takes the lock, and writes our process id into it for those who come second.
 fn lock(path: &Path) -> Result<File, StreamError> {
     let mut name = path.as_os_str().to_owned();
@@ -171,7 +186,7 @@ fn lock(path: &Path) -> Result<File, StreamError> {
         .truncate(false)
         .open(&name)
         .map_err(fail)?;
-    match lock.try_lock() {
+    match wait_for(&lock) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
