@@ -196,7 +196,7 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:38: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:41: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
     }
