@@ -4,10 +4,13 @@
 //! travel on the stream, and the ring says *where* a key lives.
 
 pub mod config;
+pub mod cure;
 pub mod cursor;
 pub mod defaults;
+pub mod epochs;
 pub mod gtid;
 pub mod key;
+pub mod moment;
 pub mod record;
 pub mod ring;
 pub mod rules;

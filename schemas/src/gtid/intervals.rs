@@ -102,6 +102,16 @@ impl Intervals {
         covered
     }
 
+    /// The highest number; 0 if there is none.
+    pub(super) fn highest(&self) -> u64 {
+        self.ranges.last().map_or(0, |last| *last.end())
+    }
+
+    /// The highest `n` such that all of `number + 1..=n` are here; `number` if the next is missing.
+    pub(super) fn run_after(&self, number: u64) -> u64 {
+        self.range_at(number.saturating_add(1)).map_or(number, |range| *range.end())
+    }
+
     fn range_at(&self, number: u64) -> Option<&RangeInclusive<u64>> {
         let at = self.ranges.partition_point(|range| *range.end() < number);
         self.ranges.get(at).filter(|range| range.contains(&number))
@@ -172,6 +182,12 @@ mod tests {
             prop_assert_eq!(a.contiguous_up_to(), contiguous);
             let covered = set_b.iter().take_while(|number| set_a.contains(number)).last().copied().unwrap_or(0);
             prop_assert_eq!(a.covered_up_to(&b), covered);
+
+            prop_assert_eq!(a.highest(), set_a.last().copied().unwrap_or(0));
+            for number in 0..=MODEL_MAX {
+                let run = (number + 1..).take_while(|next| set_a.contains(next)).last().unwrap_or(number);
+                prop_assert_eq!(a.run_after(number), run);
+            }
 
             let (mut grown, mut set) = (a, set_a);
             for number in inserts {

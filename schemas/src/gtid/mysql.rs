@@ -131,6 +131,16 @@ impl MysqlGtidSet {
         }
     }
 
+    /// The highest number of this UUID and tag; 0 if there is none.
+    pub fn highest(&self, uuid: Uuid, tag: &str) -> u64 {
+        self.intervals(uuid, tag).map_or(0, Intervals::highest)
+    }
+
+    /// The highest `n` such that all of `number + 1..=n` are in the set; `number` if the next is missing.
+    pub fn run_after(&self, uuid: Uuid, tag: &str, number: u64) -> u64 {
+        self.intervals(uuid, tag).map_or(number, |ours| ours.run_after(number))
+    }
+
     fn intervals(&self, uuid: Uuid, tag: &str) -> Option<&Intervals> {
         self.uuids.get(&uuid)?.get(tag)
     }

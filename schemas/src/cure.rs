@@ -1,0 +1,250 @@
+//! [`Cure`]: what keeps each race from serving a stale value, as a switch that tests can turn off.
+//!
+//! A test that passes with its cure switched off proves nothing. So every comparison and every step
+//! that a race depends on asks [`Cure::works`], and the simulation runs the same seeds with each one
+//! off: all of them must be missed. In a release build `works` is the constant `true`, and nothing
+//! can be switched.
+
+macro_rules! cures {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One thing that must hold. Named for what it does; its documentation says what goes wrong without.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Cure { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Cure {
+            /// Every cure.
+            pub const ALL: &'static [Cure] = &[$(Cure::$name,)+];
+
+            /// Its name, and what goes wrong without it.
+            pub fn describe(self) -> (&'static str, String) {
+                match self { $(Cure::$name => (stringify!($name), [$($doc.trim()),+].join(" ")),)+ }
+            }
+        }
+    };
+}
+
+cures! {
+    // --- the node's rules: filling ---
+    /// A delete leaves a tombstone also where the key is absent; else the slow reader's fill lands after it.
+    TombstoneWhenAbsent,
+    /// A fill is compared with the tombstone of its key; else a delete stops only fills that came before.
+    AcceptAsksTombstone,
+    /// A tombstone keeps the highest version; else a delivery that comes again lowers it.
+    TombstoneKeepsHighest,
+    /// A tombstone that is evicted raises the fill floor; else forgetting a delete undoes it.
+    EvictionRaisesFillFloor,
+    /// A fill is compared with the fill floor; else evicted tombstones protect nothing.
+    AcceptAsksFillFloor,
+    /// A fill is compared with the age floor; else an old one lands after its tombstone lapsed.
+    AcceptAsksAgeFloor,
+    /// The age floor never falls; else a position that goes back lets old fills in.
+    AgeFloorNeverFalls,
+    /// A tombstone lapses only below the age floor; else a reader that opened before is let in.
+    LapseBelowAgeFloor,
+    /// The age floor is 0 while the history is short; else the first position counts as an old one.
+    HistoryStartsUnknown,
+    /// A lease's fill version is the position when it was issued; else the reader's snapshot may be older.
+    LeaseTakesPositionAtIssue,
+    /// A lease at the primary takes the primary's position, and an ordinary one the region's.
+    LeasePositionByReader,
+    /// A plain set's fill version is the lowest position of its possible snapshots; else it counts as new.
+    PlainSetTakesOldPosition,
+    /// Only the newest token of a key is accepted; else a token from before a delete is good after it.
+    LeaseNewestOnly,
+    /// A fill of an epoch that has ended is refused; else values of lost transactions are planted after the cut.
+    AcceptAsksEpoch,
+    /// A delete voids the lease of its key; else nobody can fill the key until the holder's time is over.
+    DeleteVoidsLease,
+    /// A derived value (incr, append) keeps the older of two fill versions; else it makes an old value new.
+    DerivedKeepsOlder,
+
+    // --- the node's rules: serving ---
+    /// An entry that is older than the delete is dropped or marked.
+    DeleteDropsOlder,
+    /// A stale mark stays on its entry; else it is gone when the tombstone is.
+    StaleMarkSticks,
+    /// An entry below the serve floor is a miss; else keys that nobody could list are served for ever.
+    ServeAsksFloor,
+    /// A floor for prefixes covers every key that begins with one of them.
+    ServeAsksPrefixFloor,
+    /// After a promotion that may have lost something, what may hold lost values is a miss.
+    ServeAsksCuts,
+    /// The cut reaches below the new epoch as far as the proof, whatever epoch the entry's own version is of.
+    CutReachesOlderEpochs,
+    /// A proof counts only if nobody, the primary included, was past the cut; else lost values survive it.
+    ProofAsksHighest,
+    /// A proof takes the age floor from before its poll began; else values read between are thought clean.
+    ProofTakesEchoedFloor,
+    /// A token is compared with the entry's version or with what the node applied.
+    ServeAsksToken,
+    /// A marked key is a miss.
+    ServeAsksMarker,
+    /// A quarantined node serves nothing.
+    ServeAsksQuarantine,
+    /// A node that is not fresh says so, or serves nothing.
+    ServeAsksFreshness,
+    /// In degraded mode an entry is served only until it is `degraded_ttl` old.
+    DegradedAgeBounded,
+
+    // --- the node's rules: cursors, attaching, restarts ---
+    /// A batch that begins beyond the cursor moves nothing; else its hole is never filled.
+    BatchAsksFrom,
+    /// What is applied never falls back or runs ahead: it moves with the cursor only.
+    AppliedMovesWithCursor,
+    /// A cursor never goes back: a lane that lags must not undo what another has confirmed.
+    CursorNeverFalls,
+    /// Quarantine ends when every partition has reached its head; else a delete of another is still on its way.
+    QuarantineEveryPartition,
+    /// A node that returns from an absence is quarantined until it has caught up.
+    QuarantineOnReturn,
+    /// A node counts as fresh only if every partition does.
+    FreshEveryPartition,
+    /// A hole in the stream raises the serve floor.
+    GapRaisesServeFloor,
+    /// An empty node that attaches raises the fill floor to the newest version before its cursors.
+    AttachRaisesFillFloor,
+    /// A node that attaches raises the serve floor: what it took before has no version.
+    AttachRaisesServeFloor,
+    /// A snapshot's cursors are older than its entries; else deletes between the two are never applied.
+    SnapshotCursorsFirst,
+    /// A snapshot has the tombstones; else fills that they refused are accepted after the restart.
+    SnapshotKeepsTombstones,
+    /// A node that restarts with its data resumes at its own cursor; else deletes of its absence are skipped.
+    RestoreKeepsCursor,
+    /// A copy carries the applied version that the peer had together with the value.
+    CopyAppliedWithValue,
+    /// A copy carries the applied version of its own key's partition.
+    CopyAppliedOfPartition,
+    /// A peer copies out only what it would serve.
+    CopyOnlyServable,
+
+    // --- markers ---
+    /// Naming the version of a marked write is a delete; else the old value is served until the stream comes.
+    MarkerDeletes,
+    /// Each writer's pending mark stands by itself; else one writer clears another's.
+    MarkerPerWriter,
+    /// A marker keeps the highest version; else the first write to arrive clears it for the second.
+    MarkerKeepsHighest,
+    /// A marker is lifted when the region's position has reached it, not when the delete arrives.
+    MarkerLiftsAtPosition,
+    /// A node that lost its markers treats every key as marked until they would have expired.
+    MarkersUnknownAfterStart,
+
+    // --- lanes ---
+    /// A lane begins where the node's cursor is, not where it was itself.
+    LaneResumesAtNodeCursor,
+    /// A lane moves on only over what the node has confirmed.
+    LaneWaitsForAnswer,
+    /// A lane goes back to the node's cursor when the node refuses a batch.
+    LaneRewinds,
+    /// A lane names heads that were sampled after the node came back.
+    LaneNamesHeads,
+    /// A lane tells the node of a gap in the stream.
+    LaneReportsGap,
+    /// A record of an older term that comes late is applied, and moves no cursor.
+    LateRecordNotCounted,
+    /// A hole in a partition's sequences is noticed.
+    FollowerSeesHole,
+    /// A lane that sees clocks apart says that the node is not fresh.
+    LaneMeasuresSkew,
+
+    // --- positions ---
+    /// The region's position is the lowest of all instances that are read from.
+    PositionIsLowest,
+    /// An instance's position is the contiguous part of what it has.
+    PositionIsContiguous,
+    /// The primary's position is held back by former primaries that readers may still take for it.
+    PrimaryPositionAsksFormer,
+    /// An instance that cannot be reached holds the position.
+    UnreachableHolds,
+    /// An instance with transactions that the source lost counts with its old position until it is fenced.
+    ForeignHoldsPosition,
+    /// The position enters a new epoch even before it has a transaction; else fills are refused for ever.
+    PositionEntersEmptyEpoch,
+    /// A highest version is said only if every instance answered and none has foreign transactions.
+    HighestAsksEveryInstance,
+
+    // --- tailer and stream ---
+    /// The epoch rises when another server numbers the transactions; else its numbers are taken for old ones.
+    EpochOnNewOrigin,
+    /// The epoch rises when numbers start anew.
+    EpochOnLowerNumber,
+    /// An epoch without proof that nothing was lost says so.
+    EpochNotProven,
+    /// A new source that has no transaction yet opens its epoch all the same.
+    EpochOpensWithoutTransaction,
+    /// A checkpoint is written only after everything before it; else a crash skips what was on its way.
+    CheckpointAfterRecords,
+    /// Progress is said only after everything up to it was published.
+    ProgressAfterRecords,
+    /// The clock is read before the source is asked.
+    ProgressClockBeforeSource,
+    /// A log that is shorter than its checkpoint says becomes a floor.
+    TermStartSeesLostTail,
+    /// Binlogs that were purged before they were read become a floor.
+    PurgeRaisesFloor,
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    /// A bit for each cure that is off in this thread.
+    static OFF: std::cell::Cell<u128> = const { std::cell::Cell::new(0) };
+}
+
+const _: () = assert!(Cure::ALL.len() <= 128);
+
+impl Cure {
+    /// Whether this cure is switched on: always, outside of tests that say otherwise.
+    #[inline]
+    pub fn works(self) -> bool {
+        #[cfg(debug_assertions)]
+        return OFF.with(|off| off.get() & self.bit() == 0);
+        #[cfg(not(debug_assertions))]
+        true
+    }
+
+    /// Runs `test` in this thread with the cure switched off, and on again at the end (of a panic, too).
+    #[cfg(debug_assertions)]
+    pub fn off<T>(self, test: impl FnOnce() -> T) -> T {
+        struct Restore(u128);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                OFF.with(|off| off.set(self.0));
+            }
+        }
+        let _restore = Restore(OFF.with(|off| off.replace(off.get() | self.bit())));
+        test()
+    }
+
+    #[cfg(debug_assertions)]
+    fn bit(self) -> u128 {
+        1 << (self as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn off_ends_with_its_test() {
+        let cure = Cure::TombstoneWhenAbsent;
+        assert!(cure.works());
+        cure.off(|| {
+            assert!(!cure.works());
+            Cure::MarkerDeletes.off(|| assert!(!cure.works() && !Cure::MarkerDeletes.works()));
+            assert!(Cure::MarkerDeletes.works());
+        });
+        assert!(cure.works());
+        let panicked = std::panic::catch_unwind(|| cure.off(|| panic!("on purpose")));
+        assert!(panicked.is_err() && cure.works());
+    }
+
+    #[test]
+    fn every_cure_says_what_it_is_for() {
+        for cure in Cure::ALL {
+            let (name, why) = cure.describe();
+            assert!(why.ends_with('.') && why.len() > 20, "{name}: {why}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! [`EpochTable`]: what the sets of transactions that servers report mean as versions.
+//!
+//! A server says which transactions it has as a GTID set; a cache compares versions. The stream's
+//! `Epoch` records say how the two belong together, and this table, fed with them, is the only place
+//! where one becomes the other. Three questions are answered of a set:
+//!
+//! - *position*: up to which version is everything there? What fills may rely on.
+//! - *highest*: which is the newest version that is there? What proves that nobody has seen more.
+//! - *foreign*: is there anything that the source does not have? Lost in a promotion, written on a
+//!   replica, or of an epoch that this table does not know yet; it cannot tell which, and need not.
+//!
+//! A server with foreign transactions never stands in the newest epoch: its readers may see what the
+//! source does not have, so it holds everybody back until it is fenced from readers or rebuilt.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    cure::Cure,
+    gtid::GtidSet,
+    record::{EpochStart, Origin},
+    version::Version,
+};
+
+/// The epochs of one source that are known, by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EpochTable {
+    starts: BTreeMap<u16, EpochStart>,
+}
+
+/// Where a server stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything up to this version is there.
+    pub position: Version,
+    /// Nothing above this version is there; [`Version::MAX`] with foreign transactions.
+    pub highest: Version,
+    /// Whether it has transactions that the source does not have.
+    pub foreign: bool,
+}
+
+impl EpochTable {
+    /// Takes an `Epoch` record; false if it was known. The first record of an epoch stands: a tailer
+    /// never announces one number twice.
+    pub fn learn(&mut self, start: EpochStart) -> bool {
+        let known = self.starts.contains_key(&start.epoch);
+        self.starts.entry(start.epoch).or_insert(start);
+        !known
+    }
+
+    /// The newest epoch, if any is known.
+    pub fn newest(&self) -> Option<&EpochStart> {
+        self.starts.values().next_back()
+    }
+
+    /// Each epoch, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &EpochStart> {
+        self.starts.values()
+    }
+
+    /// Where a server stands that has `has`. `source` is what the source itself was last known to
+    /// have: a number that it never used is no gap.
+    pub fn standing(&self, has: &GtidSet, source: &GtidSet) -> Standing {
+        let foreign = self.newest().map_or(!has.is_empty(), |newest| !is_of(newest, has));
+        let highest = if foreign { Version::MAX } else { self.highest(has) };
+        let mut until: Option<&GtidSet> = None;
+        for start in self.starts.values().rev() {
+            let held = foreign && until.is_none() && Cure::ForeignHoldsPosition.works();
+            if !held && has.contains_all(&start.before) {
+                let number = covered(start, has, until, source);
+                if number >= start.first || Cure::PositionEntersEmptyEpoch.works() {
+                    let number = number.max(start.first.saturating_sub(1));
+                    let position = Version::new(start.epoch, number).unwrap_or(Version::ZERO);
+                    return Standing { position, highest, foreign };
+                }
+            }
+            until = Some(&start.before);
+        }
+        Standing { position: Version::ZERO, highest, foreign }
+    }
+
+    /// The newest version before `epoch` that survived into it; [`Version::ZERO`] if none did.
+    pub fn last_before(&self, epoch: u16) -> Version {
+        self.starts
+            .get(&epoch)
+            .map_or(Version::ZERO, |start| self.highest_below(epoch, &start.before))
+    }
+
+    fn highest(&self, has: &GtidSet) -> Version {
+        self.highest_below(u16::MAX, has)
+    }
+
+    fn highest_below(&self, epoch: u16, has: &GtidSet) -> Version {
+        let older = self.starts.range(..epoch).rev().map(|(_, start)| start);
+        older
+            .filter_map(|start| {
+                let number = highest_number(&start.origin, has);
+                (number >= start.first).then(|| Version::new(start.epoch, number)).flatten()
+            })
+            .next()
+            .unwrap_or(Version::ZERO)
+    }
+}
+
+/// Whether everything in `has` was there before `start`, or belongs to its epoch.
+fn is_of(start: &EpochStart, has: &GtidSet) -> bool {
+    match (&start.origin, has) {
+        (Origin::Mysql { uuid, tag, .. }, GtidSet::Mysql(_)) => {
+            let mut rest = has.clone();
+            if !rest.subtract(&start.before) {
+                return rest.is_empty();
+            }
+            let GtidSet::Mysql(rest) = &rest else { return false };
+            rest.iter().all(|(of, its_tag, ranges)| {
+                let first = ranges.first().map_or(0, |range| *range.start());
+                of == *uuid && its_tag == &**tag && first >= start.first
+            })
+        }
+        (Origin::MariaDb { domain, server_id, .. }, GtidSet::MariaDb(set)) => {
+            let GtidSet::MariaDb(before) = &start.before else { return before_nothing(start, has) };
+            set.iter().all(|(of, by, sequence)| {
+                before.contains(of, sequence)
+                    || (of == *domain && by == *server_id && sequence >= start.first)
+            })
+        }
+        _ => has.is_empty(),
+    }
+}
+
+/// For an epoch before which nothing was executed, in a set of no particular dialect.
+fn before_nothing(start: &EpochStart, has: &GtidSet) -> bool {
+    start.before.is_empty() && has.is_empty()
+}
+
+/// The highest number of `start`'s origin up to which `has` has everything that counts: all that
+/// survived into the next epoch (`until`), or, in the newest, all that the source has.
+fn covered(start: &EpochStart, has: &GtidSet, until: Option<&GtidSet>, source: &GtidSet) -> u64 {
+    let limit = until.unwrap_or(source);
+    match (&start.origin, has, limit) {
+        (Origin::Mysql { uuid, tag, .. }, GtidSet::Mysql(has), GtidSet::Mysql(limit)) => {
+            if !Cure::PositionIsContiguous.works() {
+                return has.highest(*uuid, tag);
+            }
+            let covered = has.covered_up_to(limit, *uuid, tag);
+            let complete = covered >= limit.highest(*uuid, tag);
+            match until {
+                // Beyond what the source was last known to have, only an unbroken run counts.
+                None if complete => {
+                    has.run_after(*uuid, tag, covered.max(start.first.saturating_sub(1)))
+                }
+                _ => covered,
+            }
+        }
+        (Origin::MariaDb { domain, .. }, GtidSet::MariaDb(has), GtidSet::MariaDb(limit)) => {
+            let has = has.up_to(*domain);
+            if until.is_some() { has.min(limit.up_to(*domain)) } else { has }
+        }
+        _ => 0,
+    }
+}
+
+fn highest_number(origin: &Origin, has: &GtidSet) -> u64 {
+    match (origin, has) {
+        (Origin::Mysql { uuid, tag, .. }, GtidSet::Mysql(has)) => has.highest(*uuid, tag),
+        (Origin::MariaDb { domain, .. }, GtidSet::MariaDb(has)) => has.up_to(*domain),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
