@@ -90,14 +90,12 @@ impl EpochTable {
     }
 
     fn highest_below(&self, epoch: u16, has: &GtidSet) -> Version {
-        let older = self.starts.range(..epoch).rev().map(|(_, start)| start);
-        older
-            .filter_map(|start| {
-                let number = highest_number(&start.origin, has);
-                (number >= start.first).then(|| Version::new(start.epoch, number)).flatten()
-            })
-            .next()
-            .unwrap_or(Version::ZERO)
+        let mut older = self.starts.range(..epoch).rev().map(|(_, start)| start);
+        let of = |start: &EpochStart| {
+            let number = highest_number(&start.origin, has);
+            if number >= start.first { Version::new(start.epoch, number) } else { None }
+        };
+        older.find_map(of).unwrap_or(Version::ZERO)
     }
 }
 

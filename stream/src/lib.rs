@@ -1,5 +1,6 @@
 //! The invalidation log: what the tailer writes and invalidators read.
 
 pub mod embedded;
+pub mod follow;
 mod seam;
 pub use seam::*;

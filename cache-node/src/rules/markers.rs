@@ -1,0 +1,150 @@
+//! [`Markers`]: keys that somebody writes, or has just written, so that reads in this region go to the
+//! primary until the region has the write.
+//!
+//! A writer marks the key before it writes, under a nonce of its own, and names the version of its
+//! commit afterwards. Each pending mark stands by itself, so no writer clears another's. Markers are
+//! never evicted before their time: a full table refuses new ones, and the writer falls back on a token.
+//! A node that has lost its markers treats every key as marked until all of them would have expired.
+
+use std::{collections::HashMap, time::Duration};
+
+use schemas::{cure::Cure, moment::Moment, version::Version};
+
+/// Names one writer's mark; drawn at random by the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Nonce(pub u64);
+
+/// The table is full of marks that may not be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many keys are marked; read with a token instead")]
+pub struct MarkersFull;
+
+/// Whether a pending mark was still there when its version was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// The key was marked all the time.
+    InTime,
+    /// The mark had expired, or the node had lost it: reads in between may have missed the write.
+    Expired,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Marker {
+    pending: Vec<(Nonce, Moment)>,
+    /// The highest version that a writer has named.
+    named: Version,
+}
+
+/// Marked keys, by key hash.
+#[derive(Clone, Debug)]
+pub(super) struct Markers {
+    marked: HashMap<u64, Marker>,
+    marks_max: usize,
+    marks: usize,
+    ttl: Duration,
+    /// Until then, marks of a life before may be missing.
+    unknown_until: Moment,
+    swept: Moment,
+}
+
+impl Markers {
+    /// None known, at a node that starts at `now`.
+    pub(super) fn new(now: Moment, marks_max: usize, ttl: Duration) -> Markers {
+        let unknown_until =
+            if Cure::MarkersUnknownAfterStart.works() { now.later(ttl) } else { now };
+        Markers { marked: HashMap::new(), marks_max, marks: 0, ttl, unknown_until, swept: now }
+    }
+
+    /// No key can have been marked before now: the cluster is new.
+    pub(super) fn nothing_lost(&mut self, now: Moment) {
+        self.unknown_until = now;
+    }
+
+    /// Before a write. May be said again, which lengthens it.
+    pub(super) fn mark(
+        &mut self,
+        now: Moment,
+        hash: u64,
+        nonce: Nonce,
+        position: Version,
+    ) -> Result<(), MarkersFull> {
+        if self.marks >= self.marks_max || now.since(self.swept) >= self.ttl {
+            self.sweep(now, position);
+        }
+        let expires = now.later(self.ttl);
+        if let Some((_, until)) = self
+            .marked
+            .get_mut(&hash)
+            .and_then(|marker| marker.pending.iter_mut().find(|(of, _)| *of == nonce))
+        {
+            *until = expires;
+            return Ok(());
+        }
+        if self.marks >= self.marks_max {
+            return Err(MarkersFull);
+        }
+        self.marks = self.marks.saturating_add(1);
+        self.marked.entry(hash).or_default().pending.push((nonce, expires));
+        Ok(())
+    }
+
+    /// After a write: its version. `position` is what the region has.
+    pub(super) fn name(
+        &mut self,
+        now: Moment,
+        hash: u64,
+        nonce: Nonce,
+        version: Version,
+        position: Version,
+    ) -> Named {
+        let marker = self.marked.entry(hash).or_default();
+        let before = marker.pending.len();
+        let in_time = marker.pending.iter().any(|(of, until)| *of == nonce && now < *until);
+        if Cure::MarkerPerWriter.works() {
+            marker.pending.retain(|(of, _)| *of != nonce);
+        } else {
+            marker.pending.clear();
+        }
+        let highest =
+            if Cure::MarkerKeepsHighest.works() { marker.named.max(version) } else { version };
+        if highest > position {
+            if marker.named == Version::ZERO {
+                self.marks = self.marks.saturating_add(1);
+            }
+            marker.named = highest;
+        }
+        self.marks = self.marks.saturating_sub(before.saturating_sub(marker.pending.len()));
+        if marker.pending.is_empty() && marker.named == Version::ZERO {
+            self.marked.remove(&hash);
+        }
+        if in_time { Named::InTime } else { Named::Expired }
+    }
+
+    /// Whether reads of the key must go to the primary. `reached` is the version that lifts a named mark.
+    pub(super) fn is_marked(&self, now: Moment, hash: u64, reached: Version) -> bool {
+        now < self.unknown_until
+            || self.marked.get(&hash).is_some_and(|marker| {
+                marker.named > reached || marker.pending.iter().any(|(_, until)| now < *until)
+            })
+    }
+
+    /// Marks held, pending and named.
+    pub(super) fn len(&self) -> usize {
+        self.marks
+    }
+
+    fn sweep(&mut self, now: Moment, position: Version) {
+        self.swept = now;
+        self.marked.retain(|_, marker| {
+            marker.pending.retain(|(_, until)| now < *until);
+            if marker.named <= position {
+                marker.named = Version::ZERO;
+            }
+            !marker.pending.is_empty() || marker.named > Version::ZERO
+        });
+        let marks = |marker: &Marker| {
+            marker.pending.len().saturating_add(usize::from(marker.named > Version::ZERO))
+        };
+        self.marks = self.marked.values().map(marks).sum();
+    }
+}

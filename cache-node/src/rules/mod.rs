@@ -1,0 +1,770 @@
+//! [`Rules`]: what may be stored, and what may be served. All of it; everything goes through here.
+//!
+//! Pure: no clock, no socket, and no idea of how values are stored. The storage keeps a [`Mark`] with
+//! each entry and asks; times come in as arguments.
+//!
+//! # Words
+//!
+//! - `V`, the version of a delete: the commit that made the key stale.
+//! - `F`, the fill version of an entry: a lower bound of the database position at which it was read.
+//! - `P`, the region's position: everything up to it is visible wherever readers read.
+//! - `A`, the applied version of a partition: every delete of its keys up to it was applied here.
+//!
+//! # Why no stale value is served
+//!
+//! Claim: an entry that is served unflagged contains every change of its key up to the newest delete
+//! of it that this node has applied; and no delete ever applies too late for a fill.
+//!
+//! Take a change of key `k` at `V`, and a value of `k` that does not contain it. It was read in a
+//! snapshot in which `V` was not visible. `F` is a lower bound of that snapshot's position (below), so
+//! `F < V`. Two cases.
+//!
+//! *The fill comes before the delete.* Then the delete finds the entry, sees `F < V`, and drops it or
+//! marks it; the mark is on the entry and stays there.
+//!
+//! *The delete comes first.* It left a tombstone with `V`, whether or not the key was there, and
+//! tombstones only rise. While it is there, [`Rules::accept`] refuses `F < V`. A tombstone leaves in two ways. It is
+//! evicted: then `fill_floor` is at least `V` from then on, and refuses. It lapses: only when `age_floor`
+//! is at least `V`; the age floor never falls, and refuses.
+//!
+//! Where deletes do not name their keys (a floor record, a hole in the stream), `serve_floor` takes
+//! the entry's place: it makes a miss of every entry with `F < V`, and refuses such fills.
+//!
+//! # Why F is a lower bound
+//!
+//! - A lease takes `P` (or, for a reader at the primary, the primary's position) when it is issued. What the node
+//!   knows of `P` is old, `P` was true when it was polled, and the reader opens his snapshot later.
+//! - A plain set was read in the last `fill_age_max` (its client's time-out): the lowest position of
+//!   that window, and of the moment before it, bounds it. That is the only promise that clients must keep.
+//! - A copy from a peer contains every change of its key up to the `A` that the peer had together with
+//!   the value, because the peer would have served it: so `max(F, A)` is a lower bound too.
+//!
+//! # Lost transactions
+//!
+//! After a promotion some transactions may be gone, and no delete will ever name them. An entry that
+//! holds one was read when its transaction was visible somewhere; accepted later than that; and with `F`
+//! not below the age floor of that moment. Pollers prove at which age floor nobody had yet seen
+//! anything above the surviving history ([`Push::echo`]). Everything from that floor up to the
+//! new epoch is a miss. That includes fill versions of older epochs: `F` says how old the value may be, not
+//! how new. Without a proof the cut begins at zero. From then on, fills of ended epochs are refused.
+//!
+//! # Why it does not refuse for ever
+//!
+//! Tombstones and floors are versions of real commits (or of the beginning of an epoch), `P` passes each
+//! of them, and the age floor follows `P`. Bounded tables forget the oldest, upwards.
+
+mod floors;
+mod leases;
+mod markers;
+mod position;
+mod progress;
+mod tombstones;
+
+use std::time::Duration;
+
+use schemas::{
+    cure::Cure,
+    cursor::{Partition, Place},
+    key::Key,
+    moment::Moment,
+    record::{Scope, UnixMicros},
+    version::Version,
+};
+use xxhash_rust::xxh64::xxh64;
+
+use self::{
+    floors::Floors, leases::Leases, markers::Markers, position::Positions, progress::Progress,
+    tombstones::Tombstones,
+};
+pub use self::{
+    floors::{CUTS_MAX, PREFIXES_MAX},
+    leases::{Lease, Token},
+    markers::{MarkersFull, Named, Nonce},
+    tombstones::Evidence,
+};
+pub use protocol::control::{Agreement, Batch, Continuity, EpochNews, Item, Push, Rewind};
+
+/// Bounds and times of one node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Partitions of the stream.
+    pub partitions: u16,
+    /// Longest time between a reader's snapshot and its plain set.
+    pub fill_age_max: Duration,
+    /// How long a key is leased to one reader.
+    pub lease: Duration,
+    /// Behind by more than this, a node is not fresh.
+    pub staleness_max: Duration,
+    /// How far apart clocks of different machines may be.
+    pub clock_skew_max: Duration,
+    /// What a node that is not fresh does.
+    pub on_stale: OnStale,
+    /// Longest life of what is stored, and oldest entry that is served, while not fresh.
+    pub degraded_ttl: Duration,
+    /// Longest time between a mark and the version of its write.
+    pub marker_ttl_max: Duration,
+    /// Most tombstones.
+    pub tombstones_max: usize,
+    /// Most leases.
+    pub leases_max: usize,
+    /// Most marks.
+    pub markers_max: usize,
+    /// What a promotion that is not proven lossless makes a miss.
+    pub lossy: Lossy,
+    /// Keys that begin with one of these come from no source, and obey no rule.
+    pub unsourced: Vec<Box<[u8]>>,
+}
+
+/// What a node that is not fresh does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStale {
+    /// Serves what is younger than `degraded_ttl`, flagged.
+    Ttl,
+    /// Serves everything, flagged.
+    Flag,
+    /// Serves nothing.
+    Miss,
+}
+
+/// What a promotion that is not proven lossless makes a miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lossy {
+    /// Every entry of the epochs before.
+    Flush,
+    /// Those that may hold lost values, as far as that can be proven; else every one.
+    Cut,
+}
+
+/// What the rules keep with each entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// `F`.
+    pub filled: Version,
+    /// Whether a delete has found it.
+    pub condition: Condition,
+    /// When it was stored; `None` if that was before a restart.
+    pub since: Option<Moment>,
+}
+
+/// Whether a delete has found an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// None has.
+    Good,
+    /// Served only flagged, to readers that allow it; never good again.
+    Stale,
+}
+
+/// A key with its hash, which is computed once.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    key: &'a [u8],
+    hash: u64,
+}
+
+/// What a reader asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask {
+    /// The change that the value must contain; [`Version::ZERO`] for none.
+    pub at_least: Version,
+    /// Whether a flagged old value is better than none.
+    pub stale: Stale,
+}
+
+/// Whether a flagged old value is better than none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stale {
+    /// No.
+    #[default]
+    Refuse,
+    /// Yes.
+    Allow,
+}
+
+/// What a reader gets of an entry that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// The value.
+    Hit,
+    /// The value, flagged: this node does not know how old it is.
+    Degraded,
+    /// The value, flagged: it is old. Never to be stored again.
+    Stale,
+    /// Nothing.
+    Miss,
+}
+
+/// Where a reader can read what is not cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// At any instance of the region.
+    Anywhere,
+    /// At the primary, if it is told to.
+    CanReadPrimary,
+}
+
+/// The answer to a reader who wants to fill a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// Read anywhere in the region, then fill.
+    Fill(Token),
+    /// Read the primary, then fill.
+    FillFromPrimary(Token),
+    /// Somebody else is filling it.
+    Wait,
+    /// The region does not have the last change yet: read the primary, and do not fill.
+    ReadPrimary,
+}
+
+/// A value on its way into the cache: where its `F` comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Its reader took a lease.
+    Lease(Token),
+    /// Its reader knows his snapshot.
+    Version(Version),
+    /// A peer gave it, with what [`Rules::copy_version`] said there.
+    Copy(Version),
+    /// A plain `set`, `add`, `replace` or `cas`.
+    Plain,
+    /// `incr`, `append` and the like, from an entry with this fill version.
+    Derived(Version),
+}
+
+/// A fill that may be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// What to keep with the entry.
+    pub mark: Mark,
+    /// The longest time to live, if there is one.
+    pub ttl_max: Option<Duration>,
+}
+
+/// Why a fill may not be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The lease is void, superseded, or of another life of this node.
+    #[error("the lease is gone")]
+    NoLease,
+    /// The key was changed since it was read.
+    #[error("the key was changed since")]
+    Deleted,
+    /// It is older than something that this node has forgotten.
+    #[error("it is below the fill floor")]
+    BelowFillFloor,
+    /// It was read longer than `fill_age_max` ago.
+    #[error("it was read too long ago")]
+    TooOld,
+    /// It is older than a change whose keys nobody could list.
+    #[error("it is below the serve floor")]
+    BelowServeFloor,
+    /// Its epoch has ended.
+    #[error("its epoch has ended")]
+    EpochEnded,
+}
+
+/// Where the storage lets the rules look at the marks of its entries.
+pub trait Entries {
+    /// Hands the mark of `key`, if there is an entry, to `judge`; then does what it says.
+    fn judge(&mut self, key: &Key, judge: &mut dyn FnMut(&mut Mark) -> Fate);
+}
+
+/// What becomes of an entry that a delete has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is as new as the delete, or newer.
+    Keep,
+    /// It is older, and has been marked: keep it for readers that allow stale values, or drop it.
+    Stale,
+}
+
+/// The state that the rules need; see the module.
+///
+/// Invariants: `fill_floor`, the serve floors, the age floor, `epoch` and cursors never fall.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    settings: Settings,
+    tombstones: Tombstones,
+    leases: Leases,
+    markers: Markers,
+    positions: Positions,
+    floors: Floors,
+    fill_floor: Version,
+    /// The newest epoch that is known.
+    epoch: u16,
+    progress: Progress,
+}
+
+/// What a node keeps over a restart beside its entries. It must be taken before them, as a whole.
+#[derive(Clone, Debug)]
+pub struct Snapshot(Rules);
+
+// === Serving ===
+
+impl Rules {
+    /// What a reader gets of an entry with `mark`.
+    pub fn serve(&self, now: Moment, subject: &Subject<'_>, mark: &Mark, ask: Ask) -> Served {
+        if self.is_unsourced(subject) {
+            return Served::Hit;
+        }
+        let quarantined = self.progress.is_quarantined() && Cure::ServeAsksQuarantine.works();
+        let marked = self.is_marked(now, subject) && Cure::ServeAsksMarker.works();
+        let too_old = !self.contains(subject, mark, ask.at_least) && Cure::ServeAsksToken.works();
+        if quarantined || marked || too_old {
+            return Served::Miss;
+        }
+        if self.is_stale(subject, mark) {
+            return match ask.stale {
+                Stale::Allow => Served::Stale,
+                Stale::Refuse => Served::Miss,
+            };
+        }
+        if self.progress.is_fresh(now) || !Cure::ServeAsksFreshness.works() {
+            return Served::Hit;
+        }
+        let young = mark.since.is_some_and(|since| now.since(since) <= self.settings.degraded_ttl);
+        match self.settings.on_stale {
+            OnStale::Flag => Served::Degraded,
+            OnStale::Ttl if young || !Cure::DegradedAgeBounded.works() => Served::Degraded,
+            OnStale::Ttl | OnStale::Miss => Served::Miss,
+        }
+    }
+
+    /// The fill version that a copy of an entry with `mark` has at a peer; `None` if it must not be copied. To be asked
+    /// together with reading the value.
+    pub fn copy_version(&self, now: Moment, subject: &Subject<'_>, mark: &Mark) -> Option<Version> {
+        let servable = self.serve(now, subject, mark, Ask::default()) == Served::Hit;
+        let partition = if Cure::CopyAppliedOfPartition.works() {
+            self.partition(subject)
+        } else {
+            Partition(self.partition(subject).0 ^ 1)
+        };
+        let version = mark.filled.max(self.progress.applied(partition));
+        (servable || !Cure::CopyOnlyServable.works()).then_some(version)
+    }
+
+    /// Whether the last change of the key is not visible everywhere in the region yet.
+    pub fn hints_primary(&self, now: Moment, subject: &Subject<'_>) -> bool {
+        let deleted = self.tombstones.get(subject.hash).map_or(Version::ZERO, |of| of.version);
+        self.is_marked(now, subject) || deleted > self.positions.region()
+    }
+
+    fn is_stale(&self, subject: &Subject<'_>, mark: &Mark) -> bool {
+        let deleted = if Cure::StaleMarkSticks.works() {
+            mark.condition == Condition::Stale
+        } else {
+            self.tombstones.get(subject.hash).is_some_and(|of| of.version > mark.filled)
+        };
+        let floor = mark.filled < self.floors.of(subject.key) && Cure::ServeAsksFloor.works();
+        deleted || floor || self.floors.is_lost(mark.filled)
+    }
+
+    /// Whether an entry contains the change at `at_least`, if that changed its key at all.
+    fn contains(&self, subject: &Subject<'_>, mark: &Mark, at_least: Version) -> bool {
+        mark.filled >= at_least || self.progress.applied(self.partition(subject)) >= at_least
+    }
+
+    fn is_marked(&self, now: Moment, subject: &Subject<'_>) -> bool {
+        let reached = if Cure::MarkerLiftsAtPosition.works() {
+            self.positions.region()
+        } else {
+            self.progress.applied(self.partition(subject))
+        };
+        self.markers.is_marked(now, subject.hash, reached)
+    }
+
+    fn is_unsourced(&self, subject: &Subject<'_>) -> bool {
+        self.settings.unsourced.iter().any(|prefix| subject.key.starts_with(prefix))
+    }
+
+    fn partition(&self, subject: &Subject<'_>) -> Partition {
+        let rest = subject.hash.checked_rem(u64::from(self.progress.partitions()));
+        Partition(rest.and_then(|rest| u16::try_from(rest).ok()).unwrap_or_default())
+    }
+}
+
+// === Filling ===
+
+impl Rules {
+    /// Asks for the right to fill a key that was missed; `token` is drawn at random by the caller.
+    pub fn lease(
+        &mut self,
+        now: Moment,
+        subject: &Subject<'_>,
+        reader: Reader,
+        token: Token,
+    ) -> Leased {
+        let hinted = self.hints_primary(now, subject) && !self.is_unsourced(subject);
+        if hinted && reader == Reader::Anywhere {
+            return Leased::ReadPrimary;
+        }
+        if self.leases.is_held(subject.hash, now) {
+            return Leased::Wait;
+        }
+        let filled = if hinted || !Cure::LeasePositionByReader.works() {
+            self.positions.primary()
+        } else {
+            self.positions.region()
+        };
+        let deadline = now.later(self.settings.lease);
+        self.leases.issue(subject.hash, Lease { token, filled, deadline });
+        if hinted { Leased::FillFromPrimary(token) } else { Leased::Fill(token) }
+    }
+
+    /// Whether a value may be stored, and what to keep with it.
+    pub fn accept(
+        &mut self,
+        now: Moment,
+        subject: &Subject<'_>,
+        fill: Fill,
+    ) -> Result<Accepted, Refused> {
+        self.positions.advance(now);
+        let fresh = self.progress.is_fresh(now);
+        let filled = self.fill_version(subject, fill)?;
+        if !self.is_unsourced(subject) {
+            self.check_fill(subject, filled)?;
+        }
+        let mark = Mark { filled, condition: Condition::Good, since: Some(now) };
+        let capped =
+            !fresh && !self.is_unsourced(subject) && self.settings.on_stale == OnStale::Ttl;
+        Ok(Accepted { mark, ttl_max: capped.then_some(self.settings.degraded_ttl) })
+    }
+
+    fn fill_version(&mut self, subject: &Subject<'_>, fill: Fill) -> Result<Version, Refused> {
+        let plain = self.positions.lowest_in_window();
+        Ok(match fill {
+            Fill::Lease(token) => {
+                let lease = self.leases.take(subject.hash, token).ok_or(Refused::NoLease)?;
+                if Cure::LeaseTakesPositionAtIssue.works() {
+                    lease.filled
+                } else {
+                    self.positions.region()
+                }
+            }
+            Fill::Version(version) | Fill::Copy(version) => version,
+            Fill::Derived(from) if Cure::DerivedKeepsOlder.works() => plain.min(from),
+            Fill::Plain | Fill::Derived(_) => plain,
+        })
+    }
+
+    fn check_fill(&self, subject: &Subject<'_>, filled: Version) -> Result<(), Refused> {
+        let deleted = self.tombstones.get(subject.hash).map_or(Version::ZERO, |of| of.version);
+        if filled < deleted && Cure::AcceptAsksTombstone.works() {
+            return Err(Refused::Deleted);
+        }
+        if filled < self.fill_floor && Cure::AcceptAsksFillFloor.works() {
+            return Err(Refused::BelowFillFloor);
+        }
+        if filled < self.positions.age_floor() && Cure::AcceptAsksAgeFloor.works() {
+            return Err(Refused::TooOld);
+        }
+        if filled < self.floors.of(subject.key) {
+            return Err(Refused::BelowServeFloor);
+        }
+        if filled.epoch() < self.epoch && Cure::AcceptAsksEpoch.works() {
+            return Err(Refused::EpochEnded);
+        }
+        Ok(())
+    }
+}
+
+// === Deleting, and what else the stream says ===
+
+impl Rules {
+    /// Applies a batch. The deletes are applied in any case; the cursor, and what depends on it, moves only if the batch
+    /// begins at or before it. Returns the cursor.
+    pub fn apply(
+        &mut self,
+        now: Moment,
+        wall: UnixMicros,
+        batch: &Batch,
+        entries: &mut impl Entries,
+    ) -> Result<Option<Place>, Rewind> {
+        self.positions.advance(now);
+        let cursor = self.progress.cursor(batch.partition);
+        let moved = batch.covers.map(|(from, to)| self.progress.advance(batch.partition, from, to));
+        let counts = matches!(moved, Some(Ok(_))) || !Cure::AppliedMovesWithCursor.works();
+        for item in &batch.items {
+            match item {
+                Item::Delete { key, version } => {
+                    self.delete(key, *version, Evidence::Stream, entries);
+                }
+                Item::Floor { scope, version } => self.raise_serve_floor(scope, *version),
+                Item::Applied { version } if counts => {
+                    self.progress.raise_applied(batch.partition, *version);
+                }
+                Item::Progress { version, at } if counts => {
+                    self.progressed(now, wall, batch.partition, *version, *at);
+                }
+                Item::Applied { .. } | Item::Progress { .. } => {}
+            }
+        }
+        moved.map_or(Ok(cursor), |moved| moved.map(Some))
+    }
+
+    /// An entry that is older than `version` is stale; so is every fill that comes later and was read before.
+    fn delete(
+        &mut self,
+        key: &Key,
+        version: Version,
+        evidence: Evidence,
+        entries: &mut impl Entries,
+    ) {
+        let subject = Subject::new(key.as_bytes());
+        let mut found = false;
+        entries.judge(key, &mut |mark| {
+            found = true;
+            if mark.filled >= version || !Cure::DeleteDropsOlder.works() {
+                return Fate::Keep;
+            }
+            mark.condition = Condition::Stale;
+            Fate::Stale
+        });
+        if Cure::DeleteVoidsLease.works() {
+            self.leases.void_below(subject.hash, version);
+        }
+        if !found && !Cure::TombstoneWhenAbsent.works() {
+            return;
+        }
+        let lapsed = if Cure::LapseBelowAgeFloor.works() {
+            self.positions.age_floor()
+        } else {
+            self.positions.region()
+        };
+        let evicted = self.tombstones.add(subject.hash, version, evidence, lapsed);
+        if let Some((hash, evicted)) = evicted
+            && Cure::EvictionRaisesFillFloor.works()
+        {
+            // What only a client named may be no version at all: it counts as far as the stream or a poll confirms.
+            let partition = self.partition(&Subject { key: &[], hash });
+            let known = self.progress.applied(partition).max(self.positions.highest());
+            let named = evicted.version.min(known);
+            self.fill_floor = self.fill_floor.max(evicted.confirmed).max(named);
+        }
+    }
+
+    fn raise_serve_floor(&mut self, scope: &Scope, version: Version) {
+        match scope {
+            Scope::All => self.floors.raise(version),
+            Scope::Prefixes(prefixes) => {
+                for prefix in prefixes {
+                    self.floors.raise_prefix(prefix.as_bytes(), version);
+                }
+            }
+        }
+    }
+
+    fn progressed(
+        &mut self,
+        now: Moment,
+        wall: UnixMicros,
+        partition: Partition,
+        version: Version,
+        at: UnixMicros,
+    ) {
+        if self.progress.progressed(now, wall, partition, at) {
+            // Every version that was published before is at most this one, or will be published again.
+            if Cure::AttachRaisesFillFloor.works() {
+                self.fill_floor = self.fill_floor.max(version);
+            }
+            if Cure::AttachRaisesServeFloor.works() {
+                self.floors.raise(version);
+            }
+        }
+        self.progress.raise_applied(partition, version);
+    }
+
+    /// An epoch began. Said by every way that knows of it; the first counts.
+    pub fn epoch(&mut self, news: &EpochNews) {
+        if news.epoch <= self.epoch {
+            return;
+        }
+        let skipped = news.epoch > self.epoch.saturating_add(1);
+        self.epoch = news.epoch;
+        let from = match (news.continuity, self.settings.lossy) {
+            (Continuity::Lossless, _) if !skipped => None,
+            (Continuity::NewServer, Lossy::Cut) if !skipped => {
+                Some(self.positions.floor_before(news.last))
+            }
+            _ => Some(Version::ZERO),
+        };
+        if let Some(from) = from {
+            self.floors.cut(from, news.epoch);
+        }
+        self.positions.forget_highest();
+    }
+
+    /// A poll of the region's instances.
+    pub fn push(&mut self, now: Moment, push: &Push) {
+        let epoch = push.region.max(push.primary).epoch();
+        // Lanes tell of an epoch before they tell of a position in it; if one did not, nothing is proven.
+        self.epoch(&EpochNews { epoch, last: Version::ZERO, continuity: Continuity::SameServer });
+        self.positions.push(now, push, self.epoch);
+    }
+
+    /// The lanes found that the clocks agree, or that they do not.
+    pub fn clocks(&mut self, agreement: Agreement) {
+        self.progress.clocks(agreement);
+    }
+}
+
+// === Markers ===
+
+impl Rules {
+    /// Before a write: reads of the key are misses until its version is named, or the mark expires.
+    pub fn mark(
+        &mut self,
+        now: Moment,
+        subject: &Subject<'_>,
+        nonce: Nonce,
+    ) -> Result<(), MarkersFull> {
+        self.markers.mark(now, subject.hash, nonce, self.positions.region())
+    }
+
+    /// After a write: a delete at `version`, and reads are misses until the region has it.
+    pub fn name_mark(
+        &mut self,
+        now: Moment,
+        key: &Key,
+        nonce: Nonce,
+        version: Version,
+        entries: &mut impl Entries,
+    ) -> Named {
+        if Cure::MarkerDeletes.works() {
+            self.delete(key, version, Evidence::Client, entries);
+        }
+        let subject = Subject::new(key.as_bytes());
+        self.markers.name(now, subject.hash, nonce, version, self.positions.region())
+    }
+}
+
+// === Lanes, starting and restarting ===
+
+impl Rules {
+    /// A node that starts empty at `now`.
+    pub fn new(now: Moment, settings: Settings) -> Rules {
+        Rules {
+            tombstones: Tombstones::new(settings.tombstones_max),
+            leases: Leases::new(settings.leases_max),
+            markers: Markers::new(now, settings.markers_max, settings.marker_ttl_max),
+            positions: Positions::new(settings.fill_age_max),
+            floors: Floors::default(),
+            fill_floor: Version::ZERO,
+            epoch: 0,
+            progress: Progress::new(
+                settings.partitions,
+                settings.staleness_max,
+                settings.clock_skew_max,
+            ),
+            settings,
+        }
+    }
+
+    /// A lane has connected, and names where each of its partitions ends now.
+    pub fn hello(&mut self, now: Moment, heads: &[(Partition, Place)]) {
+        for &(partition, head) in heads {
+            self.progress.named_head(now, partition, head);
+        }
+    }
+
+    /// What is before `at` will not come, because this node is new or because it is gone. Until the next progress says
+    /// how far that reached, nothing of the partition counts as fresh.
+    pub fn begin(&mut self, partition: Partition, at: Place) {
+        if self.progress.cursor(partition).is_none() || Cure::GapRaisesServeFloor.works() {
+            self.progress.begin(partition, at);
+        }
+    }
+
+    /// What to keep over a restart. To be taken before the first entry is written.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.clone())
+    }
+
+    /// A node that starts at `now` with the entries that go with `snapshot`: in quarantine until it has caught up.
+    pub fn restore(now: Moment, settings: Settings, snapshot: Snapshot) -> Rules {
+        let kept = snapshot.0;
+        let mut rules = Rules {
+            positions: kept.positions.kept(),
+            floors: kept.floors,
+            fill_floor: kept.fill_floor,
+            epoch: kept.epoch,
+            progress: kept.progress.kept(),
+            ..Rules::new(now, settings)
+        };
+        if Cure::SnapshotKeepsTombstones.works() {
+            rules.tombstones = kept.tombstones;
+        }
+        rules
+    }
+}
+
+// === What others may know ===
+
+impl Rules {
+    /// The cursor of a partition.
+    pub fn cursor(&self, partition: Partition) -> Option<Place> {
+        self.progress.cursor(partition)
+    }
+
+    /// `A` of one partition.
+    pub fn applied(&self, partition: Partition) -> Version {
+        self.progress.applied(partition)
+    }
+
+    /// `A` of the node: the lowest of all partitions; `None` until every one has reported.
+    pub fn applied_everywhere(&self) -> Option<Version> {
+        self.progress.applied_everywhere()
+    }
+
+    /// What this node tells pollers, who say it back with their next push.
+    pub fn age_floor(&self) -> Version {
+        self.positions.age_floor()
+    }
+
+    /// `P`, as far as it is known here.
+    pub fn position(&self) -> Version {
+        self.positions.region()
+    }
+
+    /// Fills below this are refused.
+    pub fn fill_floor(&self) -> Version {
+        self.fill_floor
+    }
+
+    /// The newest epoch that is known here.
+    pub fn newest_epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    /// Whether every partition is recent.
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        self.progress.is_fresh(now)
+    }
+
+    /// Whether nothing is served until the node has caught up.
+    pub fn is_quarantined(&self) -> bool {
+        self.progress.is_quarantined()
+    }
+
+    /// Tombstones held.
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    /// Marks held.
+    pub fn marks(&self) -> usize {
+        self.markers.len()
+    }
+
+    /// No key can have been marked before `now`: the whole cluster is new.
+    pub fn no_marks_lost(&mut self, now: Moment) {
+        self.markers.nothing_lost(now);
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// A key of 1 to 250 bytes. The hash is the one that spreads keys over partitions.
+    pub fn new(key: &'a [u8]) -> Subject<'a> {
+        Subject { key, hash: xxh64(key, 0) }
+    }
+}

@@ -1,0 +1,212 @@
+//! [`Progress`]: how far the stream has been applied here, partition by partition, and whether that is
+//! recent enough.
+
+use std::time::Duration;
+
+use protocol::control::{Agreement, Rewind};
+use schemas::{
+    cure::Cure,
+    cursor::{Partition, Place},
+    moment::Moment,
+    record::UnixMicros,
+    version::Version,
+};
+
+/// One partition as this node has it.
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// The last record that was applied; `None` before the first lane.
+    cursor: Option<Place>,
+    /// Every invalidation of this partition up to here was applied.
+    applied: Version,
+    /// Fresh until then.
+    deadline: Option<Moment>,
+    /// Records before the cursor may be missing: the next `Progress` says up to which version.
+    begins: bool,
+    quarantine: Quarantine,
+}
+
+/// Why a partition keeps the node from serving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Quarantine {
+    /// It does not.
+    #[default]
+    None,
+    /// The node came back with data; no lane has said yet where the head is.
+    HeadUnknown,
+    /// Until the cursor is here.
+    Until(Place),
+}
+
+/// See the module. Partitions that a node was not told of are ignored.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    partitions: Vec<State>,
+    staleness_max: Duration,
+    clock_skew_max: Duration,
+    /// The lanes' clocks and ours are too far apart to believe ages.
+    skewed: bool,
+}
+
+impl Progress {
+    /// Nothing applied.
+    pub(super) fn new(
+        partitions: u16,
+        staleness_max: Duration,
+        clock_skew_max: Duration,
+    ) -> Progress {
+        let partitions = vec![State::default(); usize::from(partitions.max(1))];
+        Progress { partitions, staleness_max, clock_skew_max, skewed: false }
+    }
+
+    /// How many partitions there are.
+    pub(super) fn partitions(&self) -> u16 {
+        u16::try_from(self.partitions.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The cursor of a partition.
+    pub(super) fn cursor(&self, partition: Partition) -> Option<Place> {
+        self.state(partition).and_then(|state| state.cursor)
+    }
+
+    /// Every invalidation of the partition up to this version was applied.
+    pub(super) fn applied(&self, partition: Partition) -> Version {
+        self.state(partition).map_or(Version::ZERO, |state| state.applied)
+    }
+
+    /// Every invalidation up to this version was applied; `None` until every partition has said so.
+    pub(super) fn applied_everywhere(&self) -> Option<Version> {
+        let all = self.partitions.iter().all(|state| state.deadline.is_some());
+        let lowest = self.partitions.iter().map(|state| state.applied).min();
+        lowest.filter(|_| all)
+    }
+
+    /// Whether every partition is at most `staleness_max` behind.
+    pub(super) fn is_fresh(&self, now: Moment) -> bool {
+        let fresh =
+            |state: &State| !state.begins && state.deadline.is_some_and(|until| now < until);
+        if Cure::FreshEveryPartition.works() {
+            !self.skewed && self.partitions.iter().all(fresh)
+        } else {
+            !self.skewed && self.partitions.iter().any(fresh)
+        }
+    }
+
+    /// Whether some partition has not yet reached the head that its lane named, or has a hole that no floor covers.
+    pub(super) fn is_quarantined(&self) -> bool {
+        let held = |state: &State| {
+            state.quarantine != Quarantine::None || (state.begins && state.deadline.is_some())
+        };
+        if Cure::QuarantineEveryPartition.works() {
+            self.partitions.iter().any(held)
+        } else {
+            self.partitions.iter().all(held)
+        }
+    }
+
+    /// A lane has connected, and names where the partition ends. A node that is not fresh is in quarantine until it is
+    /// there.
+    pub(super) fn named_head(&mut self, now: Moment, partition: Partition, head: Place) {
+        let fresh = self.is_fresh(now);
+        let Some(state) = self.state_mut(partition) else { return };
+        let held = state.quarantine != Quarantine::None;
+        if (held || (!fresh && state.deadline.is_some())) && Cure::QuarantineOnReturn.works() {
+            let reached = state.cursor.is_some_and(|cursor| cursor >= head);
+            state.quarantine = if reached { Quarantine::None } else { Quarantine::Until(head) };
+        }
+    }
+
+    /// What is before `at` was not seen here, and will not be.
+    pub(super) fn begin(&mut self, partition: Partition, at: Place) {
+        if let Some(state) = self.state_mut(partition) {
+            let cursor = state.cursor.map_or(at, |cursor| cursor.max(at));
+            (state.cursor, state.begins) = (Some(cursor), true);
+            state.leave_quarantine();
+        }
+    }
+
+    /// The records in `(from, to]` were applied. Refused, and nothing moves, if there is a hole before them.
+    pub(super) fn advance(
+        &mut self,
+        partition: Partition,
+        from: Place,
+        to: Place,
+    ) -> Result<Place, Rewind> {
+        let cursor = self.cursor(partition);
+        let Some(state) = self.state_mut(partition) else { return Err(Rewind { cursor: None }) };
+        let joins = cursor.is_some_and(|cursor| from <= cursor) || !Cure::BatchAsksFrom.works();
+        if !joins {
+            return Err(Rewind { cursor });
+        }
+        let moved = if Cure::CursorNeverFalls.works() {
+            cursor.map_or(to, |cursor| cursor.max(to))
+        } else {
+            to
+        };
+        state.cursor = Some(moved);
+        state.leave_quarantine();
+        Ok(moved)
+    }
+
+    /// Every invalidation of the partition up to `version` was applied.
+    pub(super) fn raise_applied(&mut self, partition: Partition, version: Version) {
+        if let Some(state) = self.state_mut(partition) {
+            state.applied = state.applied.max(version);
+        }
+    }
+
+    /// The partition has everything that the source had at `at`; `wall` is this node's clock. Returns whether records
+    /// before it may be missing, up to the version that this `Progress` names.
+    pub(super) fn progressed(
+        &mut self,
+        now: Moment,
+        wall: UnixMicros,
+        partition: Partition,
+        at: UnixMicros,
+    ) -> bool {
+        let age =
+            Duration::from_micros(wall.0.saturating_sub(at.0)).saturating_add(self.clock_skew_max);
+        let left = self.staleness_max.checked_sub(age);
+        let Some(state) = self.state_mut(partition) else { return false };
+        let deadline = left.map_or(Moment::START, |left| now.later(left));
+        state.deadline = Some(state.deadline.map_or(deadline, |before| before.max(deadline)));
+        std::mem::take(&mut state.begins)
+    }
+
+    /// Whether the lanes found our clocks to agree.
+    pub(super) fn clocks(&mut self, agreement: Agreement) {
+        self.skewed = agreement == Agreement::Apart;
+    }
+
+    /// What is kept over a restart: cursors and what was applied, but neither ages nor quarantine.
+    #[must_use]
+    pub(super) fn kept(&self) -> Progress {
+        let mut kept = self.clone();
+        for state in &mut kept.partitions {
+            state.deadline = None;
+            state.quarantine = Quarantine::HeadUnknown;
+            if !Cure::RestoreKeepsCursor.works() {
+                state.cursor = None;
+            }
+        }
+        kept
+    }
+
+    fn state(&self, partition: Partition) -> Option<&State> {
+        self.partitions.get(usize::from(partition.0))
+    }
+
+    fn state_mut(&mut self, partition: Partition) -> Option<&mut State> {
+        self.partitions.get_mut(usize::from(partition.0))
+    }
+}
+
+impl State {
+    fn leave_quarantine(&mut self) {
+        if let Quarantine::Until(head) = self.quarantine
+            && self.cursor.is_some_and(|cursor| cursor >= head)
+        {
+            self.quarantine = Quarantine::None;
+        }
+    }
+}
