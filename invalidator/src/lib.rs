@@ -6,6 +6,8 @@
 mod connection;
 pub mod lane;
 mod metrics;
+pub mod node_lane;
+pub mod poller;
 mod settings;
 mod shell;
 

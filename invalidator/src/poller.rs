@@ -1,0 +1,194 @@
+//! [`Poller`]: how far the instances of a region are, as versions. Pure.
+//!
+//! Every few milliseconds each instance that applications read from is asked which transactions are
+//! visible there. From the answers come `P`, the lowest position of all of them; `PP`, the lowest of
+//! those that a reader may take for the primary; and the highest version that anybody can have seen.
+//!
+//! Whatever is not known lowers a position, never raises it: an instance that does not answer counts
+//! with its last answer, one that never answered holds everything back, and one with transactions that
+//! the source does not have stays out of the newest epoch until it is fenced from readers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use protocol::control::{Continuity, EpochNews};
+use schemas::{
+    cure::Cure,
+    epochs::{EpochTable, Standing},
+    gtid::{Dialect, GtidSet},
+    moment::Moment,
+    record::{EpochStart, Origin},
+    version::Version,
+};
+
+/// Names one database instance of the region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u16);
+
+/// What readers use an instance for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads that may lag.
+    Replica,
+    /// Also reads that need the last change; and so is each former primary until it is fenced from readers.
+    Primary,
+}
+
+/// What one round of questions found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// Visible on every instance.
+    pub region: Version,
+    /// Visible on everything that readers may take for the primary.
+    pub primary: Version,
+    /// Nothing above it is visible anywhere; [`Version::MAX`] if that is not known.
+    pub highest: Version,
+    /// The newest epoch that was known.
+    pub epoch: u16,
+}
+
+#[derive(Clone, Debug)]
+struct Instance {
+    role: Role,
+    executed: GtidSet,
+    /// When it answered last; `None` if it never did.
+    answered: Option<Moment>,
+    added: Moment,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Poller {
+    dialect: Dialect,
+    epochs: EpochTable,
+    /// What the source had when the newest `Progress` was written.
+    source: GtidSet,
+    instances: BTreeMap<InstanceId, Instance>,
+    /// An instance that has not answered for so long is not waited for; `None`: for ever.
+    exclude_after: Option<Duration>,
+}
+
+impl Poller {
+    /// No instance, no epoch.
+    pub fn new(dialect: Dialect, exclude_after: Option<Duration>) -> Poller {
+        Poller {
+            dialect,
+            epochs: EpochTable::default(),
+            source: GtidSet::empty(dialect),
+            instances: BTreeMap::new(),
+            exclude_after,
+        }
+    }
+
+    /// An `Epoch` record. Returns what nodes must hear of it, if it is new; before any position in it.
+    pub fn learn(&mut self, start: EpochStart) -> Option<EpochNews> {
+        let epoch = start.epoch;
+        self.epochs.learn(start).then(|| self.news(epoch)).flatten()
+    }
+
+    /// What nodes must hear of every epoch that is known, oldest first: for a node that may have missed some.
+    pub fn all_news(&self) -> Vec<EpochNews> {
+        self.epochs.iter().filter_map(|start| self.news(start.epoch)).collect()
+    }
+
+    /// What the source had, as a `Progress` record says.
+    pub fn source_executed(&mut self, executed: &GtidSet) {
+        self.source.clone_from(executed);
+    }
+
+    /// Readers may read from this instance, or its role has changed. To be said before they do.
+    pub fn add(&mut self, now: Moment, id: InstanceId, role: Role) {
+        let fresh = Instance { role, executed: GtidSet::empty(self.dialect), answered: None, added: now };
+        self.instances.entry(id).or_insert(fresh).role = role;
+    }
+
+    /// No reader reads from this instance any more: it is fenced, or out of service.
+    pub fn remove(&mut self, id: InstanceId) {
+        self.instances.remove(&id);
+    }
+
+    /// An instance answered: what is visible there.
+    pub fn answered(&mut self, now: Moment, id: InstanceId, executed: GtidSet) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            (instance.executed, instance.answered) = (executed, Some(now));
+        }
+    }
+
+    /// Where an instance stands, if it has ever answered.
+    pub fn standing(&self, id: InstanceId) -> Option<Standing> {
+        let instance = self.instances.get(&id)?;
+        instance.answered?;
+        Some(self.epochs.standing(&instance.executed, &self.source))
+    }
+
+    /// What a round of questions that began at `began` and is over at `now` found.
+    pub fn poll(&self, began: Moment, now: Moment) -> Poll {
+        let counted = |instance: &&Instance| {
+            let last = instance.answered.unwrap_or(instance.added);
+            let excluded = self.exclude_after.is_some_and(|after| now.since(last) >= after);
+            let held = Cure::UnreachableHolds.works() || instance.answered >= Some(began);
+            !excluded && held
+        };
+        let standing = |instance: &Instance| self.epochs.standing(&instance.executed, &self.source);
+        let all: Vec<(Role, Version)> = self
+            .instances
+            .values()
+            .filter(counted)
+            .map(|instance| (instance.role, standing(instance).position))
+            .collect();
+        let positions = all.iter().map(|(_, position)| *position);
+        let region = if Cure::PositionIsLowest.works() { positions.min() } else { positions.max() };
+        let primaries = all.iter().filter(|(role, _)| *role == Role::Primary);
+        let primaries = primaries.map(|(_, position)| *position);
+        let primary = if Cure::PrimaryPositionAsksFormer.works() {
+            primaries.min()
+        } else {
+            primaries.max()
+        };
+        Poll {
+            region: region.unwrap_or(Version::ZERO),
+            primary: primary.unwrap_or(Version::ZERO),
+            highest: self.highest(began),
+            epoch: self.epochs.newest().map_or(0, |start| start.epoch),
+        }
+    }
+
+    /// Known only if every instance answered in this round.
+    fn highest(&self, began: Moment) -> Version {
+        let strict = Cure::HighestAsksEveryInstance.works();
+        let answered = |instance: &&Instance| instance.answered >= Some(began);
+        if strict && !self.instances.values().all(|instance| answered(&instance)) {
+            return Version::MAX;
+        }
+        let highest = |instance: &Instance| {
+            let standing = self.epochs.standing(&instance.executed, &self.source);
+            if strict { standing.highest } else { standing.position }
+        };
+        self.instances.values().filter(answered).map(highest).max().unwrap_or(Version::MAX)
+    }
+
+    fn news(&self, epoch: u16) -> Option<EpochNews> {
+        let mut until = self.epochs.iter().take_while(|start| start.epoch <= epoch);
+        let (mut before, mut this) = (None, until.next()?);
+        for start in until {
+            before = Some(this);
+            this = start;
+        }
+        let last = self.epochs.last_before(epoch);
+        let continuity = match before {
+            _ if this.lossless => Continuity::Lossless,
+            Some(before) if server(&before.origin) == server(&this.origin) => Continuity::SameServer,
+            Some(before) if before.epoch.checked_add(1) == Some(epoch) => Continuity::NewServer,
+            _ => Continuity::SameServer, // Nothing is known of the epoch before: the widest cut.
+        };
+        Some(EpochNews { epoch, last, continuity })
+    }
+}
+
+/// The server that writes under an origin.
+fn server(origin: &Origin) -> u32 {
+    match origin {
+        Origin::Mysql { server_id, .. }
+        | Origin::MariaDb { server_id, .. }
+        | Origin::Positions { server_id } => *server_id,
+    }
+}
