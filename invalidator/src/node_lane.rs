@@ -238,7 +238,11 @@ impl NodeLane {
         if Cure::LaneReportsGap.works() { vec![begin, read] } else { vec![read] }
     }
 
-    fn answered(&mut self, partition: Partition, cursor: Result<Option<Place>, Rewind>) -> Vec<Action> {
+    fn answered(
+        &mut self,
+        partition: Partition,
+        cursor: Result<Option<Place>, Rewind>,
+    ) -> Vec<Action> {
         if let Err(Rewind { cursor }) = cursor
             && Cure::LaneRewinds.works()
         {
@@ -265,7 +269,13 @@ impl NodeLane {
     }
 
     /// The node read its clock between the batch's sending and now.
-    fn clocks(&mut self, now: Moment, answer: &Answer, sent: Moment, wall: UnixMicros) -> Option<Action> {
+    fn clocks(
+        &mut self,
+        now: Moment,
+        answer: &Answer,
+        sent: Moment,
+        wall: UnixMicros,
+    ) -> Option<Action> {
         let apart = Duration::from_micros(wall.0.abs_diff(answer.wall.0));
         let agreement = if apart > self.clock_skew_max.saturating_add(now.since(sent)) {
             Agreement::Apart

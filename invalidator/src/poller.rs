@@ -97,7 +97,8 @@ impl Poller {
 
     /// Readers may read from this instance, or its role has changed. To be said before they do.
     pub fn add(&mut self, now: Moment, id: InstanceId, role: Role) {
-        let fresh = Instance { role, executed: GtidSet::empty(self.dialect), answered: None, added: now };
+        let fresh =
+            Instance { role, executed: GtidSet::empty(self.dialect), answered: None, added: now };
         self.instances.entry(id).or_insert(fresh).role = role;
     }
 
@@ -139,11 +140,8 @@ impl Poller {
         let region = if Cure::PositionIsLowest.works() { positions.min() } else { positions.max() };
         let primaries = all.iter().filter(|(role, _)| *role == Role::Primary);
         let primaries = primaries.map(|(_, position)| *position);
-        let primary = if Cure::PrimaryPositionAsksFormer.works() {
-            primaries.min()
-        } else {
-            primaries.max()
-        };
+        let primary =
+            if Cure::PrimaryPositionAsksFormer.works() { primaries.min() } else { primaries.max() };
         Poll {
             region: region.unwrap_or(Version::ZERO),
             primary: primary.unwrap_or(Version::ZERO),
@@ -176,7 +174,9 @@ impl Poller {
         let last = self.epochs.last_before(epoch);
         let continuity = match before {
             _ if this.lossless => Continuity::Lossless,
-            Some(before) if server(&before.origin) == server(&this.origin) => Continuity::SameServer,
+            Some(before) if server(&before.origin) == server(&this.origin) => {
+                Continuity::SameServer
+            }
             Some(before) if before.epoch.checked_add(1) == Some(epoch) => Continuity::NewServer,
             _ => Continuity::SameServer, // Nothing is known of the epoch before: the widest cut.
         };

@@ -177,6 +177,8 @@ cures! {
     CheckpointAfterRecords,
     /// Progress is said only after everything up to it was published.
     ProgressAfterRecords,
+    /// Progress is said only of a server that takes writes; else a former primary keeps caches fresh for ever.
+    ProgressAsksWriter,
     /// The clock is read before the source is asked.
     ProgressClockBeforeSource,
     /// A log that is shorter than its checkpoint says becomes a floor.

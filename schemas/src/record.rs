@@ -87,13 +87,13 @@ pub enum Operation {
     Delete,
 }
 
-/// The source's executed set was `executed` at `at`, and every invalidation up to it is before
-/// this record.
+/// Everything that the source had executed at `at` is in `executed`, and every invalidation of that is
+/// before this record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Name of the source.
     pub source: Arc<str>,
-    /// What the source had executed.
+    /// What was read from the source's binlog. A number that is missing below its highest was never used.
     pub executed: GtidSet,
     /// The newest version that is covered.
     pub version: Version,

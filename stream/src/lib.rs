@@ -3,4 +3,5 @@
 pub mod embedded;
 pub mod follow;
 mod seam;
+pub mod term;
 pub use seam::*;

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use schemas::{
+    cure::Cure,
     gtid::{Gtid, GtidSet},
     record::{EpochStart, FilePosition, Origin},
     version::Version,
@@ -80,30 +81,50 @@ impl Epochs {
         number: u64,
         before: &GtidSet,
     ) -> Result<Numbered, EpochError> {
+        let same =
+            |current: &EpochStart| current.origin == *origin || !Cure::EpochOnNewOrigin.works();
         let goes_on = !self.forced
-            && number > self.last
-            && self.current.as_ref().is_some_and(|current| current.origin == *origin);
-        let epoch = match &self.current {
-            Some(current) if goes_on => current.epoch,
-            Some(current) => current.epoch.checked_add(1).ok_or(EpochError::Exhausted)?,
-            None => 1,
+            && (number > self.last || !Cure::EpochOnLowerNumber.works())
+            && self.current.as_ref().is_some_and(same);
+        let opens = if goes_on {
+            None
+        } else {
+            Some(self.open(origin.clone(), number, before.clone(), self.is_lossless())?)
         };
-        let version = Version::new(epoch, number).ok_or(EpochError::NumberTooLarge { number })?;
-        let opens = (!goes_on).then(|| EpochStart {
-            source: Arc::clone(&self.source),
-            epoch,
-            origin: origin.clone(),
-            first: number,
-            before: before.clone(),
-            lossless: self.is_lossless(),
-        });
-        if let Some(start) = &opens {
-            self.current = Some(start.clone());
-            self.forced = false;
-        }
+        let version =
+            Version::new(self.epoch(), number).ok_or(EpochError::NumberTooLarge { number })?;
         self.last = number;
         self.continuous_with = Some(self.connected_to);
         Ok(Numbered { version, opens })
+    }
+
+    /// The version of a transaction of the current origin that was published before, and is read again.
+    pub fn again(&self, number: u64) -> Version {
+        let first = self.current.as_ref().map_or(1, |current| current.first);
+        let number = number.max(first.saturating_sub(1));
+        Version::new(self.epoch(), number).unwrap_or(Version::MAX)
+    }
+
+    /// Opens the next epoch: `first` is the lowest number that its transactions can have, `before` everything that was
+    /// executed before them.
+    pub fn open(
+        &mut self,
+        origin: Origin,
+        first: u64,
+        before: GtidSet,
+        lossless: bool,
+    ) -> Result<EpochStart, EpochError> {
+        let epoch = match &self.current {
+            Some(current) => current.epoch.checked_add(1).ok_or(EpochError::Exhausted)?,
+            None => 1,
+        };
+        let lossless = lossless || !Cure::EpochNotProven.works();
+        let source = Arc::clone(&self.source);
+        let start = EpochStart { source, epoch, origin, first, before, lossless };
+        self.current = Some(start.clone());
+        self.last = first.saturating_sub(1);
+        self.forced = false;
+        Ok(start)
     }
 
     /// Transactions were lost to us: the server now has `executed`, and we had `ours`. Returns the version below

@@ -19,15 +19,16 @@ use binlog::{
     frame::{Event, Header},
 };
 use schemas::{
+    cure::Cure,
     gtid::{Dialect, Gtid, GtidSet},
-    record::{Checkpoint, FilePosition, Progress, Scope, UnixMicros},
+    record::{Checkpoint, FilePosition, Origin, Progress, Scope, UnixMicros},
     rules::Rules,
     version::Version,
 };
 use stream::Batch;
 
 use crate::{
-    epochs::{EpochError, Epochs, Numbered, origin_of},
+    epochs::{EpochError, Epochs, Numbered, origin_of, writer},
     map::{Cause, Mapped, Mapper},
     metrics::Metrics,
     position,
@@ -69,6 +70,19 @@ pub enum Mode {
     Gtid,
     /// By file and offset: does not survive a failover.
     Position,
+}
+
+/// The server that a tailer is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Who numbers the transactions that it writes itself.
+    pub origin: Origin,
+    /// The lowest number that its next own transaction can have.
+    pub next_number: u64,
+    /// What it had executed when we connected.
+    pub executed: GtidSet,
+    /// The last set of the primary before it, if that is known for certain: a switchover.
+    pub predecessor: Option<GtidSet>,
 }
 
 /// What a [`Tailer`] is made of.
@@ -119,6 +133,17 @@ struct State {
     newest_event_s: Option<u32>,
     metrics: Metrics,
     failed: Option<EpochError>,
+    /// We are connected to another server than the one that wrote last, and are not through with what it had executed.
+    successor: Option<Server>,
+    /// Published transactions that the server which wrote them did not have when we connected to it again: their
+    /// commits are not finished there, or it has lost them. They come again, or something else in their place.
+    doubted: Option<Doubt>,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    published: GtidSet,
+    server: Server,
 }
 
 #[derive(Debug)]
@@ -153,6 +178,8 @@ impl Tailer {
             newest_event_s: None,
             metrics: start.metrics,
             failed: None,
+            successor: None,
+            doubted: None,
             source,
         };
         Tailer { assembler: Assembler::new(start.dialect), state }
@@ -195,6 +222,32 @@ impl Tailer {
         self.state.failed.map_or(Ok(()), Err)
     }
 
+    /// Says which server this is, before the first event. If it is not the one that wrote last, or lacks transactions
+    /// that were published, an epoch opens as soon as everything is published that it had executed: also if it has not
+    /// written anything yet, because what its predecessor lost may be cached.
+    pub fn connected(&mut self, server: Server, out: &mut Vec<Batch>) -> Result<(), EpochError> {
+        let state = &mut self.state;
+        let wrote_last = state.epochs.current().map(|current| writer(&current.origin));
+        let succeeds = wrote_last.is_some_and(|wrote| wrote != writer(&server.origin));
+        let published = state.executed.clone();
+        let lacks = !server.executed.contains_all(&published);
+        if lacks && !state.executed.intersect(&server.executed) {
+            tracing::error!("the server's transactions are of another kind than the stream's");
+        }
+        if succeeds && Cure::EpochOpensWithoutTransaction.works() {
+            state.successor = Some(server);
+            state.open_successor(out)?;
+        } else if lacks {
+            state.doubted = Some(Doubt { published, server });
+        }
+        Ok(())
+    }
+
+    /// Opens an epoch of which nothing before is proven: values may be cached that the source never had.
+    pub fn force_epoch(&mut self, server: &Server, out: &mut Vec<Batch>) -> Result<(), EpochError> {
+        self.state.open_epoch(server.clone(), false, out)
+    }
+
     /// Binlogs are gone that we had not read; the server now has `executed` and stands at `position`. Everything is
     /// stale that was filled before, and reading goes on there.
     pub fn skip_to(
@@ -206,7 +259,9 @@ impl Tailer {
     ) {
         let state = &mut self.state;
         let version = state.epochs.gap(&state.executed, &executed);
-        state.publisher.floor(&Scope::All, version, reason);
+        if Cure::PurgeRaisesFloor.works() {
+            state.publisher.floor(&Scope::All, version, reason);
+        }
         state.metrics.floor(Cause::Gap);
         state.version = state.version.max(version);
         (state.executed, state.position) = (executed, position);
@@ -251,9 +306,18 @@ impl State {
                 let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
                 self.mapper.undecodable(&event, &mut |mapped| sink.take(mapped));
             }
-            Change::Commit(commit) | Change::Rollback(commit) => self.commit(commit),
+            Change::Commit(commit) | Change::Rollback(commit) => {
+                self.commit(commit);
+                if let Err(error) = self.open_successor(out) {
+                    self.failed = Some(error);
+                }
+            }
             Change::Rotate(to) => self.position = Some(to),
-            Change::Heartbeat => self.newest_event_s = None,
+            Change::Heartbeat => {
+                // Said only at the end of the binlog.
+                self.newest_event_s = None;
+                self.lost_published(out);
+            }
         }
         if self.publisher.is_full() {
             self.flush(out);
@@ -265,10 +329,20 @@ impl State {
         self.newest_event_s = Some(begin.timestamp_s);
         let gtid = begin.gtid.as_ref().filter(|_| self.mode == Mode::Gtid);
         let (origin, number) = origin_of(gtid, begin.server_id, self.position.as_ref());
+        if let (Some(doubt), Some(gtid)) = (&self.doubted, gtid) {
+            if doubt.published.contains(gtid) {
+                let version = self.epochs.again(number);
+                self.publisher.begin(version, begin.committed_at, now);
+                self.open = Some(Open { gtid: Some(gtid.clone()), version });
+                return;
+            }
+            self.lost_published(out);
+        }
         match self.epochs.number(&origin, number, &self.executed) {
             Err(error) => self.failed = Some(error),
             Ok(Numbered { version, opens }) => {
                 if let Some(start) = opens {
+                    self.successor = None;
                     tracing::info!(epoch = start.epoch, origin = ?start.origin, first = start.first, "a new epoch begins");
                     self.metrics.epochs.inc();
                     self.publisher.epoch(start);
@@ -286,8 +360,7 @@ impl State {
             return;
         }
         if self.mode == Mode::Position
-            && let Some(server_id) =
-                self.epochs.current().map(|current| crate::epochs::writer(&current.origin))
+            && let Some(server_id) = self.epochs.current().map(|current| writer(&current.origin))
         {
             let begin = Begin {
                 gtid: None,
@@ -315,6 +388,41 @@ impl State {
         self.version = self.version.max(version);
         self.position = end.or(self.position.take());
         self.moved = true;
+        self.doubted.take_if(|doubt| self.executed.contains_all(&doubt.published));
+    }
+
+    /// The server does not have what it had written: its numbers start anew.
+    fn lost_published(&mut self, out: &mut Vec<Batch>) {
+        let Some(Doubt { server, .. }) = self.doubted.take() else { return };
+        tracing::error!("the server has lost transactions that it had written; raising the epoch");
+        if let Err(error) = self.open_epoch(server, false, out) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Opens the epoch of the server that we are connected to, once everything before it is published.
+    fn open_successor(&mut self, out: &mut Vec<Batch>) -> Result<(), EpochError> {
+        let through = |server: &mut Server| self.executed.contains_all(&server.executed);
+        let Some(server) = self.successor.take_if(through) else { return Ok(()) };
+        let lossless =
+            server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of));
+        self.open_epoch(server, lossless, out)
+    }
+
+    fn open_epoch(
+        &mut self,
+        server: Server,
+        lossless: bool,
+        out: &mut Vec<Batch>,
+    ) -> Result<(), EpochError> {
+        let before = self.executed.clone();
+        let start = self.epochs.open(server.origin, server.next_number, before, lossless)?;
+        tracing::info!(epoch = start.epoch, origin = ?start.origin, lossless, "a new epoch begins");
+        self.metrics.epochs.inc();
+        self.version = self.version.max(Version::new(start.epoch, 0).unwrap_or(Version::MAX));
+        self.publisher.epoch(start);
+        self.flush(out);
+        Ok(())
     }
 
     /// Ends the open transaction on the stream.
@@ -339,15 +447,19 @@ impl State {
             return;
         }
         let covered = |seen: &Observation| match self.mode {
+            _ if !Cure::ProgressAfterRecords.works() => true,
             Mode::Gtid => self.executed.contains_all(&seen.executed),
             Mode::Position => match (&self.position, &seen.end) {
                 (Some(ours), Some(end)) => position::compare(ours, end).is_ge(),
                 _ => false,
             },
         };
-        let Some(Observation { at, executed, .. }) = self.observed.take_covered(covered) else {
+        let Some(Observation { at, .. }) = self.observed.take_covered(covered) else {
             return;
         };
+        // What was read from the binlog, not what the source says that it has executed: there a number may be missing
+        // only because its commit is not finished, and nobody may take it for one that was never used.
+        let executed = self.executed.clone();
         self.newest_event_s = None;
         let (source, version) = (Arc::clone(&self.source), self.version);
         self.publisher.progress(Progress { source, executed, version, at });

@@ -77,6 +77,18 @@ impl MariaDbGtidSet {
         self.domains.retain(|domain, ours| ours.sequence > other.up_to(*domain));
     }
 
+    /// Keeps what is in both: of each domain, the lower of the two sequences.
+    pub fn intersect(&mut self, other: &MariaDbGtidSet) {
+        self.domains.retain(|domain, _| other.domains.contains_key(domain));
+        for (domain, ours) in &mut self.domains {
+            if let Some(theirs) = other.domains.get(domain)
+                && theirs.sequence < ours.sequence
+            {
+                *ours = *theirs;
+            }
+        }
+    }
+
     /// Whether there is nothing in the set.
     pub fn is_empty(&self) -> bool {
         self.domains.is_empty()

@@ -185,6 +185,17 @@ impl GtidSet {
         true
     }
 
+    /// Keeps what is in both; false, and nothing changes, if the dialects differ.
+    #[must_use = "false means that nothing changed"]
+    pub fn intersect(&mut self, other: &GtidSet) -> bool {
+        match (self, other) {
+            (GtidSet::Mysql(set), GtidSet::Mysql(other)) => set.intersect(other),
+            (GtidSet::MariaDb(set), GtidSet::MariaDb(other)) => set.intersect(other),
+            _ => return false,
+        }
+        true
+    }
+
     /// Whether there is nothing in the set.
     pub fn is_empty(&self) -> bool {
         match self {

@@ -105,6 +105,13 @@ impl MysqlGtidSet {
         });
     }
 
+    /// Keeps what is in both.
+    pub fn intersect(&mut self, other: &MysqlGtidSet) {
+        let mut ours_alone = self.clone();
+        ours_alone.subtract(other);
+        self.subtract(&ours_alone);
+    }
+
     /// Whether there is nothing in the set.
     pub fn is_empty(&self) -> bool {
         self.uuids.is_empty()

@@ -1,0 +1,520 @@
+//! [`Check`]: what must be true after every step, and at the end. It knows the whole history; the parts
+//! under test know nothing of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cache_node::rules::{Ask, Fill, Leased, Nonce, Reader, Refused, Rules, Served, Subject, Token};
+use protocol::control::{Batch, Item};
+use schemas::{
+    cursor::{Partition, Place, partition_of},
+    epochs::EpochTable,
+    gtid::{Dialect, GtidSet},
+    record::{EpochStart, Origin, Record},
+    version::Version,
+};
+
+use crate::{
+    binlog::key_name,
+    client::{How, Op},
+    database::{KeyId, Topology, TxnId, Value, Writes},
+    node::{Entry, key},
+    stats::Stats,
+    world::{MS, Size, World},
+};
+
+/// The bound that nodes promise, as they are configured here.
+const STALENESS_MAX: u64 = 1_500 * MS;
+const MARKER_TTL: u64 = 2_000 * MS;
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When, in microseconds.
+    pub at: u64,
+    /// Which.
+    pub what: String,
+}
+
+/// What one node has been told.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    /// Transactions whose delete of the key it has applied.
+    deleted: BTreeMap<KeyId, BTreeSet<TxnId>>,
+    /// What it must have applied before it serves the key again, since it was away.
+    owed: BTreeMap<KeyId, TxnId>,
+    /// Marks that stand: key, nonce, since.
+    marks: Vec<(KeyId, Nonce, u64)>,
+    /// Writes whose mark stood until their version was named.
+    named: BTreeMap<KeyId, TxnId>,
+    at_snapshot: BTreeMap<KeyId, BTreeSet<TxnId>>,
+}
+
+/// See the module.
+pub struct Check {
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// Why lost transactions must not be served: since which epoch, and since when.
+    lost: BTreeMap<TxnId, (u16, u64)>,
+    errant: BTreeSet<TxnId>,
+    table: EpochTable,
+    /// What each version of a published delete stands for.
+    published: BTreeMap<Version, TxnId>,
+    /// The published deletes of each key, as they were appended.
+    deletes: Vec<Vec<(Version, TxnId)>>,
+    committed: Vec<Vec<(TxnId, Version)>>,
+    told: Vec<Told>,
+    oracle: BTreeMap<(usize, KeyId), Value>,
+    partitions: u16,
+    keys: KeyId,
+}
+
+impl Check {
+    pub(crate) fn new(size: &Size) -> Check {
+        Check {
+            violation: None,
+            lost: BTreeMap::new(),
+            errant: BTreeSet::new(),
+            table: EpochTable::default(),
+            published: BTreeMap::new(),
+            deletes: vec![Vec::new(); size.keys],
+            committed: vec![Vec::new(); size.keys],
+            told: vec![Told::default(); size.nodes],
+            oracle: BTreeMap::new(),
+            partitions: size.partitions,
+            keys: size.keys,
+        }
+    }
+
+    fn fail(&mut self, at: u64, what: String) {
+        self.violation.get_or_insert(Violation { at, what });
+    }
+
+    /// The version of a transaction; `None` while no epoch of its server is known.
+    pub(crate) fn version_of(&self, db: &Topology, txn: TxnId) -> Option<Version> {
+        let txn = db.txn(txn);
+        let epochs: Vec<&EpochStart> = self.table.iter().collect();
+        let of =
+            |start: &&&EpochStart| server(start) == Some(txn.server) && start.first <= txn.number;
+        let start = epochs.iter().rev().find(of)?;
+        Version::new(start.epoch, txn.number)
+    }
+
+    /// The version that a client gives to a snapshot.
+    pub(crate) fn standing(&self, executed: &GtidSet) -> Version {
+        self.table.standing(executed, &GtidSet::empty(Dialect::Mysql)).position
+    }
+
+    /// A version that a reader remembers for a key.
+    pub(crate) fn token(&self, id: KeyId) -> Version {
+        self.committed[id].last().map_or(Version::ZERO, |(_, version)| *version)
+    }
+}
+
+// === What happened ===
+
+impl Check {
+    pub(crate) fn errant(&mut self, txn: TxnId) {
+        self.errant.insert(txn);
+    }
+
+    pub(crate) fn committed(&mut self, id: KeyId, txn: TxnId, version: Version) {
+        self.committed[id].push((txn, version));
+    }
+
+    pub(crate) fn epoch_appended(&mut self, now: u64, db: &Topology, start: &EpochStart) {
+        if !self.table.learn(start.clone()) || start.lossless {
+            return;
+        }
+        for (at, txn) in (0..).map(TxnId).zip(&db.txns) {
+            // Whoever reads a server that somebody wrote to still sees it; the epoch that counts comes after that.
+            let open = self.errant.contains(&at) && db.instances[txn.server].readable;
+            if txn.lost_at.is_some() && !open {
+                self.lost.entry(at).or_insert((start.epoch, now));
+            }
+        }
+    }
+
+    pub(crate) fn appended(&mut self, db: &Topology, record: &Record) {
+        match record {
+            Record::Invalidations(of) => {
+                for transaction in &of.transactions {
+                    for invalidation in &transaction.keys {
+                        let id = crate::node::key_id(&invalidation.key);
+                        self.publish(db, transaction.version, &[id]);
+                    }
+                }
+            }
+            Record::Floor(floor) => {
+                let all: Vec<KeyId> = (0..self.keys).collect();
+                if matches!(self.resolve(db, floor.version), Some(txn) if db.txn(txn).writes == Writes::Truncate)
+                {
+                    self.publish(db, floor.version, &all);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self, db: &Topology, version: Version, keys: &[KeyId]) {
+        let Some(txn) = self.resolve(db, version) else { return };
+        self.published.insert(version, txn);
+        for id in keys {
+            self.deletes[*id].push((version, txn));
+        }
+    }
+
+    /// The transaction that a version stands for.
+    fn resolve(&self, db: &Topology, version: Version) -> Option<TxnId> {
+        if let Some(txn) = self.published.get(&version) {
+            return Some(*txn);
+        }
+        let start = self.table.iter().find(|start| start.epoch == version.epoch())?;
+        let server = server(start)?;
+        let at = db.txns.iter().rposition(|txn| {
+            txn.server == server
+                && txn.number == version.sequence()
+                && !self.errant_at(db, txn.server, txn.number)
+        })?;
+        Some(TxnId(u32::try_from(at).ok()?))
+    }
+
+    fn errant_at(&self, db: &Topology, server: usize, number: u64) -> bool {
+        self.errant.iter().any(|id| db.txn(*id).server == server && db.txn(*id).number == number)
+    }
+
+    pub(crate) fn deleted(&mut self, node: usize, id: KeyId, version: Version) {
+        if let Some(txn) = self.published.get(&version) {
+            self.told[node].deleted.entry(id).or_default().insert(*txn);
+        }
+    }
+
+    pub(crate) fn node_emptied(&mut self, node: usize) {
+        let told = &mut self.told[node];
+        *told = Told { at_snapshot: std::mem::take(&mut told.at_snapshot), ..Told::default() };
+        self.oracle.retain(|(of, _), _| *of != node);
+    }
+
+    pub(crate) fn snapshot_began(&mut self, node: usize) {
+        self.told[node].at_snapshot = self.told[node].deleted.clone();
+    }
+
+    pub(crate) fn node_restarted(&mut self, node: usize, restored: bool) {
+        let deleted = std::mem::take(&mut self.told[node].at_snapshot);
+        if restored {
+            self.told[node].deleted = deleted;
+        }
+    }
+
+    /// A lane named heads to a node that was away: from now on the node owes every delete up to them.
+    pub(crate) fn returned(
+        &mut self,
+        node: usize,
+        rules: &Rules,
+        heads: &[(Partition, Place)],
+        db: &Topology,
+    ) {
+        if !rules.is_quarantined() {
+            return;
+        }
+        for id in 0..self.keys {
+            let partition = partition_of(&key(id), self.partitions);
+            let named = heads.iter().any(|(of, _)| *of == partition);
+            let newest = self.deletes[id]
+                .iter()
+                .map(|(_, txn)| *txn)
+                .filter(|txn| db.txn(*txn).lost_at.is_none())
+                .max();
+            if let Some(newest) = newest.filter(|_| named) {
+                self.told[node].owed.insert(id, newest);
+            }
+        }
+    }
+
+    pub(crate) fn marked(&mut self, node: usize, id: KeyId, nonce: Nonce, now: u64) {
+        self.told[node].marks.retain(|(_, _, since)| now < since + MARKER_TTL);
+        self.told[node].marks.push((id, nonce, now));
+    }
+
+    pub(crate) fn named(&mut self, node: usize, id: KeyId, nonce: Nonce, in_time: Option<TxnId>) {
+        let told = &mut self.told[node];
+        told.marks.retain(|(of, mark, _)| (*of, *mark) != (id, nonce));
+        if let Some(txn) = in_time {
+            let named = told.named.entry(id).or_insert(txn);
+            *named = txn.max(*named);
+        }
+    }
+
+    /// Whether a cache that knows the present state would have had the value; it has it from now on.
+    pub(crate) fn oracle_hits(&mut self, node: usize, id: KeyId, present: Value) -> bool {
+        self.oracle.insert((node, id), present) == Some(present)
+    }
+}
+
+// === What must be true ===
+
+impl Check {
+    #[expect(clippy::too_many_arguments, reason = "all that a served value is judged by")]
+    pub(crate) fn served(
+        &mut self,
+        now: u64,
+        db: &Topology,
+        rules: &Rules,
+        node: usize,
+        id: KeyId,
+        entry: &Entry,
+        served: Served,
+        ask: Ask,
+    ) {
+        if served == Served::Stale {
+            return;
+        }
+        let value = entry.value;
+        let told = &self.told[node];
+        let survives = |txn: &&TxnId| db.txn(**txn).lost_at.is_none();
+        let applied =
+            told.deleted.get(&id).and_then(|txns| txns.iter().rev().find(survives)).copied();
+        let mut wrong = None;
+        if let Some(applied) = applied.filter(|txn| value < Some(*txn)) {
+            wrong = Some(format!("older than the delete of {applied:?}, which it has applied"));
+        }
+        let owed = told.owed.get(&id).filter(|txn| survives(txn) && value < Some(**txn));
+        if let Some(owed) = owed {
+            wrong = Some(format!("older than {owed:?}, which was in the log when it came back"));
+        }
+        if let Some((epoch, _)) = value.and_then(|txn| self.lost.get(&txn))
+            && *epoch <= rules.newest_epoch()
+        {
+            wrong = Some(format!(
+                "of a transaction that was lost before epoch {epoch}, which it knows"
+            ));
+        }
+        if served == Served::Hit {
+            wrong = wrong.or_else(|| self.judge_hit(now, db, node, id, value, ask));
+        }
+        if let Some(wrong) = wrong {
+            self.fail(
+                now,
+                format!("node {node} serves {} = {value:?} ({served:?}), {wrong}", key_name(id)),
+            );
+        }
+    }
+
+    fn judge_hit(
+        &self,
+        now: u64,
+        db: &Topology,
+        node: usize,
+        id: KeyId,
+        value: Value,
+        ask: Ask,
+    ) -> Option<String> {
+        if let Some(since) = self.superseded(db, id, value)
+            && now > since + STALENESS_MAX
+        {
+            return Some(format!("superseded {} ms ago", (now - since) / MS));
+        }
+        let asked = self.committed[id].iter().filter(|(txn, version)| {
+            *version <= ask.at_least && *version != Version::ZERO && db.txn(*txn).lost_at.is_none()
+        });
+        if let Some((txn, version)) = asked.max()
+            && value < Some(*txn)
+            && !(ask.at_least == Version::ZERO)
+        {
+            return Some(format!("without {txn:?}, although at least {version} was asked for"));
+        }
+        let told = &self.told[node];
+        if let Some(mark) =
+            told.marks.iter().find(|(of, _, since)| *of == id && now < since + MARKER_TTL)
+        {
+            return Some(format!("while it is marked ({mark:?})"));
+        }
+        if let Some(named) = told.named.get(&id)
+            && db.txn(*named).lost_at.is_none()
+            && value < Some(*named)
+        {
+            return Some(format!("without {named:?}, which was named in time"));
+        }
+        None
+    }
+
+    /// Since when the source has something newer, or has it not at all.
+    fn superseded(&self, db: &Topology, id: KeyId, value: Value) -> Option<u64> {
+        if let Some(txn) = value
+            && db.txn(txn).lost_at.is_some()
+        {
+            return if self.errant.contains(&txn) {
+                self.lost.get(&txn).map(|(_, at)| *at)
+            } else {
+                db.txn(txn).lost_at
+            };
+        }
+        let first = value.map_or(0, |txn| txn.0 as usize + 1);
+        let newer =
+            db.txns.iter().skip(first).filter(|txn| txn.lost_at.is_none() && txn.writes_key(id));
+        newer.filter_map(|txn| txn.visible_at).next()
+    }
+
+    /// What the node says that it has applied, it has.
+    pub(crate) fn applied(
+        &mut self,
+        now: u64,
+        db: &Topology,
+        node: usize,
+        rules: &Rules,
+        batch: &Batch,
+    ) {
+        for item in &batch.items {
+            if let Item::Floor { version, .. } = item
+                && matches!(self.published.get(version), Some(txn) if db.txn(*txn).writes == Writes::Truncate)
+            {
+                for id in 0..self.keys {
+                    self.deleted(node, id, *version);
+                }
+            }
+        }
+        let applied = rules.applied(batch.partition);
+        for id in 0..self.keys {
+            if partition_of(&key(id), self.partitions) != batch.partition {
+                continue;
+            }
+            let claimed = self.deletes[id]
+                .iter()
+                .rev()
+                .find(|(version, txn)| *version <= applied && db.txn(*txn).lost_at.is_none());
+            let Some((version, txn)) = claimed else { continue };
+            let has = self.told[node].deleted.get(&id).is_some_and(|has| has.contains(txn));
+            if !has && rules.fill_floor() < *version && self.told[node].deleted.contains_key(&id) {
+                let name = key_name(id);
+                self.fail(now, format!("node {node} says that it has applied {applied}, and was never told of {name} at {version}"));
+            }
+        }
+    }
+
+    /// Recognises what just happened to a fill.
+    pub(crate) fn filled(
+        &self,
+        now: u64,
+        db: &Topology,
+        stats: &mut Stats,
+        op: &Op,
+        stored: Result<Version, Refused>,
+    ) {
+        let newer = |txn: &&crate::database::Txn| txn.writes_key(op.key) && txn.lost_at.is_none();
+        let first = op.value.map_or(0, |txn| txn.0 as usize + 1);
+        let old = db.txns.iter().skip(first).filter(newer).any(|txn| txn.visible_at.is_some());
+        let lost = op.value.is_some_and(|txn| db.txn(txn).lost_at.is_some());
+        let slow = now.saturating_sub(op.opened) > 500 * MS;
+        let name = match (stored, op.how) {
+            (Err(Refused::Deleted), _) if slow => "r01",
+            (Err(Refused::Deleted), _) if op.server != db.primary => "r02",
+            (Err(Refused::Deleted), _) => "r03",
+            (Err(Refused::BelowFillFloor), _) => "r04",
+            (Err(Refused::TooOld), How::Version(_)) => "r05",
+            (Err(Refused::TooOld), How::Copy { .. }) => "r46",
+            (Err(Refused::TooOld), _) => "r61",
+            (Err(Refused::NoLease), _) => "r07",
+            (Err(Refused::EpochEnded), _) => "r35",
+            (Err(Refused::BelowServeFloor), _) => "r32",
+            (Ok(_), _) if lost => "r35b",
+            (Ok(_), How::Copy { .. }) => "r47",
+            (Ok(_), _) if old => "r18",
+            _ => return,
+        };
+        stats.race(name);
+    }
+}
+
+/// The server of an epoch's origin.
+fn server(start: &EpochStart) -> Option<usize> {
+    match &start.origin {
+        Origin::Mysql { server_id, .. } => usize::try_from(*server_id).ok()?.checked_sub(1),
+        _ => None,
+    }
+}
+
+// === When everything has settled ===
+
+impl World {
+    /// No cached value differs from the database, every cursor is at the head, and every key can be filled and served.
+    pub(crate) fn settled(&mut self) -> Result<(), Violation> {
+        let at = self.now;
+        let wrong = |what: String| Err(Violation { at, what });
+        let ends = self.broker.ends();
+        for node in 0..self.size.nodes {
+            for (partition, end) in (0..).map(Partition).zip(&ends) {
+                let cursor = self.nodes[node].rules.cursor(partition);
+                let behind = cursor.is_none_or(|cursor| {
+                    cursor.term < end.term || cursor.sequence + 40 < end.sequence
+                });
+                if behind {
+                    return wrong(format!(
+                        "node {node} stands at {cursor:?} of partition {partition}, which ends at {end}"
+                    ));
+                }
+            }
+            let now = self.moment();
+            let rules = &self.nodes[node].rules;
+            if !rules.is_fresh(now) || rules.is_quarantined() {
+                return wrong(format!(
+                    "node {node} is not fresh ({}), or quarantined ({})",
+                    rules.is_fresh(now),
+                    rules.is_quarantined()
+                ));
+            }
+            for id in 0..self.size.keys {
+                self.settled_key(node, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settled_key(&mut self, node: usize, id: KeyId) -> Result<(), Violation> {
+        let at = self.now;
+        let wrong = |what: String| Err(Violation { at, what });
+        let (now, name, value) = (self.moment(), key_name(id), self.db.settled(id));
+        let subject = Subject::new(name.as_bytes());
+        if let Some(entry) = self.entry(node, id) {
+            let served = self.nodes[node].rules.serve(now, &subject, &entry.mark, Ask::default());
+            if served != Served::Miss && entry.value != value {
+                return wrong(format!(
+                    "stale: node {node} serves {name} = {:?}, the database has {value:?}",
+                    entry.value
+                ));
+            }
+        }
+        if self.nodes[node].rules.hints_primary(now, &subject) {
+            let polls: Vec<String> =
+                self.regions.iter().map(|region| format!("{:?}", region.polled)).collect();
+            let servers: Vec<String> = self
+                .db
+                .instances
+                .iter()
+                .map(|of| format!("{}{}{} {}", of.up, of.readable, of.writable, of.visible.len()))
+                .collect();
+            let position = self.nodes[node].rules.position();
+            return wrong(format!(
+                "node {node} still sends readers of {name} to the primary: {position}, {polls:?} {servers:?} primary {}",
+                self.db.primary
+            ));
+        }
+        let later = now.later(std::time::Duration::from_secs(2));
+        let leased = self.nodes[node].rules.lease(later, &subject, Reader::Anywhere, Token(7));
+        let Leased::Fill(token) = leased else {
+            return wrong(format!("node {node} does not lease {name}: {leased:?}"));
+        };
+        for fill in [Fill::Lease(token), Fill::Plain] {
+            if let Err(refused) = self.store(node, id, value, fill) {
+                return wrong(format!("node {node} refuses {name} for ever ({fill:?}): {refused}"));
+            }
+            let entry = self.entry(node, id);
+            let rules = &self.nodes[node].rules;
+            let served = entry.map(|entry| rules.serve(now, &subject, &entry.mark, Ask::default()));
+            if served != Some(Served::Hit) {
+                return wrong(format!(
+                    "node {node} does not serve {name} after a {fill:?}: {served:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

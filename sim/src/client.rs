@@ -1,0 +1,341 @@
+//! Readers and writers: applications that use the caches in every way that the rules know.
+
+use cache_node::rules::{Ask, Fill, Leased, Named, Nonce, Reader, Served, Stale, Subject, Token};
+use schemas::{cure::Cure, version::Version};
+
+use crate::{
+    binlog::key_name,
+    database::{KeyId, TxnId, Value, Writes},
+    node::key,
+    world::{Event, MS, Weather, World},
+};
+
+/// A value that is being read, to be stored at a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Op {
+    pub node: usize,
+    pub key: KeyId,
+    pub how: How,
+    pub server: usize,
+    /// What was read, and when.
+    pub value: Value,
+    pub opened: u64,
+}
+
+/// How a reader fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Lease(Token),
+    Plain,
+    /// Knows the version of its snapshot.
+    Version(Version),
+    /// From the entry of another node.
+    Copy {
+        peer: usize,
+        version: Version,
+    },
+    /// Reads at the primary, and stores nothing.
+    Nothing,
+}
+
+/// A write on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Writing {
+    pub writer: usize,
+    pub server: usize,
+    pub keys: Vec<KeyId>,
+    pub txn: TxnId,
+    /// The keys are marked under this nonce, since then.
+    pub marked: Option<(Nonce, u64)>,
+}
+
+// === Reading ===
+
+impl World {
+    pub(crate) fn reader(&mut self, reader: usize) {
+        let pause = self.delay(6, 40);
+        self.after(pause, Event::Reader { reader });
+        // Low keys are read most.
+        let id = self.rng.usize(..self.size.keys).min(self.rng.usize(..self.size.keys));
+        let node = self.rng.usize(..self.size.nodes);
+        if !self.nodes[node].up {
+            return;
+        }
+        let kind = if self.weather == Weather::Calm { 0 } else { self.rng.u8(..12) };
+        match kind {
+            0..=5 => self.read_with_lease(node, id, Reader::Anywhere),
+            6 | 7 => self.read_with_lease(node, id, Reader::CanReadPrimary),
+            8 | 9 => self.read_and_set(node, id),
+            10 => self.read_with_version(node, id),
+            _ => self.read_from_peer(node, id),
+        }
+    }
+
+    /// What a reader gets at a node; everything that is served is checked.
+    fn get(&mut self, node: usize, id: KeyId, ask: Ask) -> Option<(Value, Served)> {
+        let entry = self.entry(node, id)?;
+        let name = key_name(id);
+        let now = self.moment();
+        let served =
+            self.nodes[node].rules.serve(now, &Subject::new(name.as_bytes()), &entry.mark, ask);
+        if served == Served::Miss {
+            return None;
+        }
+        let at = self.now;
+        self.note(|| {
+            format!(
+                "node {node} serves {name} = {:?} filled at {} ({served:?})",
+                entry.value, entry.mark.filled
+            )
+        });
+        self.check.served(at, &self.db, &self.nodes[node].rules, node, id, &entry, served, ask);
+        Some((entry.value, served))
+    }
+
+    fn read_with_lease(&mut self, node: usize, id: KeyId, reader: Reader) {
+        let ask = self.ask(id);
+        let counted = ask.at_least == Version::ZERO && ask.stale == Stale::Refuse;
+        let served = self.get(node, id, ask);
+        if counted {
+            let present = self.db.read(self.db.primary, id);
+            self.stats.reads += 1;
+            self.stats.hits_oracle += u64::from(self.check.oracle_hits(node, id, present));
+            self.stats.hits +=
+                u64::from(matches!(served, Some((_, Served::Hit | Served::Degraded))));
+        }
+        if served.is_some() {
+            return;
+        }
+        let name = key_name(id);
+        let (now, token) = (self.moment(), Token(self.rng.u64(..)));
+        let leased =
+            self.nodes[node].rules.lease(now, &Subject::new(name.as_bytes()), reader, token);
+        let (server, how) = match leased {
+            Leased::Fill(token) => (self.any_instance(), How::Lease(token)),
+            Leased::FillFromPrimary(token) => (self.what_seems_primary(), How::Lease(token)),
+            Leased::ReadPrimary => (self.what_seems_primary(), How::Nothing),
+            Leased::Wait => return,
+        };
+        self.note(|| {
+            format!("reader of {name} at node {node}: {leased:?}, reads server {server:?}")
+        });
+        let Some(server) = server else { return };
+        self.open_later(Op { node, key: id, how, server, value: None, opened: 0 });
+    }
+
+    fn read_and_set(&mut self, node: usize, id: KeyId) {
+        if self.get(node, id, Ask::default()).is_none()
+            && let Some(server) = self.any_instance()
+        {
+            self.open_later(Op { node, key: id, how: How::Plain, server, value: None, opened: 0 });
+        }
+    }
+
+    fn read_with_version(&mut self, node: usize, id: KeyId) {
+        if self.get(node, id, Ask::default()).is_none()
+            && let Some(server) = self.any_instance()
+        {
+            let how = How::Version(Version::ZERO);
+            self.open_later(Op { node, key: id, how, server, value: None, opened: 0 });
+        }
+    }
+
+    /// Takes the entry of another node, as a cold cluster does.
+    fn read_from_peer(&mut self, node: usize, id: KeyId) {
+        let peer = (node + 1) % self.size.nodes;
+        if self.entry(node, id).is_some() || !self.nodes[peer].up {
+            return;
+        }
+        let (Some(entry), now) = (self.entry(peer, id), self.moment()) else { return };
+        let name = key_name(id);
+        let subject = Subject::new(name.as_bytes());
+        let Some(version) = self.nodes[peer].rules.copy_version(now, &subject, &entry.mark) else {
+            return;
+        };
+        let how = How::Copy { peer, version };
+        let op = Op { node, key: id, how, server: 0, value: entry.value, opened: self.now };
+        self.note(|| {
+            format!("node {node} copies {name} = {:?} at {version} from node {peer}", entry.value)
+        });
+        let arrives = self.delay(1, 300);
+        self.after(arrives, Event::Fill { op });
+    }
+
+    fn ask(&mut self, id: KeyId) -> Ask {
+        if self.weather == Weather::Calm {
+            return Ask::default();
+        }
+        let stale = if self.one_in(8) { Stale::Allow } else { Stale::Refuse };
+        let at_least = if self.one_in(5) { self.check.token(id) } else { Version::ZERO };
+        Ask { at_least, stale }
+    }
+
+    fn any_instance(&mut self) -> Option<usize> {
+        let readable =
+            |server: &usize| self.db.instances[*server].readable && self.db.instances[*server].up;
+        let servers: Vec<usize> = (0..self.size.servers).filter(readable).collect();
+        (!servers.is_empty()).then(|| servers[self.rng.usize(..servers.len())])
+    }
+
+    /// The primary, or a former one that a reader has not heard is none any more.
+    fn what_seems_primary(&mut self) -> Option<usize> {
+        let former = self
+            .operator
+            .former
+            .iter()
+            .copied()
+            .filter(|server| self.db.instances[*server].readable);
+        let mut servers: Vec<usize> = former.collect();
+        servers.push(self.db.primary);
+        let server = servers[self.rng.usize(..servers.len())];
+        self.db.instances[server].up.then_some(server)
+    }
+
+    fn open_later(&mut self, op: Op) {
+        let opens = self.delay(1, 20);
+        self.after(opens, Event::Open { op });
+    }
+
+    /// The reader opens its snapshot and reads.
+    pub(crate) fn open(&mut self, mut op: Op) {
+        if !self.db.instances[op.server].up || !self.db.instances[op.server].readable {
+            return;
+        }
+        op.value = self.db.read(op.server, op.key);
+        op.opened = self.now;
+        if let How::Version(version) = &mut op.how {
+            *version = self.check.standing(self.db.executed(op.server));
+        }
+        let slow = self.weather == Weather::Faults && self.one_in(6);
+        let arrives = if slow { self.rng.u64(10 * MS..3_500 * MS) } else { self.delay(1, 15) };
+        // A client of plain sets gives up in time; all others may be as slow as they like.
+        let arrives = if op.how == How::Plain { arrives.min(1_950 * MS) } else { arrives };
+        let (server, value, name) = (op.server, op.value, key_name(op.key));
+        self.note(|| {
+            format!("reader of {name} for node {} reads {value:?} at server {server}", op.node)
+        });
+        self.after(arrives, Event::Fill { op });
+    }
+
+    /// What was read arrives at the node.
+    pub(crate) fn fill(&mut self, op: Op) {
+        let Op { node, key: id, how, value, .. } = op;
+        if !self.nodes[node].up {
+            return;
+        }
+        let fill = match how {
+            How::Lease(token) => Fill::Lease(token),
+            How::Plain => Fill::Plain,
+            How::Version(version) => Fill::Version(version),
+            How::Copy { version, peer } if !Cure::CopyAppliedWithValue.works() => {
+                let partition = schemas::cursor::partition_of(&key(id), self.size.partitions);
+                Fill::Copy(version.max(self.nodes[peer].rules.applied(partition)))
+            }
+            How::Copy { version, .. } => Fill::Copy(version),
+            How::Nothing => return,
+        };
+        let stored = self.store(node, id, value, fill);
+        self.check.filled(self.now, &self.db, &mut self.stats, &op, stored);
+    }
+}
+
+// === Writing ===
+
+impl World {
+    pub(crate) fn writer(&mut self, writer: usize) {
+        if !self.is_chaos() {
+            return;
+        }
+        let pause =
+            if self.weather == Weather::Calm { self.delay(200, 600) } else { self.delay(40, 300) };
+        self.after(pause, Event::Writer { writer });
+        let server = self.db.primary;
+        if !self.db.instances[server].up || !self.db.instances[server].writable {
+            return;
+        }
+        let count = if self.one_in(4) { 3 } else { 1 };
+        let mut keys: Vec<KeyId> = (0..count).map(|_| self.rng.usize(..self.size.keys)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let marked =
+            if self.weather == Weather::Faults && self.one_in(3) { self.mark(&keys) } else { None };
+        if self.weather == Weather::Faults && self.one_in(10) {
+            self.note(|| format!("writer {writer} rolls back {keys:?}"));
+            return;
+        }
+        let truncate = self.weather == Weather::Faults && self.one_in(40);
+        let writes = if truncate { Writes::Truncate } else { Writes::Rows(keys.clone()) };
+        self.note(|| {
+            format!("writer {writer} flushes {writes:?} at server {server}, marked {marked:?}")
+        });
+        let txn = self.db.flush(server, writes);
+        let visible = if self.weather == Weather::Faults && self.one_in(8) {
+            self.delay(50, 400)
+        } else {
+            self.delay(1, 6)
+        };
+        self.after(visible, Event::Visible { server, txn });
+        if !truncate {
+            let writing = Writing { writer, server, keys, txn, marked };
+            self.after(visible + MS, Event::Committed { writing });
+        }
+    }
+
+    /// Marks the keys at every node; `None` if one cannot be reached: the writer then relies on a token.
+    fn mark(&mut self, keys: &[KeyId]) -> Option<(Nonce, u64)> {
+        let nonce = Nonce(self.rng.u64(..));
+        let now = self.moment();
+        for node in 0..self.size.nodes {
+            if !self.nodes[node].up {
+                return None;
+            }
+            for id in keys {
+                let name = key_name(*id);
+                self.nodes[node].rules.mark(now, &Subject::new(name.as_bytes()), nonce).ok()?;
+            }
+        }
+        for node in 0..self.size.nodes {
+            for id in keys {
+                self.check.marked(node, *id, nonce, self.now);
+            }
+        }
+        Some((nonce, self.now))
+    }
+
+    /// The writer's commit returned: it names the version of its write, and remembers it as a token.
+    pub(crate) fn committed(&mut self, writing: Writing) {
+        let Writing { writer, server, ref keys, txn, marked } = writing;
+        if !self.db.instances[server].up {
+            return;
+        }
+        if !self.db.instances[server].visible.contains(&txn) {
+            self.after(3 * MS, Event::Committed { writing });
+            return;
+        }
+        let Some(version) = self.check.version_of(&self.db, txn) else {
+            // Nobody knows the epoch yet, so nobody can name the version.
+            self.after(20 * MS, Event::Committed { writing });
+            return;
+        };
+        self.note(|| format!("writer {writer} committed {txn:?} at {version}"));
+        for id in keys {
+            self.check.committed(*id, txn, version);
+        }
+        let Some((nonce, _)) = marked else { return };
+        let now = self.moment();
+        for node in 0..self.size.nodes {
+            if !self.nodes[node].up {
+                continue;
+            }
+            for id in keys {
+                let state = &mut self.nodes[node];
+                let named = state.rules.name_mark(now, &key(*id), nonce, version, &mut state.shelf);
+                if named == Named::InTime {
+                    self.stats.race("r54");
+                }
+                self.check.named(node, *id, nonce, (named == Named::InTime).then_some(txn));
+            }
+        }
+        self.note(|| format!("writer {writer} names {version} for {keys:?}"));
+    }
+}

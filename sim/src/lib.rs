@@ -1,0 +1,60 @@
+//! The whole of mcsqueal in a simulated world: the real cores of tailer, stream, invalidator and cache
+//! node, between a database, a broker, networks, clocks and clients that are made up. One seed is one
+//! history, on any machine.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "the world is small, and a panic here is a bug in the test"
+)]
+
+mod binlog;
+mod broker;
+mod check;
+mod client;
+mod database;
+mod node;
+mod operator;
+mod region;
+mod source;
+mod stats;
+mod trace;
+mod world;
+
+use std::sync::Arc;
+
+use crate::world::World;
+pub use crate::{
+    check::Violation,
+    stats::Stats,
+    world::{Size, Weather},
+};
+
+/// What came of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What the history contained.
+    pub stats: Stats,
+    /// The first broken promise, if one was.
+    pub violation: Option<Violation>,
+    /// Who did what when, if that was asked for: microseconds, and a line.
+    pub trace: Vec<(u64, String)>,
+}
+
+/// Whether a history is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// No: much faster.
+    Off,
+    /// Yes.
+    On,
+}
+
+/// Runs the history of a seed.
+pub fn run(seed: u64, size: Size, weather: Weather, trace: Trace) -> Outcome {
+    let rules = schemas::rules::Rules::parse("rules.toml", binlog::RULES).expect("they are right");
+    let mut world = World::new(seed, size, weather, &Arc::new(rules));
+    world.trace = (trace == Trace::On).then(Vec::new);
+    let violation = world.run().err();
+    Outcome { stats: world.stats, violation, trace: world.trace.unwrap_or_default() }
+}

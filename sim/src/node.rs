@@ -1,0 +1,313 @@
+//! [`Node`]: a cache node: the real [`Rules`], with a plain map for storage.
+
+use std::collections::BTreeMap;
+
+use cache_node::rules::{
+    Accepted, Entries, Fate, Fill, Lossy, Mark, OnStale, Refused, Rules, Settings, Snapshot,
+    Subject,
+};
+use protocol::control::{Agreement, Answer, Batch, EpochNews, Greeting, Item, Push};
+use schemas::{
+    cure::Cure,
+    cursor::{Partition, Place},
+    key::Key,
+    moment::Moment,
+    version::Version,
+};
+
+use crate::{
+    binlog::key_name,
+    database::{KeyId, Value},
+    region::ToRegion,
+    world::{Event, MS, World},
+};
+
+/// What a lane sends.
+#[derive(Clone, Debug)]
+pub(crate) enum ToNode {
+    Hello,
+    Heads(Vec<(Partition, Place)>),
+    Begin(Partition, Place),
+    Apply(Batch, Moment),
+    Push(Push),
+    Epoch(EpochNews),
+    Clocks(Agreement),
+}
+
+/// A stored value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub mark: Mark,
+    pub value: Value,
+    /// When it is gone, by itself.
+    pub expires: Option<u64>,
+}
+
+/// The storage: a plain map.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shelf(pub BTreeMap<KeyId, Entry>);
+
+/// A snapshot on disk: complete once every key was looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved {
+    rules: Option<Snapshot>,
+    shelf: Shelf,
+    complete: bool,
+}
+
+/// See the module.
+pub(crate) struct Node {
+    pub life: u64,
+    pub up: bool,
+    pub rules: Rules,
+    pub shelf: Shelf,
+    pub saved: Option<Saved>,
+    /// The connection of each invalidator's lane.
+    pub lanes: Vec<Option<u64>>,
+    settings: Settings,
+    pub items_max: usize,
+}
+
+impl Entries for Shelf {
+    fn judge(&mut self, key: &Key, judge: &mut dyn FnMut(&mut Mark) -> Fate) {
+        let id = key_id(key);
+        if let Some(entry) = self.0.get_mut(&id) {
+            // Even keys are kept for readers that take stale values, odd ones are dropped.
+            if judge(&mut entry.mark) == Fate::Stale && id % 2 == 1 {
+                self.0.remove(&id);
+            }
+        }
+    }
+}
+
+/// The number in a key's name.
+pub(crate) fn key_id(key: &Key) -> KeyId {
+    let text = std::str::from_utf8(key.as_bytes()).unwrap_or("");
+    text.trim_start_matches('k').parse().expect("a key of the simulated world")
+}
+
+pub(crate) fn key(id: KeyId) -> Key {
+    Key::new(key_name(id)).expect("a short name")
+}
+
+fn settings(world: &mut World) -> Settings {
+    let pick = |world: &mut World, of: &[usize]| of[world.rng.usize(..of.len())];
+    let ms = std::time::Duration::from_millis;
+    let calm = world.weather == crate::world::Weather::Calm;
+    Settings {
+        partitions: world.size.partitions,
+        fill_age_max: ms(2_000),
+        lease: ms(1_000),
+        staleness_max: ms(1_500),
+        clock_skew_max: ms(50),
+        on_stale: [OnStale::Ttl, OnStale::Ttl, OnStale::Flag, OnStale::Miss][world.rng.usize(..4)],
+        degraded_ttl: ms(2_000),
+        marker_ttl_max: ms(2_000),
+        tombstones_max: if calm { 1_000 } else { pick(world, &[1, 3, 1_000]) },
+        leases_max: if calm { 1_000 } else { pick(world, &[2, 1_000]) },
+        markers_max: 64,
+        lossy: if world.one_in(3) { Lossy::Flush } else { Lossy::Cut },
+        unsourced: Vec::new(),
+    }
+}
+
+impl World {
+    pub(crate) fn create_node(&mut self, node: usize) {
+        let settings = settings(self);
+        let items_max =
+            if self.weather == crate::world::Weather::Faults && self.one_in(3) { 3 } else { 1_000 };
+        let mut rules = Rules::new(self.moment(), settings.clone());
+        rules.no_marks_lost(self.moment());
+        self.nodes.push(Node {
+            life: 1,
+            up: true,
+            rules,
+            shelf: Shelf::default(),
+            saved: None,
+            lanes: vec![None; self.size.regions],
+            settings,
+            items_max,
+        });
+        for region in 0..self.size.regions {
+            self.after(2 * MS, Event::Connect { region, node });
+        }
+    }
+
+    /// The process dies; what it had in memory is gone.
+    pub(crate) fn stop_node(&mut self, node: usize) {
+        self.note(|| format!("node {node} dies"));
+        for region in 0..self.size.regions {
+            self.disconnect(region, node);
+        }
+        let state = &mut self.nodes[node];
+        state.up = false;
+        state.life += 1;
+        state.shelf = Shelf::default();
+        if state.saved.as_ref().is_some_and(|saved| !saved.complete) {
+            state.saved = None;
+        }
+        self.check.node_emptied(node);
+    }
+
+    /// It starts again, with a snapshot's data or empty.
+    pub(crate) fn restart_node(&mut self, node: usize) {
+        if self.nodes[node].up {
+            return;
+        }
+        let now = self.moment();
+        let state = &mut self.nodes[node];
+        state.up = true;
+        let settings = state.settings.clone();
+        let saved = state.saved.take().and_then(|saved| Some((saved.rules?, saved.shelf)));
+        let with = if saved.is_some() { "its data" } else { "nothing" };
+        let state = &mut self.nodes[node];
+        (state.rules, state.shelf) = match saved {
+            Some((snapshot, shelf)) => (Rules::restore(now, settings, snapshot), shelf),
+            None => (Rules::new(now, settings), Shelf::default()),
+        };
+        self.note(|| format!("node {node} starts with {with}"));
+        let restored = !self.nodes[node].shelf.0.is_empty();
+        self.check.node_restarted(node, restored);
+        for region in 0..self.size.regions {
+            self.after(5 * MS, Event::Connect { region, node });
+        }
+    }
+
+    /// One key of a snapshot that is being written; the rules' part comes first.
+    pub(crate) fn snapshot(&mut self, node: usize, life: u64, key: KeyId) {
+        let keys = self.size.keys;
+        let state = &mut self.nodes[node];
+        if state.life != life || !state.up {
+            return;
+        }
+        let early = Cure::SnapshotCursorsFirst.works();
+        if key == 0 {
+            let rules = early.then(|| state.rules.snapshot());
+            state.saved = Some(Saved { rules, shelf: Shelf::default(), complete: false });
+            self.check.snapshot_began(node);
+        }
+        let state = &mut self.nodes[node];
+        let Some(saved) = &mut state.saved else { return };
+        if let Some(entry) = state.shelf.0.get(&key) {
+            let mark = Mark { since: None, ..entry.mark };
+            saved.shelf.0.insert(key, Entry { mark, ..*entry });
+        }
+        if key + 1 < keys {
+            let next = self.delay(1, 60);
+            self.after(next, Event::Snapshot { node, life, key: key + 1 });
+        } else {
+            saved.complete = true;
+            if !early {
+                saved.rules = Some(state.rules.snapshot());
+            }
+            self.note(|| format!("node {node} has a snapshot"));
+        }
+    }
+
+    /// A message of a lane arrives.
+    pub(crate) fn at_node(&mut self, region: usize, node: usize, connection: u64, message: ToNode) {
+        if self.nodes[node].lanes[region] != Some(connection) || !self.nodes[node].up {
+            return;
+        }
+        let (now, wall) = (self.moment(), self.node_wall(node));
+        let state = &mut self.nodes[node];
+        match message {
+            ToNode::Hello => {
+                let cursor = |at| state.rules.cursor(Partition(at));
+                let cursors = (0..self.size.partitions).map(cursor).collect();
+                let greeting = Greeting { cursors, age_floor: state.rules.age_floor() };
+                self.to_region(region, node, connection, ToRegion::Greeting(greeting));
+            }
+            ToNode::Heads(heads) => {
+                state.rules.hello(now, &heads);
+                if state.rules.is_quarantined() {
+                    self.stats.race("r42");
+                    self.note(|| format!("node {node} is quarantined until {heads:?}"));
+                }
+                self.check.returned(node, &self.nodes[node].rules, &heads, &self.db);
+            }
+            ToNode::Begin(partition, at) => {
+                state.rules.begin(partition, at);
+                self.note(|| format!("node {node} begins partition {partition} at {at}"));
+            }
+            ToNode::Epoch(news) => {
+                state.rules.epoch(&news);
+                self.note(|| format!("node {node} hears of epoch {news:?}"));
+            }
+            ToNode::Push(push) => {
+                state.rules.push(now, &push);
+            }
+            ToNode::Clocks(agreement) => {
+                state.rules.clocks(agreement);
+                self.note(|| format!("node {node} clocks {agreement:?}"));
+            }
+            ToNode::Apply(batch, sent) => {
+                let cursor = state.rules.apply(now, wall, &batch, &mut state.shelf);
+                let age_floor = state.rules.age_floor();
+                self.note(|| {
+                    format!("node {node} applies {}", crate::trace::batch(&batch, cursor))
+                });
+                for item in &batch.items {
+                    if let Item::Delete { key, version } = item {
+                        self.check.deleted(node, key_id(key), *version);
+                    }
+                }
+                let at = self.now;
+                self.check.applied(at, &self.db, node, &self.nodes[node].rules, &batch);
+                let answer = Answer { cursor, age_floor, wall };
+                let partition = batch.partition;
+                self.to_region(
+                    region,
+                    node,
+                    connection,
+                    ToRegion::Answer { partition, answer, sent },
+                );
+            }
+        }
+    }
+
+    /// A value on its way into a node; stored if the rules accept it.
+    pub(crate) fn store(
+        &mut self,
+        node: usize,
+        id: KeyId,
+        value: Value,
+        fill: Fill,
+    ) -> Result<Version, Refused> {
+        let (now, at) = (self.moment(), self.now);
+        let name = key_name(id);
+        let state = &mut self.nodes[node];
+        let accepted = state.rules.accept(now, &Subject::new(name.as_bytes()), fill);
+        match accepted {
+            Ok(Accepted { mark, ttl_max }) => {
+                self.stats.fills_accepted += 1;
+                let expires =
+                    ttl_max.map(|ttl| at + u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX));
+                state.shelf.0.insert(id, Entry { mark, value, expires });
+                if state.shelf.0.len() > state.items_max {
+                    let keys: Vec<KeyId> =
+                        state.shelf.0.keys().copied().filter(|of| *of != id).collect();
+                    let gone = keys[self.rng.usize(..keys.len())];
+                    self.nodes[node].shelf.0.remove(&gone);
+                }
+                self.note(|| {
+                    format!("node {node} stores {name} = {value:?} of {fill:?} at {}", mark.filled)
+                });
+                Ok(mark.filled)
+            }
+            Err(refused) => {
+                self.stats.fills_refused += 1;
+                self.note(|| {
+                    format!("node {node} refuses {name} = {value:?} of {fill:?}: {refused}")
+                });
+                Err(refused)
+            }
+        }
+    }
+
+    /// The entry of a key, unless its time is over.
+    pub(crate) fn entry(&self, node: usize, id: KeyId) -> Option<Entry> {
+        let entry = self.nodes[node].shelf.0.get(&id).copied()?;
+        entry.expires.is_none_or(|at| self.now < at).then_some(entry)
+    }
+}

@@ -1,0 +1,521 @@
+//! [`Operator`]: what breaks, and what people and orchestrators do about it.
+//!
+//! What the rules demand of operators is done here, and nothing more: a server that lost its place is
+//! fenced from readers before it is forgotten; one that joins is polled by every invalidator, and read
+//! from once it has what the primary had by then.
+
+use std::collections::BTreeSet;
+
+use schemas::{cursor::Partition, gtid::GtidSet};
+
+use crate::{
+    database::{Topology, TxnId, Writes},
+    region::{instance, role},
+    world::{Event, MS, World},
+};
+
+/// How a primary is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failover {
+    /// It dies, and comes back later with what it had.
+    Crash,
+    /// It takes no more writes, but readers still reach it.
+    Zombie,
+    /// It takes no more writes, and its successor has everything.
+    Switchover,
+}
+
+/// What comes later.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    HealLink { region: usize, node: usize },
+    HealPoll { region: usize, server: usize },
+    RestartNode { node: usize },
+    RestartRegion { region: usize },
+    RestartSource { source: usize },
+    StopSource { source: usize },
+    BrokerUp,
+    ReplicationHeals,
+    ClockHeals { node: usize },
+    Assign { region: usize, partitions: Vec<Partition> },
+    Promote { server: usize, how: Failover },
+    Repoint,
+    ServerUp { server: usize },
+    Fence { server: usize, then: Then },
+    Forget { server: usize, then: Then },
+    ForceEpoch { server: usize },
+    Rebuild { server: usize },
+    Joining { server: usize, target: GtidSet },
+    Demoted { server: usize },
+}
+
+/// What follows when a server is fenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It is made anew.
+    Rebuild,
+    /// It was written to: first an epoch opens, because what it showed may be cached.
+    ForceEpoch,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Operator {
+    /// A replica that receives slowly.
+    pub lagging: Option<usize>,
+    /// A replica that receives nothing.
+    pub cut_off: Option<usize>,
+    /// Whether replicas commit out of order.
+    pub parallel: bool,
+    /// The server that tailers were told to read; the primary, if none.
+    pub tailed: Option<usize>,
+    /// What the former primary had when it took its last write, if that is known for certain.
+    pub predecessor: Option<GtidSet>,
+    /// Former primaries that readers may still take for the primary.
+    pub former: BTreeSet<usize>,
+    /// Servers that are out of service.
+    out: BTreeSet<usize>,
+    /// Servers that are being replaced, repaired or joined: one thing at a time.
+    busy: u32,
+}
+
+impl Operator {
+    /// The servers that invalidators ask: all that readers may read from, and those that are about to join.
+    pub fn polled(&self, db: &Topology) -> Vec<usize> {
+        (0..db.instances.len()).filter(|server| !self.out.contains(server)).collect()
+    }
+}
+
+// === What breaks ===
+
+impl World {
+    pub(crate) fn fault(&mut self) {
+        if !self.is_chaos() {
+            return;
+        }
+        let pause = self.rng.u64(150 * MS..800 * MS);
+        self.after(pause, Event::Fault);
+        self.stats.faults += 1;
+        let node = self.rng.usize(..self.size.nodes);
+        let region = self.rng.usize(..self.size.regions);
+        let server = self.rng.usize(..self.size.servers);
+        let heals = if self.one_in(4) {
+            self.rng.u64(1_000 * MS..4_000 * MS)
+        } else {
+            self.rng.u64(30 * MS..900 * MS)
+        };
+        match self.rng.u8(..22) {
+            0 | 1 => self.fault_node(node, heals),
+            2 => self.after(0, Event::Snapshot { node, life: self.nodes[node].life, key: 0 }),
+            3 | 4 => {
+                self.note(|| format!("the link of invalidator {region} to node {node} is cut"));
+                self.regions[region].cut.insert(node);
+                self.disconnect(region, node);
+                self.later(heals, Step::HealLink { region, node });
+            }
+            5 => {
+                self.stop_region(region);
+                self.later(heals, Step::RestartRegion { region });
+            }
+            6 => {
+                self.note(|| format!("invalidator {region} cannot reach server {server}"));
+                self.regions[region].unreachable.insert(server);
+                self.later(heals, Step::HealPoll { region, server });
+            }
+            7 => self.fault_source(heals),
+            8 => self.take_over(heals),
+            9 => {
+                self.note(|| "the broker is down".to_owned());
+                self.broker.up = false;
+                self.later(heals, Step::BrokerUp);
+            }
+            10 => self.lose_tail(),
+            11 => {
+                let (partition, keep) =
+                    (self.rng.usize(..usize::from(self.size.partitions)), self.rng.usize(..6));
+                self.note(|| format!("retention leaves {keep} records of partition {partition}"));
+                self.broker.retain(partition, keep);
+            }
+            12 | 13 => {
+                self.note(|| format!("server {server} lags"));
+                self.operator.lagging = Some(server);
+                self.later(heals, Step::ReplicationHeals);
+            }
+            14 => {
+                self.note(|| format!("server {server} receives nothing"));
+                self.operator.cut_off = Some(server);
+                self.later(heals, Step::ReplicationHeals);
+            }
+            15 => {
+                self.note(|| "replicas commit out of order".to_owned());
+                self.operator.parallel = true;
+                self.later(heals, Step::ReplicationHeals);
+            }
+            16 | 17 => self.fail_over(heals),
+            18 => self.fault_replica(server, heals),
+            19 => self.write_on_replica(server),
+            20 => self.rebalance(region, heals),
+            _ => self.fault_clock_or_binlog(node, heals),
+        }
+    }
+
+    fn later(&mut self, delay: u64, step: Step) {
+        self.after(delay, Event::Operator { step });
+    }
+
+    fn fault_node(&mut self, node: usize, heals: u64) {
+        if self.nodes[node].up {
+            if self.one_in(3) {
+                self.nodes[node].saved = None;
+            }
+            self.stop_node(node);
+            self.later(heals, Step::RestartNode { node });
+        }
+    }
+
+    fn fault_source(&mut self, heals: u64) {
+        let Some(source) = self.sources.iter().position(|source| source.up) else { return };
+        self.stop_source(source);
+        self.later(heals, Step::RestartSource { source });
+    }
+
+    /// The other tailer takes the leadership; the first does not know for a while.
+    fn take_over(&mut self, heals: u64) {
+        if let (Some(old), Some(new)) = (
+            self.sources.iter().position(|source| source.up),
+            self.sources.iter().position(|source| !source.up),
+        ) {
+            self.stats.race("r29");
+            self.start_source(new);
+            self.later(heals.min(900 * MS), Step::StopSource { source: old });
+        }
+    }
+
+    /// An unclean election. The tailer notices at its next start, its readers by the hole.
+    fn lose_tail(&mut self) {
+        let partition = self.rng.usize(..usize::from(self.size.partitions));
+        let count = self.rng.usize(1..6);
+        self.note(|| format!("partition {partition} loses its last {count} records"));
+        self.stats.race("r28");
+        self.broker.lose_tail(partition, count);
+        if let Some(source) = self.sources.iter().position(|source| source.up) {
+            self.stop_source(source);
+            self.later(20 * MS, Step::RestartSource { source });
+        }
+    }
+
+    fn fault_replica(&mut self, server: usize, heals: u64) {
+        if server == self.db.primary
+            || !self.db.instances[server].readable
+            || self.operator.busy > 0
+        {
+            return;
+        }
+        if self.one_in(2) {
+            self.note(|| format!("server {server} dies"));
+            self.db.instances[server].up = false;
+            self.later(heals, Step::ServerUp { server });
+        } else {
+            self.note(|| format!("server {server} is to be restored from a backup"));
+            self.stats.race("r17");
+            self.operator.busy += 1;
+            self.later(0, Step::Fence { server, then: Then::Rebuild });
+        }
+    }
+
+    fn write_on_replica(&mut self, server: usize) {
+        let state = &self.db.instances[server];
+        if server == self.db.primary
+            || !state.readable
+            || !state.up
+            || self.operator.busy > 0
+            || self.db.diverged(server)
+        {
+            return;
+        }
+        self.operator.busy += 1;
+        self.stats.race("r36");
+        let key = self.rng.usize(..self.size.keys);
+        let txn = self.db.flush(server, Writes::Rows(vec![key]));
+        self.db.txns[txn.0 as usize].lost_at = Some(self.now);
+        self.check.errant(txn);
+        self.note(|| format!("somebody writes {txn:?} on replica {server}"));
+        self.after(2 * MS, Event::Visible { server, txn });
+        let noticed = self.rng.u64(100 * MS..900 * MS);
+        self.later(noticed, Step::Fence { server, then: Then::ForceEpoch });
+    }
+
+    /// The partitions of one invalidator go to another, which begins before the first has stopped.
+    fn rebalance(&mut self, region: usize, heals: u64) {
+        let other = (region + 1) % self.size.regions;
+        let all: Vec<Partition> = (0..self.size.partitions).map(Partition).collect();
+        self.stats.race("r21");
+        self.assign(region, all);
+        self.later(heals.min(400 * MS), Step::Assign { region: other, partitions: Vec::new() });
+        self.later(heals + 500 * MS, Step::Assign { region: other, partitions: self.usual(other) });
+        self.later(heals + 700 * MS, Step::Assign { region, partitions: self.usual(region) });
+    }
+
+    fn usual(&self, region: usize) -> Vec<Partition> {
+        let owned =
+            (0..self.size.partitions).filter(|at| usize::from(*at) % self.size.regions == region);
+        owned.map(Partition).collect()
+    }
+
+    fn fault_clock_or_binlog(&mut self, node: usize, heals: u64) {
+        if self.one_in(2) {
+            self.note(|| format!("the clock of node {node} jumps back"));
+            self.stats.race("r40");
+            self.skews[node] = -3_000_000;
+            self.later(heals, Step::ClockHeals { node });
+        } else {
+            let primary = self.db.primary;
+            let state = &mut self.db.instances[primary];
+            state.purged = state.log.len().saturating_sub(1);
+            self.note(|| "the primary's binlog is purged".to_owned());
+        }
+    }
+
+    fn fail_over(&mut self, heals: u64) {
+        let old = self.db.primary;
+        let fit = |server: &usize| {
+            let state = &self.db.instances[*server];
+            *server != old && state.up && state.readable && !self.db.diverged(*server)
+        };
+        let fit: Vec<usize> = (0..self.size.servers).filter(fit).collect();
+        if self.operator.busy > 0 || fit.is_empty() || !self.db.instances[old].up {
+            return;
+        }
+        let server = fit[self.rng.usize(..fit.len())];
+        let how = [Failover::Crash, Failover::Zombie, Failover::Switchover][self.rng.usize(..3)];
+        self.operator.busy += 1;
+        self.note(|| format!("server {old} is replaced by {server}: {how:?}"));
+        self.db.instances[old].writable = false;
+        self.operator.tailed = Some(old);
+        if how == Failover::Crash {
+            self.db.instances[old].up = false;
+            self.later(heals + 600 * MS, Step::ServerUp { server: old });
+        }
+        let decided = self.rng.u64(30 * MS..500 * MS);
+        self.later(decided, Step::Promote { server, how });
+    }
+}
+
+// === What people do about it ===
+
+impl World {
+    pub(crate) fn operate(&mut self, step: Step) {
+        match step {
+            Step::HealLink { region, node } => {
+                self.regions[region].cut.remove(&node);
+                self.after(0, Event::Connect { region, node });
+            }
+            Step::HealPoll { region, server } => {
+                self.regions[region].unreachable.remove(&server);
+            }
+            Step::RestartNode { node } => self.restart_node(node),
+            Step::RestartRegion { region } => self.start_region(region),
+            Step::RestartSource { source } => {
+                if !self.sources.iter().any(|source| source.up) {
+                    self.start_source(source);
+                }
+            }
+            Step::StopSource { source } => {
+                if self.sources.iter().filter(|source| source.up).count() > 1 {
+                    self.stop_source(source);
+                }
+            }
+            Step::BrokerUp => self.broker.up = true,
+            Step::ReplicationHeals => {
+                (self.operator.lagging, self.operator.cut_off) = (None, None);
+                self.operator.parallel = false;
+            }
+            Step::ClockHeals { node } => self.skews[node] = 0,
+            Step::Assign { region, partitions } => self.assign(region, partitions),
+            Step::Promote { server, how } => self.promote(server, how),
+            Step::Repoint => {
+                self.operator.tailed = None;
+                for source in 0..self.sources.len() {
+                    if self.sources[source].server.is_some_and(|server| server != self.db.primary) {
+                        self.disconnect_source(source);
+                    }
+                }
+            }
+            Step::ServerUp { server } => self.server_up(server),
+            Step::Fence { server, then } => {
+                self.note(|| format!("server {server} is fenced from readers"));
+                self.db.instances[server].readable = false;
+                self.later(10 * MS, Step::Forget { server, then });
+            }
+            Step::Forget { server, then } => self.forget(server, then),
+            Step::ForceEpoch { server } => {
+                if self.force_epoch() {
+                    self.later(10 * MS, Step::Rebuild { server });
+                } else {
+                    self.later(50 * MS, Step::ForceEpoch { server });
+                }
+            }
+            Step::Rebuild { server } => self.rebuild(server),
+            Step::Joining { server, target } => self.joining(server, target),
+            Step::Demoted { server } => {
+                self.operator.former.remove(&server);
+                self.tell_roles();
+                self.operator.busy -= 1;
+            }
+        }
+    }
+
+    fn promote(&mut self, server: usize, how: Failover) {
+        let old = self.db.primary;
+        if how == Failover::Switchover {
+            let behind = |id: &TxnId| !self.db.instances[server].log.contains(id);
+            let pending = |id: &TxnId| !self.db.instances[old].visible.contains(id);
+            if self.db.instances[old].log.iter().any(|id| behind(id) || pending(id)) {
+                self.later(30 * MS, Step::Promote { server, how });
+                return;
+            }
+        }
+        // What it has received, it applies first.
+        for id in self.db.instances[server].log.clone() {
+            if !self.db.instances[server].visible.contains(&id) {
+                assert!(self.db.commit(self.now, server, id), "in the order of the binlog");
+            }
+        }
+        self.operator.predecessor =
+            (how == Failover::Switchover).then(|| self.db.executed(old).clone());
+        self.db.promote(self.now, server);
+        self.note(|| format!("server {server} is the primary"));
+        self.operator.former.insert(old);
+        self.tell_roles();
+        for other in 0..self.size.servers {
+            if other == server || !self.db.instances[other].readable {
+                continue;
+            }
+            if other == old && how == Failover::Switchover {
+                self.db.instances[old].follows = Some(server);
+                self.later(300 * MS, Step::Demoted { server: old });
+            } else if other == old {
+                let fenced = self.rng.u64(50 * MS..1_200 * MS);
+                self.later(fenced, Step::Fence { server: old, then: Then::Rebuild });
+            } else if self.db.diverged(other) {
+                self.stats.race("r67");
+                self.db.instances[other].follows = None;
+                self.operator.busy += 1;
+                let fenced = self.rng.u64(20 * MS..700 * MS);
+                self.later(fenced, Step::Fence { server: other, then: Then::Rebuild });
+            } else {
+                self.db.instances[other].follows = Some(server);
+            }
+        }
+        let repointed = self.rng.u64(5 * MS..400 * MS);
+        self.later(repointed, Step::Repoint);
+    }
+
+    fn server_up(&mut self, server: usize) {
+        self.note(|| format!("server {server} is back"));
+        self.db.instances[server].up = true;
+        for txn in self.db.instances[server].log.clone() {
+            if !self.db.instances[server].visible.contains(&txn) {
+                self.after(MS, Event::Visible { server, txn });
+            }
+        }
+    }
+
+    fn forget(&mut self, server: usize, then: Then) {
+        let now_primary = server == self.db.primary;
+        assert!(!now_primary, "the primary is never taken out of service");
+        self.operator.out.insert(server);
+        self.operator.former.remove(&server);
+        for region in &mut self.regions {
+            region.poller.remove(instance(server));
+        }
+        self.tell_roles();
+        let repaired = self.rng.u64(50 * MS..500 * MS);
+        match then {
+            Then::Rebuild => self.later(repaired, Step::Rebuild { server }),
+            Then::ForceEpoch => self.later(20 * MS, Step::ForceEpoch { server }),
+        }
+    }
+
+    fn rebuild(&mut self, server: usize) {
+        let primary = self.db.primary;
+        if !self.db.instances[primary].up {
+            self.later(50 * MS, Step::Rebuild { server });
+            return;
+        }
+        let whole = self.db.instances[primary].log.len();
+        let upto = if self.one_in(2) { whole } else { whole - self.rng.usize(..=whole.min(6)) };
+        self.db.rebuild(server, primary, upto);
+        self.db.instances[server].follows = Some(primary);
+        self.db.instances[server].up = true;
+        self.operator.out.remove(&server);
+        let now = self.moment();
+        for region in &mut self.regions {
+            region.poller.add(now, instance(server), invalidator::poller::Role::Replica);
+        }
+        let target = self.db.executed(primary).clone();
+        self.note(|| format!("server {server} is rebuilt, and polled; readers wait for {target}"));
+        self.later(20 * MS, Step::Joining { server, target });
+    }
+
+    /// Every invalidator counts it; readers may come once it has what the primary had when that began.
+    fn joining(&mut self, server: usize, target: GtidSet) {
+        if self.db.executed(server).contains_all(&target) {
+            self.note(|| format!("server {server} may be read from"));
+            self.db.instances[server].readable = true;
+            self.operator.busy -= 1;
+        } else {
+            self.later(30 * MS, Step::Joining { server, target });
+        }
+    }
+
+    fn tell_roles(&mut self) {
+        let now = self.moment();
+        for server in self.operator.polled(&self.db) {
+            let role = role(self, server);
+            for region in &mut self.regions {
+                region.poller.add(now, instance(server), role);
+            }
+        }
+    }
+
+    /// Nothing breaks any more, and what is broken is repaired.
+    pub(crate) fn calm_down(&mut self) {
+        self.now = self.chaos_until;
+        self.note(|| "--- calm".to_owned());
+        self.broker.up = true;
+        (self.operator.lagging, self.operator.cut_off, self.operator.parallel) =
+            (None, None, false);
+        for region in 0..self.size.regions {
+            self.regions[region].cut.clear();
+            self.regions[region].unreachable.clear();
+            self.start_region(region);
+            let usual = self.usual(region);
+            if self.regions[region].partitions != usual {
+                self.assign(region, usual);
+            }
+        }
+        for node in 0..self.size.nodes {
+            self.skews[node] = 0;
+            self.restart_node(node);
+        }
+        while self.sources.iter().filter(|source| source.up).count() > 1 {
+            let oldest = (0..self.sources.len())
+                .filter(|at| self.sources[*at].up)
+                .min_by_key(|at| self.sources[*at].term());
+            self.stop_source(oldest.expect("there are two"));
+        }
+        if !self.sources.iter().any(|source| source.up) {
+            self.start_source(0);
+        }
+        for server in 0..self.size.servers {
+            let primary = server == self.db.primary && self.operator.busy == 0;
+            if !self.db.instances[server].up
+                && (primary || self.db.instances[server].readable)
+                && self.operator.busy == 0
+            {
+                self.server_up(server);
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! [`Region`]: an invalidator process: the real [`Poller`] and [`NodeLane`]s, and the shell between
+//! them, the log, the instances and the nodes.
+
+use std::collections::BTreeSet;
+
+use invalidator::{
+    node_lane::{Action, Event as LaneEvent, NodeLane},
+    poller::{InstanceId, Poller, Role},
+};
+use protocol::control::{Answer, EpochNews, Greeting};
+use schemas::{cursor::Partition, gtid::Dialect, moment::Moment, record::Record};
+use stream::Read;
+
+use crate::{
+    node::ToNode,
+    world::{Event, MS, World},
+};
+
+const SKEW_MAX: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// What a node, or the log, answers.
+#[derive(Clone, Debug)]
+pub(crate) enum ToRegion {
+    Greeting(Greeting),
+    Answer { partition: Partition, answer: Answer, sent: Moment },
+    Heads(Vec<(Partition, schemas::cursor::Place)>),
+    Read { partition: Partition, after: schemas::cursor::Place, read: Read },
+}
+
+/// See the module.
+pub(crate) struct Region {
+    pub life: u64,
+    pub up: bool,
+    pub poller: Poller,
+    pub lanes: Vec<NodeLane>,
+    /// The connection to each node.
+    pub connections: Vec<Option<u64>>,
+    /// When the last message of each connection arrives, in both directions: they keep their order.
+    arrivals: Vec<(u64, u64)>,
+    pub partitions: Vec<Partition>,
+    /// Instances that it cannot reach now.
+    pub unreachable: BTreeSet<usize>,
+    /// Nodes that it cannot reach now.
+    pub cut: BTreeSet<usize>,
+    /// What its last poll found.
+    pub polled: Option<invalidator::poller::Poll>,
+    newest_term: u32,
+}
+
+impl World {
+    pub(crate) fn create_region(&mut self, region: usize) {
+        let owned =
+            (0..self.size.partitions).filter(|at| usize::from(*at) % self.size.regions == region);
+        let partitions: Vec<Partition> = owned.map(Partition).collect();
+        self.regions.push(Region {
+            life: 0,
+            up: false,
+            poller: Poller::new(Dialect::Mysql, None),
+            lanes: Vec::new(),
+            connections: vec![None; self.size.nodes],
+            arrivals: vec![(0, 0); self.size.nodes],
+            partitions,
+            unreachable: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            polled: None,
+            newest_term: 0,
+        });
+        self.start_region(region);
+    }
+
+    pub(crate) fn start_region(&mut self, region: usize) {
+        if self.regions[region].up {
+            return;
+        }
+        let now = self.moment();
+        let mut poller = Poller::new(Dialect::Mysql, None);
+        for start in &self.broker.epochs {
+            poller.learn(start.clone());
+        }
+        for server in self.operator.polled(&self.db) {
+            poller.add(now, instance(server), role(self, server));
+        }
+        let nodes = self.size.nodes;
+        let state = &mut self.regions[region];
+        (state.up, state.poller, state.polled, state.newest_term) = (true, poller, None, 0);
+        state.life += 1;
+        let life = state.life;
+        state.lanes = vec![NodeLane::new(state.partitions.clone(), SKEW_MAX); nodes];
+        self.note(|| format!("invalidator {region} starts"));
+        for node in 0..nodes {
+            self.after(3 * MS, Event::Connect { region, node });
+        }
+        self.after(4 * MS, Event::PollBegin { region, life });
+        self.after(6 * MS, Event::Wake { region, life });
+    }
+
+    pub(crate) fn stop_region(&mut self, region: usize) {
+        self.note(|| format!("invalidator {region} dies"));
+        for node in 0..self.size.nodes {
+            self.disconnect(region, node);
+        }
+        self.regions[region].up = false;
+        self.regions[region].life += 1;
+    }
+
+    /// It owns these partitions from now on: its lanes begin anew.
+    pub(crate) fn assign(&mut self, region: usize, partitions: Vec<Partition>) {
+        self.note(|| format!("invalidator {region} owns {partitions:?}"));
+        for node in 0..self.size.nodes {
+            self.disconnect(region, node);
+        }
+        let state = &mut self.regions[region];
+        state.lanes = vec![NodeLane::new(partitions.clone(), SKEW_MAX); state.lanes.len()];
+        state.partitions = partitions;
+        for node in 0..self.size.nodes {
+            self.after(3 * MS, Event::Connect { region, node });
+        }
+    }
+
+    pub(crate) fn connect(&mut self, region: usize, node: usize) {
+        let (state, peer) = (&self.regions[region], &self.nodes[node]);
+        if state.connections[node].is_some() || !state.up || !peer.up {
+            return;
+        }
+        if state.cut.contains(&node) {
+            let again = self.delay(10, 60);
+            self.after(again, Event::Connect { region, node });
+            return;
+        }
+        let connection = self.rng.u64(1..);
+        self.nodes[node].lanes[region] = Some(connection);
+        self.regions[region].connections[node] = Some(connection);
+        self.regions[region].arrivals[node] = (self.now, self.now);
+        self.step_lane(region, node, LaneEvent::Connected);
+    }
+
+    pub(crate) fn disconnect(&mut self, region: usize, node: usize) {
+        if self.regions[region].connections[node].take().is_none() {
+            return;
+        }
+        self.nodes[node].lanes[region] = None;
+        self.step_lane(region, node, LaneEvent::Disconnected);
+        let again = self.delay(10, 60);
+        self.after(again, Event::Connect { region, node });
+    }
+
+    pub(crate) fn step_lane(&mut self, region: usize, node: usize, event: LaneEvent) {
+        let now = self.moment();
+        let Some(connection) =
+            self.regions[region].connections[node]
+                .or(matches!(event, LaneEvent::Disconnected).then_some(0))
+        else {
+            return;
+        };
+        let actions = self.regions[region].lanes[node].step(now, event);
+        for action in actions {
+            let message = match action {
+                Action::SampleHeads(partitions) => {
+                    self.from_log(region, node, connection, |world| {
+                        let ends = world.broker.ends();
+                        let heads = partitions.iter().map(|at| (*at, ends[usize::from(at.0)]));
+                        ToRegion::Heads(heads.collect())
+                    });
+                    continue;
+                }
+                Action::Read { partition, after } => {
+                    self.from_log(region, node, connection, |world| {
+                        let read = world.broker.read_after(partition, after, 8);
+                        ToRegion::Read { partition, after, read }
+                    });
+                    continue;
+                }
+                Action::Hello => ToNode::Hello,
+                Action::NameHeads(heads) => ToNode::Heads(heads),
+                Action::Begin { partition, at } => ToNode::Begin(partition, at),
+                Action::Apply(batch) => ToNode::Apply(batch, now),
+                Action::Push(push) => ToNode::Push(push),
+                Action::Epoch(news) => ToNode::Epoch(news),
+                Action::Clocks(agreement) => ToNode::Clocks(agreement),
+            };
+            let earliest = self.now + self.delay(1, 4);
+            let last = &mut self.regions[region].arrivals[node].0;
+            *last = earliest.max(*last + 1);
+            let at = *last;
+            self.at(at, Event::ToNode { region, node, connection, message });
+        }
+    }
+
+    /// The log is asked now, and the answer comes in its own time. A log that is down does not answer.
+    fn from_log(
+        &mut self,
+        region: usize,
+        node: usize,
+        connection: u64,
+        ask: impl FnOnce(&World) -> ToRegion,
+    ) {
+        if !self.broker.up {
+            // The shell asks again; a lane that begins anew is the same to the node.
+            self.after(30 * MS, Event::Connect { region, node });
+            self.regions[region].connections[node] = None;
+            self.nodes[node].lanes[region] = None;
+            self.regions[region].lanes[node].step(Moment::START, LaneEvent::Disconnected);
+            return;
+        }
+        let message = ask(self);
+        let later = self.delay(1, 5);
+        self.after(later, Event::ToRegion { region, node, connection, message });
+    }
+
+    pub(crate) fn to_region(
+        &mut self,
+        region: usize,
+        node: usize,
+        connection: u64,
+        message: ToRegion,
+    ) {
+        let earliest = self.now + self.delay(1, 4);
+        let last = &mut self.regions[region].arrivals[node].1;
+        *last = earliest.max(*last + 1);
+        let at = *last;
+        self.at(at, Event::ToRegion { region, node, connection, message });
+    }
+
+    pub(crate) fn at_region(
+        &mut self,
+        region: usize,
+        node: usize,
+        connection: u64,
+        message: ToRegion,
+    ) {
+        if self.regions[region].connections[node] != Some(connection) || !self.regions[region].up {
+            return;
+        }
+        match message {
+            ToRegion::Greeting(greeting) => {
+                for news in self.regions[region].poller.all_news() {
+                    self.step_lane(region, node, LaneEvent::Epoch(news));
+                }
+                self.step_lane(region, node, LaneEvent::Greeted(greeting));
+            }
+            ToRegion::Heads(heads) => self.step_lane(region, node, LaneEvent::Heads(heads)),
+            ToRegion::Answer { partition, answer, sent } => {
+                let wall = self.region_wall(region);
+                self.step_lane(region, node, LaneEvent::Answered { partition, answer, sent, wall });
+            }
+            ToRegion::Read { partition, after, read: Read::Gap { resume } } => {
+                self.stats.race("r34");
+                self.step_lane(region, node, LaneEvent::Gap { partition, after, resume });
+            }
+            ToRegion::Read { partition, after, read: Read::Entries(entries) } => {
+                for entry in &entries {
+                    self.learn(region, entry.place.term.0, &entry.record);
+                }
+                self.step_lane(region, node, LaneEvent::Entries { partition, after, entries });
+            }
+        }
+    }
+
+    /// What a record says to the poller. Every lane's node hears of an epoch before anything of it.
+    fn learn(&mut self, region: usize, term: u32, record: &Record) {
+        let state = &mut self.regions[region];
+        state.newest_term = state.newest_term.max(term);
+        match record {
+            Record::Progress(progress) => state.poller.source_executed(&progress.executed),
+            Record::Epoch(start) if term == state.newest_term => {
+                if let Some(news) = state.poller.learn(start.clone()) {
+                    self.broadcast(region, news);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn broadcast(&mut self, region: usize, news: EpochNews) {
+        for node in 0..self.size.nodes {
+            self.step_lane(region, node, LaneEvent::Epoch(news));
+        }
+    }
+
+    /// There may be more in the log.
+    pub(crate) fn wake(&mut self, region: usize, life: u64) {
+        if self.regions[region].life != life {
+            return;
+        }
+        let pause = self.delay(8, 25);
+        self.after(pause, Event::Wake { region, life });
+        if !self.broker.up {
+            return;
+        }
+        // The compacted table of epochs: lanes that skip records do not see them all.
+        for start in self.broker.epochs.clone() {
+            if let Some(news) = self.regions[region].poller.learn(start) {
+                self.broadcast(region, news);
+            }
+        }
+        for node in 0..self.size.nodes {
+            for partition in self.regions[region].partitions.clone() {
+                self.step_lane(region, node, LaneEvent::Changed(partition));
+            }
+        }
+    }
+
+    pub(crate) fn poll_begin(&mut self, region: usize, life: u64) {
+        if self.regions[region].life != life {
+            return;
+        }
+        for node in 0..self.size.nodes {
+            self.step_lane(region, node, LaneEvent::PollBegan);
+        }
+        let began = self.moment();
+        for server in self.operator.polled(&self.db) {
+            let reachable = !self.regions[region].unreachable.contains(&server);
+            if reachable && self.db.instances[server].up {
+                let answer = self.delay(1, 6);
+                self.after(answer, Event::PollAnswer { region, life, server });
+            }
+        }
+        self.after(30 * MS, Event::PollEnd { region, life, began });
+    }
+
+    pub(crate) fn poll_answer(&mut self, region: usize, life: u64, server: usize) {
+        if self.regions[region].life == life && self.db.instances[server].up {
+            let executed = self.db.executed(server).clone();
+            let now = self.moment();
+            self.regions[region].poller.answered(now, instance(server), executed);
+        }
+    }
+
+    pub(crate) fn poll_end(&mut self, region: usize, life: u64, began: Moment) {
+        if self.regions[region].life != life {
+            return;
+        }
+        let poll = self.regions[region].poller.poll(began, self.moment());
+        self.regions[region].polled = Some(poll);
+        for node in 0..self.size.nodes {
+            self.step_lane(region, node, LaneEvent::Polled(poll));
+        }
+        let pause = self.delay(30, 60);
+        self.after(pause, Event::PollBegin { region, life });
+    }
+}
+
+pub(crate) fn instance(server: usize) -> InstanceId {
+    InstanceId(u16::try_from(server).unwrap_or(u16::MAX))
+}
+
+/// Readers may take a former primary for the primary until it is fenced.
+pub(crate) fn role(world: &World, server: usize) -> Role {
+    if server == world.db.primary || world.operator.former.contains(&server) {
+        Role::Primary
+    } else {
+        Role::Replica
+    }
+}

@@ -1,0 +1,348 @@
+//! [`World`]: the cores of the product, and around them everything that they run on. One seed is one
+//! history: who does what when, and what breaks.
+//!
+//! ```text
+//! writers ─▶ database ─▶ tailer ─▶ broker ─▶ invalidators ─▶ nodes ◀─ readers
+//!              instances ◀── polls ──┘                        ▲ marks, copies
+//! ```
+//!
+//! Every step is an event in one queue; time jumps from one to the next. Nothing else moves: no thread,
+//! no clock, no hash order that leaks into the history.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    sync::Arc,
+};
+
+use fastrand::Rng;
+use schemas::{moment::Moment, record::UnixMicros};
+
+use crate::{
+    broker::Broker,
+    check::{Check, Violation},
+    client::{Op, Writing},
+    database::{KeyId, Topology, TxnId},
+    node::{Node, ToNode},
+    operator::Operator,
+    region::{Region, ToRegion},
+    source::Source,
+    stats::Stats,
+};
+
+/// One millisecond; times are in microseconds.
+pub const MS: u64 = 1_000;
+/// Where wall clocks start.
+const WALL: u64 = 1_800_000_000_000_000;
+
+/// How large the world is, and how long it lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Cache nodes; each is a cluster of its own, and holds all keys.
+    pub nodes: usize,
+    /// Invalidators, which share the partitions.
+    pub regions: usize,
+    /// Partitions of the stream.
+    pub partitions: u16,
+    /// Database servers; the first one begins as the primary.
+    pub servers: usize,
+    /// Keys.
+    pub keys: KeyId,
+    /// Concurrent readers.
+    pub readers: usize,
+    /// Concurrent writers.
+    pub writers: usize,
+    /// How long faults happen and writers write, in microseconds.
+    pub chaos: u64,
+    /// How long everything then has to settle.
+    pub settle: u64,
+}
+
+impl Default for Size {
+    fn default() -> Size {
+        Size {
+            nodes: 3,
+            regions: 2,
+            partitions: 2,
+            servers: 3,
+            keys: 6,
+            readers: 5,
+            writers: 2,
+            chaos: 16_000 * MS,
+            settle: 12_000 * MS,
+        }
+    }
+}
+
+/// What may go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// Nothing.
+    Calm,
+    /// Everything.
+    Faults,
+}
+
+/// What happens next.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Visible { server: usize, txn: TxnId },
+    Replicate { server: usize },
+    Tail { source: usize, life: u64 },
+    Observe { source: usize, life: u64 },
+    Observed { source: usize, life: u64, server: usize, at: UnixMicros },
+    Append { source: usize, life: u64 },
+    PollBegin { region: usize, life: u64 },
+    PollAnswer { region: usize, life: u64, server: usize },
+    PollEnd { region: usize, life: u64, began: Moment },
+    Wake { region: usize, life: u64 },
+    Connect { region: usize, node: usize },
+    ToNode { region: usize, node: usize, connection: u64, message: ToNode },
+    ToRegion { region: usize, node: usize, connection: u64, message: ToRegion },
+    Reader { reader: usize },
+    Writer { writer: usize },
+    Committed { writing: Writing },
+    Open { op: Op },
+    Fill { op: Op },
+    Snapshot { node: usize, life: u64, key: KeyId },
+    Fault,
+    Operator { step: crate::operator::Step },
+}
+
+/// One line of a history.
+pub(crate) type Line = (u64, String);
+
+/// See the module.
+pub struct World {
+    pub(crate) now: u64,
+    pub(crate) rng: Rng,
+    pub(crate) size: Size,
+    pub(crate) weather: Weather,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    scheduled: u64,
+    pub(crate) db: Topology,
+    pub(crate) broker: Broker,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) regions: Vec<Region>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) operator: Operator,
+    pub(crate) check: Check,
+    pub(crate) stats: Stats,
+    /// Faults that are still to come; fewer when a failing history is shortened.
+    pub(crate) chaos_until: u64,
+    pub(crate) trace: Option<Vec<Line>>,
+    /// Differences of wall clocks, in microseconds: nodes, then invalidators, then tailers.
+    pub(crate) skews: Vec<i64>,
+    pub(crate) rules: Arc<schemas::rules::Rules>,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn new(
+        seed: u64,
+        size: Size,
+        weather: Weather,
+        rules: &Arc<schemas::rules::Rules>,
+    ) -> World {
+        let mut rng = Rng::with_seed(seed ^ 0x6d63_7371_7565_616c);
+        let clocks = size.nodes + size.regions + 2;
+        let skews = (0..clocks).map(|_| rng.i64(-20_000..=20_000)).collect();
+        let mut world = World {
+            now: 0,
+            size,
+            weather,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            scheduled: 0,
+            db: Topology::new(size.servers, size.keys),
+            broker: Broker::new(size.partitions),
+            sources: vec![Source::default(), Source::default()],
+            regions: Vec::new(),
+            nodes: Vec::new(),
+            operator: Operator::default(),
+            check: Check::new(&size),
+            stats: Stats::default(),
+            chaos_until: size.chaos,
+            trace: None,
+            skews,
+            rules: Arc::clone(rules),
+            rng,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.size.nodes {
+            self.create_node(node);
+        }
+        for region in 0..self.size.regions {
+            self.create_region(region);
+        }
+        self.start_source(0);
+        for server in 0..self.size.servers {
+            self.after(MS, Event::Replicate { server });
+        }
+        for reader in 0..self.size.readers {
+            let first = self.rng.u64(..20 * MS);
+            self.after(first, Event::Reader { reader });
+        }
+        for writer in 0..self.size.writers {
+            let first = self.rng.u64(50 * MS..200 * MS);
+            self.after(first, Event::Writer { writer });
+        }
+        if self.weather == Weather::Faults {
+            self.after(300 * MS, Event::Fault);
+        }
+    }
+
+    /// Runs until everything has settled, or something is wrong.
+    pub fn run(&mut self) -> Result<(), Violation> {
+        let end = self.chaos_until + self.size.settle;
+        let mut calmed = false;
+        while let Some(&Reverse((at, id))) = self.queue.peek() {
+            if !calmed && at > self.chaos_until {
+                calmed = true;
+                self.calm_down();
+                continue;
+            }
+            if at > end {
+                break;
+            }
+            self.queue.pop();
+            let Some(event) = self.events.remove(&id) else { continue };
+            self.now = at;
+            self.stats.steps += 1;
+            self.dispatch(event);
+            if let Some(violation) = self.check.violation.take() {
+                return Err(violation);
+            }
+        }
+        self.settled()
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Visible { server, txn } => self.visible(server, txn),
+            Event::Replicate { server } => self.replicate(server),
+            Event::Tail { source, life } => self.tail(source, life),
+            Event::Observe { source, life } => self.observe(source, life),
+            Event::Observed { source, life, server, at } => self.observed(source, life, server, at),
+            Event::Append { source, life } => self.append(source, life),
+            Event::PollBegin { region, life } => self.poll_begin(region, life),
+            Event::PollAnswer { region, life, server } => self.poll_answer(region, life, server),
+            Event::PollEnd { region, life, began } => self.poll_end(region, life, began),
+            Event::Wake { region, life } => self.wake(region, life),
+            Event::Connect { region, node } => self.connect(region, node),
+            Event::ToNode { region, node, connection, message } => {
+                self.at_node(region, node, connection, message);
+            }
+            Event::ToRegion { region, node, connection, message } => {
+                self.at_region(region, node, connection, message);
+            }
+            Event::Reader { reader } => self.reader(reader),
+            Event::Writer { writer } => self.writer(writer),
+            Event::Committed { writing } => self.committed(writing),
+            Event::Open { op } => self.open(op),
+            Event::Fill { op } => self.fill(op),
+            Event::Snapshot { node, life, key } => self.snapshot(node, life, key),
+            Event::Fault => self.fault(),
+            Event::Operator { step } => self.operate(step),
+        }
+    }
+
+    pub(crate) fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(crate) fn at(&mut self, at: u64, event: Event) {
+        self.scheduled += 1;
+        self.queue.push(Reverse((at, self.scheduled)));
+        self.events.insert(self.scheduled, event);
+    }
+
+    /// Between `low` and `high` milliseconds; now and then ten times as long.
+    pub(crate) fn delay(&mut self, low: u64, high: u64) -> u64 {
+        let usual = self.rng.u64(low * MS..=high * MS);
+        let slow = self.weather == Weather::Faults && self.is_chaos() && self.rng.u8(..30) == 0;
+        if slow { usual * 10 } else { usual }
+    }
+
+    pub(crate) fn is_chaos(&self) -> bool {
+        self.now <= self.chaos_until
+    }
+
+    pub(crate) fn one_in(&mut self, of: u32) -> bool {
+        self.rng.u32(..of) == 0
+    }
+
+    /// A reading of any process's monotonic clock; cores compare only their own.
+    pub(crate) fn moment(&self) -> Moment {
+        // Far from the start, so that "long ago" can be said.
+        Moment::after_start(std::time::Duration::from_micros(self.now + 3_600_000 * MS))
+    }
+
+    fn wall(&self, clock: usize) -> UnixMicros {
+        UnixMicros((WALL + self.now).saturating_add_signed(self.skews[clock]))
+    }
+
+    pub(crate) fn node_wall(&self, node: usize) -> UnixMicros {
+        self.wall(node)
+    }
+
+    pub(crate) fn region_wall(&self, region: usize) -> UnixMicros {
+        self.wall(self.size.nodes + region)
+    }
+
+    pub(crate) fn source_wall(&self, source: usize) -> UnixMicros {
+        self.wall(self.size.nodes + self.size.regions + source)
+    }
+
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push((self.now, line()));
+        }
+    }
+}
+
+// === The database ===
+
+impl World {
+    pub(crate) fn visible(&mut self, server: usize, txn: TxnId) {
+        if !self.db.instances[server].up {
+            return; // Recovery commits it.
+        }
+        if !self.db.commit(self.now, server, txn) {
+            self.after(2 * MS, Event::Visible { server, txn });
+        }
+    }
+
+    /// A replica asks its source for what it does not have.
+    fn replicate(&mut self, server: usize) {
+        let more = self.receive(server);
+        let lags = self.operator.lagging == Some(server);
+        let pause = match more {
+            _ if lags => self.delay(100, 900),
+            true => MS / 2,
+            false => self.delay(2, 12),
+        };
+        self.after(pause, Event::Replicate { server });
+    }
+
+    /// Receives one transaction, if there is one.
+    fn receive(&mut self, server: usize) -> bool {
+        let Some(from) = self.db.instances[server].follows else { return false };
+        let reachable = self.db.instances[server].up && self.db.instances[from].up;
+        if !reachable || self.operator.cut_off == Some(server) {
+            return false;
+        }
+        let ours = &self.db.instances[server].log;
+        let missing = self.db.instances[from].log.iter().find(|id| !ours.contains(id)).copied();
+        let Some(txn) = missing else { return false };
+        self.db.instances[server].log.push(txn);
+        let apply = if self.operator.parallel { self.delay(1, 150) } else { self.delay(1, 8) };
+        self.after(apply, Event::Visible { server, txn });
+        true
+    }
+}
