@@ -159,6 +159,9 @@ cures! {
     UnreachableHolds,
     /// An instance with transactions that the source lost counts with its old position until it is fenced.
     ForeignHoldsPosition,
+    /// A number of an origin that wrote before is of its old epoch only if it survived; else a write of a primary that
+    /// returned gets a version that is long passed.
+    VersionAsksSurvival,
     /// The position enters a new epoch even before it has a transaction; else fills are refused for ever.
     PositionEntersEmptyEpoch,
     /// A highest version is said only if every instance answered and none has foreign transactions.

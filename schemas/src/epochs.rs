@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     cure::Cure,
-    gtid::GtidSet,
+    gtid::{Gtid, GtidSet},
     record::{EpochStart, Origin},
     version::Version,
 };
@@ -76,6 +76,31 @@ impl EpochTable {
             until = Some(&start.before);
         }
         Standing { position: Version::ZERO, highest, foreign }
+    }
+
+    /// The version of a transaction, as a client names it that has just committed. `None` if it belongs to no epoch that
+    /// is known: it was lost, or its epoch is not announced yet. A number of an origin that wrote before is not one
+    /// of its old epoch, unless that is known to have survived.
+    pub fn version_of(&self, gtid: &Gtid) -> Option<Version> {
+        let mut until: Option<&GtidSet> = None;
+        for start in self.starts.values().rev() {
+            let of = match (&start.origin, gtid) {
+                (Origin::Mysql { uuid, tag, .. }, Gtid::Mysql { uuid: by, tag: tagged, .. }) => {
+                    uuid == by && tag == tagged
+                }
+                (
+                    Origin::MariaDb { domain, server_id },
+                    Gtid::MariaDb { domain: of, server_id: by, .. },
+                ) => domain == of && server_id == by,
+                _ => false,
+            };
+            let survives = until.is_none_or(|until| until.contains(gtid));
+            if of && gtid.number() >= start.first && (survives || !Cure::VersionAsksSurvival.works()) {
+                return Version::new(start.epoch, gtid.number());
+            }
+            until = Some(&start.before);
+        }
+        None
     }
 
     /// The newest version before `epoch` that survived into it; [`Version::ZERO`] if none did.

@@ -91,12 +91,7 @@ impl Check {
 
     /// The version of a transaction; `None` while no epoch of its server is known.
     pub(crate) fn version_of(&self, db: &Topology, txn: TxnId) -> Option<Version> {
-        let txn = db.txn(txn);
-        let epochs: Vec<&EpochStart> = self.table.iter().collect();
-        let of =
-            |start: &&&EpochStart| server(start) == Some(txn.server) && start.first <= txn.number;
-        let start = epochs.iter().rev().find(of)?;
-        Version::new(start.epoch, txn.number)
+        self.table.version_of(&db.txn(txn).gtid())
     }
 
     /// The version that a client gives to a snapshot.
@@ -134,13 +129,15 @@ impl Check {
         }
     }
 
-    pub(crate) fn appended(&mut self, db: &Topology, record: &Record) {
+    /// A record arrived in the log; what a writer that was replaced still writes does not count, its successor says it
+    /// again.
+    pub(crate) fn appended(&mut self, db: &Topology, record: &Record, counts: bool) {
         match record {
             Record::Invalidations(of) => {
                 for transaction in &of.transactions {
                     for invalidation in &transaction.keys {
                         let id = crate::node::key_id(&invalidation.key);
-                        self.publish(db, transaction.version, &[id]);
+                        self.publish(db, transaction.version, &[id], counts);
                     }
                 }
             }
@@ -148,17 +145,17 @@ impl Check {
                 let all: Vec<KeyId> = (0..self.keys).collect();
                 if matches!(self.resolve(db, floor.version), Some(txn) if db.txn(txn).writes == Writes::Truncate)
                 {
-                    self.publish(db, floor.version, &all);
+                    self.publish(db, floor.version, &all, counts);
                 }
             }
             _ => {}
         }
     }
 
-    fn publish(&mut self, db: &Topology, version: Version, keys: &[KeyId]) {
+    fn publish(&mut self, db: &Topology, version: Version, keys: &[KeyId], counts: bool) {
         let Some(txn) = self.resolve(db, version) else { return };
         self.published.insert(version, txn);
-        for id in keys {
+        for id in keys.iter().filter(|_| counts) {
             self.deletes[*id].push((version, txn));
         }
     }
@@ -383,8 +380,9 @@ impl Check {
                 .find(|(version, txn)| *version <= applied && db.txn(*txn).lost_at.is_none());
             let Some((version, txn)) = claimed else { continue };
             let has = self.told[node].deleted.get(&id).is_some_and(|has| has.contains(txn));
-            if !has && rules.fill_floor() < *version && self.told[node].deleted.contains_key(&id) {
-                let name = key_name(id);
+            let name = key_name(id);
+            let floor = rules.fill_floor().max(rules.serve_floor(&Subject::new(name.as_bytes())));
+            if !has && floor < *version && self.told[node].deleted.contains_key(&id) {
                 self.fail(now, format!("node {node} says that it has applied {applied}, and was never told of {name} at {version}"));
             }
         }

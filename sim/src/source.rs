@@ -317,7 +317,7 @@ impl World {
             if let Record::Epoch(start) = &record {
                 self.check.epoch_appended(self.now, &self.db, start);
             }
-            self.check.appended(&self.db, &record);
+            self.check.appended(&self.db, &record, leads);
             self.broker.append(partition, place, self.now, record);
         }
         // A writer that was replaced may still write records, but its checkpoint is fenced.

@@ -731,6 +731,11 @@ impl Rules {
         self.fill_floor
     }
 
+    /// Entries of a key below this are misses.
+    pub fn serve_floor(&self, subject: &Subject<'_>) -> Version {
+        self.floors.of(subject.key)
+    }
+
     /// The newest epoch that is known here.
     pub fn newest_epoch(&self) -> u16 {
         self.epoch
