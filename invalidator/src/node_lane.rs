@@ -197,14 +197,14 @@ impl NodeLane {
         if sent.up_to != after || sent.state != State::Reading {
             return Vec::new(); // Asked before the lane went back.
         }
-        let (mut to, mut items, mut late, mut hole) = (after, Vec::new(), Vec::new(), None);
+        let (mut to, mut items, mut hole) = (after, Vec::new(), None);
         for entry in entries {
             match follow(to, entry) {
                 Step::Next => {
                     to = entry.place;
                     items_of(&entry.record, &mut items);
                 }
-                Step::Late => items_of(&entry.record, &mut late),
+                Step::Late => {} // Its writer was replaced; the successor says it again.
                 Step::Hole => {
                     let sequence = entry.place.sequence.saturating_sub(1);
                     hole = Some(Place { sequence, ..entry.place });
@@ -212,20 +212,18 @@ impl NodeLane {
                 }
             }
         }
-        let mut actions = Vec::new();
-        if !late.is_empty() {
-            actions.push(Action::Apply(Batch { partition, covers: None, items: late }));
-        }
         match hole {
             // What is before a hole is sent first; then it is read again.
             _ if to > after => {
                 *sent = Sent { up_to: to, state: State::Waiting };
-                actions.push(Action::Apply(Batch { partition, covers: Some((after, to)), items }));
+                vec![Action::Apply(Batch { partition, from: after, to, items })]
             }
-            Some(resume) => actions.extend(self.gap(partition, after, resume)),
-            None => sent.state = State::AtHead,
+            Some(resume) => self.gap(partition, after, resume),
+            None => {
+                sent.state = State::AtHead;
+                Vec::new()
+            }
         }
-        actions
     }
 
     fn gap(&mut self, partition: Partition, after: Place, resume: Place) -> Vec<Action> {
@@ -241,7 +239,7 @@ impl NodeLane {
     fn answered(
         &mut self,
         partition: Partition,
-        cursor: Result<Option<Place>, Rewind>,
+        cursor: Result<Place, Rewind>,
     ) -> Vec<Action> {
         if let Err(Rewind { cursor }) = cursor
             && Cure::LaneRewinds.works()

@@ -39,9 +39,10 @@ pub enum Item {
 pub struct Batch {
     /// Which one.
     pub partition: Partition,
-    /// The places that it covers: after the first, up to and with the second. `None` for records of an older term that
-    /// came late: they are applied, and nothing is counted.
-    pub covers: Option<(Place, Place)>,
+    /// It begins after this place.
+    pub from: Place,
+    /// And ends with this one.
+    pub to: Place,
     /// What the records say.
     pub items: Vec<Item>,
 }
@@ -114,7 +115,7 @@ pub struct Greeting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Where its cursor is now.
-    pub cursor: Result<Option<Place>, Rewind>,
+    pub cursor: Result<Place, Rewind>,
     /// Every fill that it accepts from now on is at least this new.
     pub age_floor: Version,
     /// Its wall clock.

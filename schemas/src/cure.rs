@@ -141,8 +141,8 @@ cures! {
     LaneNamesHeads,
     /// A lane tells the node of a gap in the stream.
     LaneReportsGap,
-    /// A record of an older term that comes late is applied, and moves no cursor.
-    LateRecordNotCounted,
+    /// A record of an older term that comes late is skipped: its epochs are not the log's, its places not the cursor's.
+    LateRecordSkipped,
     /// A hole in a partition's sequences is noticed.
     FollowerSeesHole,
     /// A lane that sees clocks apart says that the node is not fresh.

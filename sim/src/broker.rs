@@ -63,8 +63,9 @@ impl Broker {
     /// A record arrives.
     pub fn append(&mut self, partition: Partition, place: Place, at: u64, record: Record) {
         // What a writer that was replaced calls an epoch is none.
+        let newest = self.parts.iter().flat_map(|part| part.entries.last()).map(|entry| entry.place.term).max();
         if let Record::Epoch(start) = &record
-            && place.term.0 == self.term
+            && Some(place.term) >= newest
             && !self.epochs.iter().any(|known| known.epoch == start.epoch)
         {
             self.epochs.push(start.clone());

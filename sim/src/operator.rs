@@ -316,12 +316,12 @@ impl World {
             Step::RestartNode { node } => self.restart_node(node),
             Step::RestartRegion { region } => self.start_region(region),
             Step::RestartSource { source } => {
-                if !self.sources.iter().any(|source| source.up) {
+                if self.leader().is_none() && !self.sources[source].up {
                     self.start_source(source);
                 }
             }
             Step::StopSource { source } => {
-                if self.sources.iter().filter(|source| source.up).count() > 1 {
+                if self.sources[source].up && self.leader() != Some(source) {
                     self.stop_source(source);
                 }
             }
@@ -499,13 +499,13 @@ impl World {
             self.skews[node] = 0;
             self.restart_node(node);
         }
-        while self.sources.iter().filter(|source| source.up).count() > 1 {
-            let oldest = (0..self.sources.len())
-                .filter(|at| self.sources[*at].up)
-                .min_by_key(|at| self.sources[*at].term());
-            self.stop_source(oldest.expect("there are two"));
+        let leader = self.leader();
+        for source in 0..self.sources.len() {
+            if self.sources[source].up && leader != Some(source) {
+                self.stop_source(source);
+            }
         }
-        if !self.sources.iter().any(|source| source.up) {
+        if leader.is_none() {
             self.start_source(0);
         }
         for server in 0..self.size.servers {

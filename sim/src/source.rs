@@ -71,29 +71,8 @@ impl World {
     pub(crate) fn start_source(&mut self, source: usize) {
         let term = self.broker.begin_term();
         let ends = self.broker.ends();
-        let saved = self.broker.saved.clone();
-        let (mut sequencer, mut records) = Sequencer::begin(term, &ends);
-        let mut checkpoint = saved.as_ref().map_or_else(empty, |saved| saved.checkpoint.clone());
-        // An epoch that is in the log was opened, whether or not its checkpoint came so far.
-        if let Some(newest) = self.broker.epochs.last() {
-            checkpoint.version =
-                checkpoint.version.max(Version::new(newest.epoch, 0).unwrap_or(Version::MAX));
-            checkpoint.epoch = Some(newest.clone());
-        }
-        if let Some(saved) = &saved
-            && lost_tail(&saved.ends, &ends)
-        {
-            let floor = Floor {
-                source: Arc::from("shop"),
-                scope: Scope::All,
-                version: checkpoint.version,
-                reason: Arc::from("the log lost its tail"),
-            };
-            records.extend(
-                (0..self.size.partitions).map(|at| (Partition(at), Record::Floor(floor.clone()))),
-            );
-        }
-        self.note(|| format!("tailer {source} begins term {term} at {}", checkpoint.version));
+        let (mut sequencer, records) = Sequencer::begin(term, &ends);
+        self.note(|| format!("tailer {source} begins term {term}"));
         let records = placed(&mut sequencer, records);
         let state = &mut self.sources[source];
         state.life += 1;
@@ -101,7 +80,7 @@ impl World {
         *state = Source {
             life,
             up: true,
-            core: Some(new_tailer(&self.rules, checkpoint, self.size.partitions)),
+            core: None,
             sequencer: Some(sequencer),
             ends,
             server: None,
@@ -110,6 +89,35 @@ impl World {
         };
         state.sending.push_back(Sending { records, saved: None });
         self.after(MS, Event::Append { source, life });
+    }
+
+    /// The beginning of its term is in the log: nothing of an older term counts after it. So what it finds there now is
+    /// all that there is to know.
+    fn lead(&mut self, source: usize) {
+        let saved = self.broker.saved.clone();
+        let mut checkpoint = saved.as_ref().map_or_else(empty, |saved| saved.checkpoint.clone());
+        // An epoch that is in the log was opened, whether or not its checkpoint came so far.
+        if let Some(newest) = self.broker.epochs.last() {
+            checkpoint.version = checkpoint.version.max(Version::new(newest.epoch, 0).unwrap_or(Version::MAX));
+            checkpoint.epoch = Some(newest.clone());
+        }
+        let version = checkpoint.version;
+        self.note(|| format!("tailer {source} leads, from {version}"));
+        let state = &mut self.sources[source];
+        state.core = Some(new_tailer(&self.rules, checkpoint, self.size.partitions));
+        let life = state.life;
+        if let Some(saved) = saved
+            && lost_tail(&saved.ends, &state.ends)
+        {
+            let floor = Record::Floor(Floor {
+                source: Arc::from("shop"),
+                scope: Scope::All,
+                version,
+                reason: Arc::from("the log lost its tail"),
+            });
+            let records = (0..self.size.partitions).map(|at| (Partition(at), floor.clone())).collect();
+            self.send(source, vec![Batch { records, checkpoint: None }]);
+        }
         self.after(2 * MS, Event::Tail { source, life });
         self.after(5 * MS, Event::Observe { source, life });
     }
@@ -320,10 +328,18 @@ impl World {
             self.check.appended(&self.db, &record, leads);
             self.broker.append(partition, place, self.now, record);
         }
+        if leads && self.sources[source].up && self.sources[source].core.is_none() {
+            self.lead(source);
+        }
         // A writer that was replaced may still write records, but its checkpoint is fenced.
         if leads && saved.is_some() {
             self.broker.saved = saved;
         }
+    }
+
+    /// The tailer that leads, if it runs.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        (0..self.sources.len()).find(|source| self.sources[*source].up && self.leads(*source))
     }
 
     /// Whether no later process has taken the leadership.

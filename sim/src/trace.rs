@@ -34,14 +34,14 @@ pub(crate) fn record(record: &Record) -> String {
 }
 
 /// One batch and its answer, short.
-pub(crate) fn batch(batch: &Batch, answer: Result<Option<Place>, Rewind>) -> String {
+pub(crate) fn batch(batch: &Batch, answer: Result<Place, Rewind>) -> String {
     let items = batch.items.iter().map(|item| match item {
         Item::Delete { key, version } => format!("{key}@{version}"),
         Item::Floor { version, .. } => format!("floor@{version}"),
         Item::Applied { version } => format!("applied@{version}"),
         Item::Progress { version, .. } => format!("progress@{version}"),
     });
-    let covers = batch.covers.map_or("late".to_owned(), |(from, to)| format!("({from}, {to}]"));
+    let covers = format!("({}, {}]", batch.from, batch.to);
     let refused = if answer.is_err() { " REFUSED" } else { "" };
     format!("{}{covers}: {}{refused}", batch.partition, items.collect::<Vec<_>>().join(" "))
 }

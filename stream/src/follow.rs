@@ -13,8 +13,8 @@ use crate::seam::Entry;
 pub enum Step {
     /// The one that follows.
     Next,
-    /// One that he has passed: of the same term, or of an older one whose writer did not know that it was over. It may
-    /// say something new, so it is applied; it moves no cursor.
+    /// One that he has passed; or one of an older term, whose writer did not know that it was over. Its successor began
+    /// at a checkpoint that was before, and says it again: so it is skipped.
     Late,
     /// Records before this one are missing.
     Hole,
@@ -24,7 +24,7 @@ pub enum Step {
 pub fn follow(cursor: Place, entry: &Entry) -> Step {
     let place = entry.place;
     if place <= cursor || place.term < cursor.term {
-        return if Cure::LateRecordNotCounted.works() { Step::Late } else { Step::Next };
+        return if Cure::LateRecordSkipped.works() { Step::Late } else { Step::Next };
     }
     let joins = if place.term == cursor.term {
         Some(place.sequence) == cursor.sequence.checked_add(1)

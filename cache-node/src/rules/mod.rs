@@ -479,11 +479,10 @@ impl Rules {
         wall: UnixMicros,
         batch: &Batch,
         entries: &mut impl Entries,
-    ) -> Result<Option<Place>, Rewind> {
+    ) -> Result<Place, Rewind> {
         self.positions.advance(now);
-        let cursor = self.progress.cursor(batch.partition);
-        let moved = batch.covers.map(|(from, to)| self.progress.advance(batch.partition, from, to));
-        let counts = matches!(moved, Some(Ok(_))) || !Cure::AppliedMovesWithCursor.works();
+        let moved = self.progress.advance(batch.partition, batch.from, batch.to);
+        let counts = moved.is_ok() || !Cure::AppliedMovesWithCursor.works();
         for item in &batch.items {
             match item {
                 Item::Delete { key, version } => {
@@ -499,7 +498,7 @@ impl Rules {
                 Item::Applied { .. } | Item::Progress { .. } => {}
             }
         }
-        moved.map_or(Ok(cursor), |moved| moved.map(Some))
+        moved
     }
 
     /// An entry that is older than `version` is stale; so is every fill that comes later and was read before.

@@ -148,9 +148,9 @@ impl Progress {
         Ok(moved)
     }
 
-    /// Every invalidation of the partition up to `version` was applied.
+    /// Every invalidation of the partition up to `version` was applied; unless some before the cursor were not.
     pub(super) fn raise_applied(&mut self, partition: Partition, version: Version) {
-        if let Some(state) = self.state_mut(partition) {
+        if let Some(state) = self.state_mut(partition).filter(|state| !state.begins) {
             state.applied = state.applied.max(version);
         }
     }
