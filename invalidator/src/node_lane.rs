@@ -236,11 +236,7 @@ impl NodeLane {
         if Cure::LaneReportsGap.works() { vec![begin, read] } else { vec![read] }
     }
 
-    fn answered(
-        &mut self,
-        partition: Partition,
-        cursor: Result<Place, Rewind>,
-    ) -> Vec<Action> {
+    fn answered(&mut self, partition: Partition, cursor: Result<Place, Rewind>) -> Vec<Action> {
         if let Err(Rewind { cursor }) = cursor
             && Cure::LaneRewinds.works()
         {

@@ -130,6 +130,9 @@ cures! {
     /// A node that lost its markers treats every key as marked until they would have expired.
     MarkersUnknownAfterStart,
 
+    /// A fill is compared with what clients have named; else it lands when the mark is lifted, before the delete comes.
+    AcceptAsksMarker,
+
     // --- lanes ---
     /// A lane begins where the node's cursor is, not where it was itself.
     LaneResumesAtNodeCursor,

@@ -95,7 +95,10 @@ impl EpochTable {
                 _ => false,
             };
             let survives = until.is_none_or(|until| until.contains(gtid));
-            if of && gtid.number() >= start.first && (survives || !Cure::VersionAsksSurvival.works()) {
+            if of
+                && gtid.number() >= start.first
+                && (survives || !Cure::VersionAsksSurvival.works())
+            {
                 return Version::new(start.epoch, gtid.number());
             }
             until = Some(&start.before);

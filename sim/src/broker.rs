@@ -32,6 +32,8 @@ pub struct Broker {
     pub up: bool,
     /// The newest term that was given out.
     pub term: u32,
+    /// The newest term that has a record.
+    landed: u32,
     /// The compacted topic of checkpoints.
     pub saved: Option<Saved>,
     /// The compacted topic of epochs.
@@ -42,7 +44,7 @@ impl Broker {
     /// An empty log.
     pub fn new(partitions: u16) -> Broker {
         let parts = vec![Part::default(); usize::from(partitions)];
-        Broker { parts, up: true, term: 0, saved: None, epochs: Vec::new() }
+        Broker { parts, up: true, term: 0, landed: 0, saved: None, epochs: Vec::new() }
     }
 
     /// A new leadership.
@@ -63,9 +65,9 @@ impl Broker {
     /// A record arrives.
     pub fn append(&mut self, partition: Partition, place: Place, at: u64, record: Record) {
         // What a writer that was replaced calls an epoch is none.
-        let newest = self.parts.iter().flat_map(|part| part.entries.last()).map(|entry| entry.place.term).max();
+        self.landed = self.landed.max(place.term.0);
         if let Record::Epoch(start) = &record
-            && Some(place.term) >= newest
+            && place.term.0 == self.landed
             && !self.epochs.iter().any(|known| known.epoch == start.epoch)
         {
             self.epochs.push(start.clone());

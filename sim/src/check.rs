@@ -57,8 +57,8 @@ pub struct Check {
     lost: BTreeMap<TxnId, (u16, u64)>,
     errant: BTreeSet<TxnId>,
     table: EpochTable,
-    /// What each version of a published delete stands for.
-    published: BTreeMap<Version, TxnId>,
+    /// What each version of a published delete stands for, key by key.
+    published: BTreeMap<(Version, KeyId), TxnId>,
     /// The published deletes of each key, as they were appended.
     deletes: Vec<Vec<(Version, TxnId)>>,
     committed: Vec<Vec<(TxnId, Version)>>,
@@ -154,17 +154,17 @@ impl Check {
 
     fn publish(&mut self, db: &Topology, version: Version, keys: &[KeyId], counts: bool) {
         let Some(txn) = self.resolve(db, version) else { return };
-        self.published.insert(version, txn);
-        for id in keys.iter().filter(|_| counts) {
-            self.deletes[*id].push((version, txn));
+        // What is published again in a later epoch has a version that is not its own.
+        for id in keys.iter().filter(|id| db.txn(txn).writes_key(**id)) {
+            let txn = *self.published.entry((version, *id)).or_insert(txn);
+            if counts {
+                self.deletes[*id].push((version, txn));
+            }
         }
     }
 
     /// The transaction that a version stands for.
     fn resolve(&self, db: &Topology, version: Version) -> Option<TxnId> {
-        if let Some(txn) = self.published.get(&version) {
-            return Some(*txn);
-        }
         let start = self.table.iter().find(|start| start.epoch == version.epoch())?;
         let server = server(start)?;
         let at = db.txns.iter().rposition(|txn| {
@@ -180,7 +180,7 @@ impl Check {
     }
 
     pub(crate) fn deleted(&mut self, node: usize, id: KeyId, version: Version) {
-        if let Some(txn) = self.published.get(&version) {
+        if let Some(txn) = self.published.get(&(version, id)) {
             self.told[node].deleted.entry(id).or_default().insert(*txn);
         }
     }
@@ -361,10 +361,12 @@ impl Check {
         batch: &Batch,
     ) {
         for item in &batch.items {
-            if let Item::Floor { version, .. } = item
-                && matches!(self.published.get(version), Some(txn) if db.txn(*txn).writes == Writes::Truncate)
-            {
-                for id in 0..self.keys {
+            if let Item::Floor { version, .. } = item {
+                let truncates = |id: &KeyId| {
+                    let txn = self.published.get(&(*version, *id));
+                    txn.is_some_and(|txn| db.txn(*txn).writes == Writes::Truncate)
+                };
+                for id in (0..self.keys).filter(truncates).collect::<Vec<_>>() {
                     self.deleted(node, id, *version);
                 }
             }

@@ -98,7 +98,8 @@ impl World {
         let mut checkpoint = saved.as_ref().map_or_else(empty, |saved| saved.checkpoint.clone());
         // An epoch that is in the log was opened, whether or not its checkpoint came so far.
         if let Some(newest) = self.broker.epochs.last() {
-            checkpoint.version = checkpoint.version.max(Version::new(newest.epoch, 0).unwrap_or(Version::MAX));
+            checkpoint.version =
+                checkpoint.version.max(Version::new(newest.epoch, 0).unwrap_or(Version::MAX));
             checkpoint.epoch = Some(newest.clone());
         }
         let version = checkpoint.version;
@@ -115,7 +116,8 @@ impl World {
                 version,
                 reason: Arc::from("the log lost its tail"),
             });
-            let records = (0..self.size.partitions).map(|at| (Partition(at), floor.clone())).collect();
+            let records =
+                (0..self.size.partitions).map(|at| (Partition(at), floor.clone())).collect();
             self.send(source, vec![Batch { records, checkpoint: None }]);
         }
         self.after(2 * MS, Event::Tail { source, life });

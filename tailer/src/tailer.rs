@@ -331,12 +331,16 @@ impl State {
         let (origin, number) = origin_of(gtid, begin.server_id, self.position.as_ref());
         if let (Some(doubt), Some(gtid)) = (&self.doubted, gtid) {
             if doubt.published.contains(gtid) {
-                let version = self.epochs.again(number);
-                self.publisher.begin(version, begin.committed_at, now);
-                self.open = Some(Open { gtid: Some(gtid.clone()), version });
-                return;
+                return self.begin_again(now, begin, number, gtid.clone());
             }
             self.lost_published(out);
+        }
+        // From before the epoch, whose announcement outlived the checkpoint behind it.
+        let before = self.epochs.current().map(|current| &current.before);
+        if let (Some(before), Some(gtid)) = (before, gtid)
+            && before.contains(gtid)
+        {
+            return self.begin_again(now, begin, number, gtid.clone());
         }
         match self.epochs.number(&origin, number, &self.executed) {
             Err(error) => self.failed = Some(error),
@@ -352,6 +356,13 @@ impl State {
                 self.open = Some(Open { gtid: gtid.cloned(), version });
             }
         }
+    }
+
+    /// A transaction that was published before is published again.
+    fn begin_again(&mut self, now: UnixMicros, begin: &Begin, number: u64, gtid: Gtid) {
+        let version = self.epochs.again(number);
+        self.publisher.begin(version, begin.committed_at, now);
+        self.open = Some(Open { gtid: Some(gtid), version });
     }
 
     /// Changes outside of a transaction, or of one whose beginning nobody could read, belong to the next number.

@@ -2,8 +2,10 @@
 //! primary until the region has the write.
 //!
 //! A writer marks the key before it writes, under a nonce of its own, and names the version of its
-//! commit afterwards. Each pending mark stands by itself, so no writer clears another's. Markers are
-//! never evicted before their time: a full table refuses new ones, and the writer falls back on a token.
+//! commit afterwards. Each pending mark stands by itself, so no writer clears another's. A named version
+//! also refuses fills, as a tombstone does; but only a client has said it, so it must not raise a floor
+//! when it goes. Therefore markers are never evicted before their time: a full table refuses new ones,
+//! and the writer falls back on a token. A version that nobody has seen anywhere in `ttl` is no version.
 //! A node that has lost its markers treats every key as marked until all of them would have expired.
 
 use std::{collections::HashMap, time::Duration};
@@ -31,8 +33,18 @@ pub enum Named {
 #[derive(Clone, Debug, Default)]
 struct Marker {
     pending: Vec<(Nonce, Moment)>,
-    /// The highest version that a writer has named.
+    /// The highest version that a writer has named, and when.
     named: Version,
+    named_at: Moment,
+}
+
+/// What a region knows that decides when a named mark may go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// Fills below it are refused in any case.
+    pub(super) age_floor: Version,
+    /// The highest version that is visible anywhere.
+    pub(super) highest: Version,
 }
 
 /// Marked keys, by key hash.
@@ -66,10 +78,10 @@ impl Markers {
         now: Moment,
         hash: u64,
         nonce: Nonce,
-        position: Version,
+        known: Known,
     ) -> Result<(), MarkersFull> {
         if self.marks >= self.marks_max || now.since(self.swept) >= self.ttl {
-            self.sweep(now, position);
+            self.sweep(now, known);
         }
         let expires = now.later(self.ttl);
         if let Some((_, until)) = self
@@ -88,15 +100,18 @@ impl Markers {
         Ok(())
     }
 
-    /// After a write: its version. `position` is what the region has.
+    /// After a write: its version.
     pub(super) fn name(
         &mut self,
         now: Moment,
         hash: u64,
         nonce: Nonce,
         version: Version,
-        position: Version,
+        known: Known,
     ) -> Named {
+        if self.marks >= self.marks_max && !self.marked.contains_key(&hash) {
+            return Named::Expired;
+        }
         let marker = self.marked.entry(hash).or_default();
         let before = marker.pending.len();
         let in_time = marker.pending.iter().any(|(of, until)| *of == nonce && now < *until);
@@ -107,11 +122,11 @@ impl Markers {
         }
         let highest =
             if Cure::MarkerKeepsHighest.works() { marker.named.max(version) } else { version };
-        if highest > position {
+        if highest > known.age_floor {
             if marker.named == Version::ZERO {
                 self.marks = self.marks.saturating_add(1);
             }
-            marker.named = highest;
+            (marker.named, marker.named_at) = (highest, now);
         }
         self.marks = self.marks.saturating_sub(before.saturating_sub(marker.pending.len()));
         if marker.pending.is_empty() && marker.named == Version::ZERO {
@@ -128,16 +143,22 @@ impl Markers {
             })
     }
 
+    /// What is older than this contains not every write of the key that a client has named.
+    pub(super) fn named(&self, hash: u64) -> Version {
+        self.marked.get(&hash).map_or(Version::ZERO, |marker| marker.named)
+    }
+
     /// Marks held, pending and named.
     pub(super) fn len(&self) -> usize {
         self.marks
     }
 
-    fn sweep(&mut self, now: Moment, position: Version) {
+    fn sweep(&mut self, now: Moment, known: Known) {
         self.swept = now;
         self.marked.retain(|_, marker| {
             marker.pending.retain(|(_, until)| now < *until);
-            if marker.named <= position {
+            let invented = marker.named > known.highest && now.since(marker.named_at) >= self.ttl;
+            if marker.named <= known.age_floor || invented {
                 marker.named = Version::ZERO;
             }
             !marker.pending.is_empty() || marker.named > Version::ZERO

@@ -73,14 +73,17 @@ use schemas::{
 use xxhash_rust::xxh64::xxh64;
 
 use self::{
-    floors::Floors, leases::Leases, markers::Markers, position::Positions, progress::Progress,
+    floors::Floors,
+    leases::Leases,
+    markers::{Known, Markers},
+    position::Positions,
+    progress::Progress,
     tombstones::Tombstones,
 };
 pub use self::{
     floors::{CUTS_MAX, PREFIXES_MAX},
     leases::{Lease, Token},
     markers::{MarkersFull, Named, Nonce},
-    tombstones::Evidence,
 };
 pub use protocol::control::{Agreement, Batch, Continuity, EpochNews, Item, Push, Rewind};
 
@@ -345,7 +348,7 @@ impl Rules {
 
     /// Whether the last change of the key is not visible everywhere in the region yet.
     pub fn hints_primary(&self, now: Moment, subject: &Subject<'_>) -> bool {
-        let deleted = self.tombstones.get(subject.hash).map_or(Version::ZERO, |of| of.version);
+        let deleted = self.tombstones.get(subject.hash);
         self.is_marked(now, subject) || deleted > self.positions.region()
     }
 
@@ -353,7 +356,7 @@ impl Rules {
         let deleted = if Cure::StaleMarkSticks.works() {
             mark.condition == Condition::Stale
         } else {
-            self.tombstones.get(subject.hash).is_some_and(|of| of.version > mark.filled)
+            self.tombstones.get(subject.hash) > mark.filled
         };
         let floor = mark.filled < self.floors.of(subject.key) && Cure::ServeAsksFloor.works();
         deleted || floor || self.floors.is_lost(mark.filled)
@@ -448,7 +451,10 @@ impl Rules {
     }
 
     fn check_fill(&self, subject: &Subject<'_>, filled: Version) -> Result<(), Refused> {
-        let deleted = self.tombstones.get(subject.hash).map_or(Version::ZERO, |of| of.version);
+        let deleted = self.tombstones.get(subject.hash);
+        if filled < self.markers.named(subject.hash) && Cure::AcceptAsksMarker.works() {
+            return Err(Refused::Deleted);
+        }
         if filled < deleted && Cure::AcceptAsksTombstone.works() {
             return Err(Refused::Deleted);
         }
@@ -486,7 +492,7 @@ impl Rules {
         for item in &batch.items {
             match item {
                 Item::Delete { key, version } => {
-                    self.delete(key, *version, Evidence::Stream, entries);
+                    self.delete(key, *version, entries);
                 }
                 Item::Floor { scope, version } => self.raise_serve_floor(scope, *version),
                 Item::Applied { version } if counts => {
@@ -502,14 +508,27 @@ impl Rules {
     }
 
     /// An entry that is older than `version` is stale; so is every fill that comes later and was read before.
-    fn delete(
-        &mut self,
-        key: &Key,
-        version: Version,
-        evidence: Evidence,
-        entries: &mut impl Entries,
-    ) {
-        let subject = Subject::new(key.as_bytes());
+    fn delete(&mut self, key: &Key, version: Version, entries: &mut impl Entries) {
+        let found = self.make_stale(key, version, entries);
+        if !found && !Cure::TombstoneWhenAbsent.works() {
+            return;
+        }
+        let lapsed = if Cure::LapseBelowAgeFloor.works() {
+            self.positions.age_floor()
+        } else {
+            self.positions.region()
+        };
+        let hash = Subject::new(key.as_bytes()).hash;
+        if let Some(evicted) = self.tombstones.add(hash, version, lapsed)
+            && Cure::EvictionRaisesFillFloor.works()
+        {
+            self.fill_floor = self.fill_floor.max(evicted);
+        }
+    }
+
+    /// Marks the entry, if there is one that is older than `version`, and voids such a lease. Returns whether the key was
+    /// there at all.
+    fn make_stale(&mut self, key: &Key, version: Version, entries: &mut impl Entries) -> bool {
         let mut found = false;
         entries.judge(key, &mut |mark| {
             found = true;
@@ -520,26 +539,9 @@ impl Rules {
             Fate::Stale
         });
         if Cure::DeleteVoidsLease.works() {
-            self.leases.void_below(subject.hash, version);
+            self.leases.void_below(Subject::new(key.as_bytes()).hash, version);
         }
-        if !found && !Cure::TombstoneWhenAbsent.works() {
-            return;
-        }
-        let lapsed = if Cure::LapseBelowAgeFloor.works() {
-            self.positions.age_floor()
-        } else {
-            self.positions.region()
-        };
-        let evicted = self.tombstones.add(subject.hash, version, evidence, lapsed);
-        if let Some((hash, evicted)) = evicted
-            && Cure::EvictionRaisesFillFloor.works()
-        {
-            // What only a client named may be no version at all: it counts as far as the stream or a poll confirms.
-            let partition = self.partition(&Subject { key: &[], hash });
-            let known = self.progress.applied(partition).max(self.positions.highest());
-            let named = evicted.version.min(known);
-            self.fill_floor = self.fill_floor.max(evicted.confirmed).max(named);
-        }
+        found
     }
 
     fn raise_serve_floor(&mut self, scope: &Scope, version: Version) {
@@ -617,10 +619,10 @@ impl Rules {
         subject: &Subject<'_>,
         nonce: Nonce,
     ) -> Result<(), MarkersFull> {
-        self.markers.mark(now, subject.hash, nonce, self.positions.region())
+        self.markers.mark(now, subject.hash, nonce, self.known())
     }
 
-    /// After a write: a delete at `version`, and reads are misses until the region has it.
+    /// After a write: what is older than `version` is stale, and reads are misses until the region has it.
     pub fn name_mark(
         &mut self,
         now: Moment,
@@ -630,10 +632,16 @@ impl Rules {
         entries: &mut impl Entries,
     ) -> Named {
         if Cure::MarkerDeletes.works() {
-            self.delete(key, version, Evidence::Client, entries);
+            self.make_stale(key, version, entries);
         }
-        let subject = Subject::new(key.as_bytes());
-        self.markers.name(now, subject.hash, nonce, version, self.positions.region())
+        let (hash, known) = (Subject::new(key.as_bytes()).hash, self.known());
+        self.markers.name(now, hash, nonce, version, known)
+    }
+}
+
+impl Rules {
+    fn known(&self) -> Known {
+        Known { age_floor: self.positions.age_floor(), highest: self.positions.highest() }
     }
 }
 
