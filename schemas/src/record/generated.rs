@@ -79,7 +79,7 @@ pub struct Cause {
     #[prost(enumeration = "Operation", tag = "4")]
     pub operation: i32,
 }
-/// The source had executed `executed` at `at`, and every invalidation up to it is before this record.
+/// Everything that the source had executed at `at` is in `executed`, and every invalidation of that is before this record.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Progress {
     #[prost(string, tag = "1")]
