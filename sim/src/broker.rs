@@ -62,18 +62,26 @@ impl Broker {
         self.parts.iter().map(end).collect()
     }
 
-    /// A record arrives.
-    pub fn append(&mut self, partition: Partition, place: Place, at: u64, record: Record) {
-        // What a writer that was replaced calls an epoch is none.
+    /// A record arrives. Returns the epoch that it begins, if that is new.
+    pub fn append(
+        &mut self,
+        partition: Partition,
+        place: Place,
+        at: u64,
+        record: Record,
+    ) -> Option<EpochStart> {
         self.landed = self.landed.max(place.term.0);
-        if let Record::Epoch(start) = &record
-            && place.term.0 == self.landed
-            && !self.epochs.iter().any(|known| known.epoch == start.epoch)
-        {
-            self.epochs.push(start.clone());
-        }
+        let begins = match &record {
+            // What a writer that was replaced calls an epoch is none.
+            Record::Epoch(start) if place.term.0 == self.landed => Some(start.clone()),
+            _ => None,
+        };
+        let begins =
+            begins.filter(|start| !self.epochs.iter().any(|known| known.epoch == start.epoch));
+        self.epochs.extend(begins.clone());
         let part = &mut self.parts[usize::from(partition.0)];
         part.entries.push(Entry { place, appended_at: UnixMicros(at), record });
+        begins
     }
 
     /// The records that arrived after the one at `after`, at most `max`.

@@ -44,6 +44,7 @@ pub(crate) enum Step {
     Fence { server: usize, then: Then },
     Forget { server: usize, then: Then },
     ForceEpoch { server: usize },
+    EpochForced { server: usize, than: u16 },
     Rebuild { server: usize },
     Joining { server: usize, target: GtidSet },
     Demoted { server: usize },
@@ -349,10 +350,19 @@ impl World {
             }
             Step::Forget { server, then } => self.forget(server, then),
             Step::ForceEpoch { server } => {
+                let than = self.broker.epochs.last().map_or(0, |start| start.epoch);
                 if self.force_epoch() {
-                    self.later(10 * MS, Step::Rebuild { server });
+                    self.later(100 * MS, Step::EpochForced { server, than });
                 } else {
                     self.later(50 * MS, Step::ForceEpoch { server });
+                }
+            }
+            Step::EpochForced { server, than } => {
+                // The command is done when the log has it, not when a tailer has taken it.
+                if self.broker.epochs.iter().any(|start| start.epoch > than && !start.lossless) {
+                    self.later(10 * MS, Step::Rebuild { server });
+                } else {
+                    self.later(0, Step::ForceEpoch { server });
                 }
             }
             Step::Rebuild { server } => self.rebuild(server),

@@ -230,7 +230,7 @@ impl World {
         let about = self.server(server);
         let mut out = Vec::new();
         let core = self.sources[source].core.as_mut().expect("it is up");
-        core.force_epoch(&about, &mut out).expect("few epochs");
+        core.force_epoch(about, &mut out).expect("few epochs");
         self.send(source, out);
         true
     }
@@ -324,11 +324,10 @@ impl World {
         let leads = self.leads(source);
         for (partition, place, record) in records {
             self.note(|| format!("log {partition} {place}: {}", crate::trace::record(&record)));
-            if let Record::Epoch(start) = &record {
-                self.check.epoch_appended(self.now, &self.db, start);
-            }
             self.check.appended(&self.db, &record, leads);
-            self.broker.append(partition, place, self.now, record);
+            if let Some(start) = self.broker.append(partition, place, self.now, record) {
+                self.check.epoch_appended(self.now, &self.db, &start);
+            }
         }
         if leads && self.sources[source].up && self.sources[source].core.is_none() {
             self.lead(source);

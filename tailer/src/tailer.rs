@@ -244,8 +244,14 @@ impl Tailer {
     }
 
     /// Opens an epoch of which nothing before is proven: values may be cached that the source never had.
-    pub fn force_epoch(&mut self, server: &Server, out: &mut Vec<Batch>) -> Result<(), EpochError> {
-        self.state.open_epoch(server.clone(), false, out)
+    pub fn force_epoch(
+        &mut self,
+        mut server: Server,
+        out: &mut Vec<Batch>,
+    ) -> Result<(), EpochError> {
+        server.predecessor = None;
+        self.state.successor = Some(server);
+        self.state.open_successor(out)
     }
 
     /// Binlogs are gone that we had not read; the server now has `executed` and stands at `position`. Everything is

@@ -136,16 +136,22 @@ impl Markers {
     }
 
     /// Whether reads of the key must go to the primary. `reached` is the version that lifts a named mark.
-    pub(super) fn is_marked(&self, now: Moment, hash: u64, reached: Version) -> bool {
+    pub(super) fn is_marked(&self, now: Moment, hash: u64, reached: Version, known: Known) -> bool {
+        let pending = |marker: &Marker| marker.pending.iter().any(|(_, until)| now < *until);
         now < self.unknown_until
-            || self.marked.get(&hash).is_some_and(|marker| {
-                marker.named > reached || marker.pending.iter().any(|(_, until)| now < *until)
-            })
+            || self.marked.get(&hash).is_some_and(pending)
+            || self.named(now, hash, known) > reached
     }
 
     /// What is older than this contains not every write of the key that a client has named.
-    pub(super) fn named(&self, hash: u64) -> Version {
-        self.marked.get(&hash).map_or(Version::ZERO, |marker| marker.named)
+    pub(super) fn named(&self, now: Moment, hash: u64, known: Known) -> Version {
+        let named = self.marked.get(&hash).filter(|marker| !self.is_invented(now, marker, known));
+        named.map_or(Version::ZERO, |marker| marker.named)
+    }
+
+    /// A version that nobody has seen anywhere, although it would have been visible long ago.
+    fn is_invented(&self, now: Moment, marker: &Marker, known: Known) -> bool {
+        marker.named > known.highest && now.since(marker.named_at) >= self.ttl
     }
 
     /// Marks held, pending and named.
@@ -155,10 +161,10 @@ impl Markers {
 
     fn sweep(&mut self, now: Moment, known: Known) {
         self.swept = now;
-        self.marked.retain(|_, marker| {
+        let mut marked = std::mem::take(&mut self.marked);
+        marked.retain(|_, marker| {
             marker.pending.retain(|(_, until)| now < *until);
-            let invented = marker.named > known.highest && now.since(marker.named_at) >= self.ttl;
-            if marker.named <= known.age_floor || invented {
+            if marker.named <= known.age_floor || self.is_invented(now, marker, known) {
                 marker.named = Version::ZERO;
             }
             !marker.pending.is_empty() || marker.named > Version::ZERO
@@ -166,6 +172,7 @@ impl Markers {
         let marks = |marker: &Marker| {
             marker.pending.len().saturating_add(usize::from(marker.named > Version::ZERO))
         };
+        self.marked = marked;
         self.marks = self.marked.values().map(marks).sum();
     }
 }

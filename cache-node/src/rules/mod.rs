@@ -373,7 +373,7 @@ impl Rules {
         } else {
             self.progress.applied(self.partition(subject))
         };
-        self.markers.is_marked(now, subject.hash, reached)
+        self.markers.is_marked(now, subject.hash, reached, self.known())
     }
 
     fn is_unsourced(&self, subject: &Subject<'_>) -> bool {
@@ -425,7 +425,7 @@ impl Rules {
         let fresh = self.progress.is_fresh(now);
         let filled = self.fill_version(subject, fill)?;
         if !self.is_unsourced(subject) {
-            self.check_fill(subject, filled)?;
+            self.check_fill(now, subject, filled)?;
         }
         let mark = Mark { filled, condition: Condition::Good, since: Some(now) };
         let capped =
@@ -450,9 +450,15 @@ impl Rules {
         })
     }
 
-    fn check_fill(&self, subject: &Subject<'_>, filled: Version) -> Result<(), Refused> {
+    fn check_fill(
+        &self,
+        now: Moment,
+        subject: &Subject<'_>,
+        filled: Version,
+    ) -> Result<(), Refused> {
         let deleted = self.tombstones.get(subject.hash);
-        if filled < self.markers.named(subject.hash) && Cure::AcceptAsksMarker.works() {
+        let named = self.markers.named(now, subject.hash, self.known());
+        if filled < named && Cure::AcceptAsksMarker.works() {
             return Err(Refused::Deleted);
         }
         if filled < deleted && Cure::AcceptAsksTombstone.works() {
