@@ -60,7 +60,7 @@ pub struct Check {
     /// What each version of a published delete stands for, key by key.
     published: BTreeMap<(Version, KeyId), TxnId>,
     /// The published deletes of each key, as they were appended.
-    deletes: Vec<Vec<(Version, TxnId)>>,
+    deletes: Vec<Vec<(Version, TxnId, Place)>>,
     committed: Vec<Vec<(TxnId, Version)>>,
     told: Vec<Told>,
     oracle: BTreeMap<(usize, KeyId), Value>,
@@ -131,13 +131,13 @@ impl Check {
 
     /// A record arrived in the log; what a writer that was replaced still writes does not count, its successor says it
     /// again.
-    pub(crate) fn appended(&mut self, db: &Topology, record: &Record, counts: bool) {
+    pub(crate) fn appended(&mut self, db: &Topology, record: &Record, place: Place, counts: bool) {
         match record {
             Record::Invalidations(of) => {
                 for transaction in &of.transactions {
                     for invalidation in &transaction.keys {
                         let id = crate::node::key_id(&invalidation.key);
-                        self.publish(db, transaction.version, &[id], counts);
+                        self.publish(db, transaction.version, &[id], place, counts);
                     }
                 }
             }
@@ -145,20 +145,20 @@ impl Check {
                 let all: Vec<KeyId> = (0..self.keys).collect();
                 if matches!(self.resolve(db, floor.version), Some(txn) if db.txn(txn).writes == Writes::Truncate)
                 {
-                    self.publish(db, floor.version, &all, counts);
+                    self.publish(db, floor.version, &all, place, counts);
                 }
             }
             _ => {}
         }
     }
 
-    fn publish(&mut self, db: &Topology, version: Version, keys: &[KeyId], counts: bool) {
+    fn publish(&mut self, db: &Topology, version: Version, keys: &[KeyId], place: Place, counts: bool) {
         let Some(txn) = self.resolve(db, version) else { return };
         // What is published again in a later epoch has a version that is not its own.
         for id in keys.iter().filter(|id| db.txn(txn).writes_key(**id)) {
             let txn = *self.published.entry((version, *id)).or_insert(txn);
             if counts {
-                self.deletes[*id].push((version, txn));
+                self.deletes[*id].push((version, txn, place));
             }
         }
     }
@@ -215,13 +215,10 @@ impl Check {
         }
         for id in 0..self.keys {
             let partition = partition_of(&key(id), self.partitions);
-            let named = heads.iter().any(|(of, _)| *of == partition);
-            let newest = self.deletes[id]
-                .iter()
-                .map(|(_, txn)| *txn)
-                .filter(|txn| db.txn(*txn).lost_at.is_none())
-                .max();
-            if let Some(newest) = newest.filter(|_| named) {
+            let Some((_, head)) = heads.iter().find(|(of, _)| *of == partition) else { continue };
+            let before = self.deletes[id].iter().filter(|(_, _, place)| place <= head);
+            let newest = before.map(|(_, txn, _)| *txn).filter(|txn| db.txn(*txn).lost_at.is_none()).max();
+            if let Some(newest) = newest {
                 self.told[node].owed.insert(id, newest);
             }
         }
@@ -376,11 +373,8 @@ impl Check {
             if partition_of(&key(id), self.partitions) != batch.partition {
                 continue;
             }
-            let claimed = self.deletes[id]
-                .iter()
-                .rev()
-                .find(|(version, txn)| *version <= applied && db.txn(*txn).lost_at.is_none());
-            let Some((version, txn)) = claimed else { continue };
+            let claimed = self.deletes[id].iter().rev().find(|(version, txn, _)| *version <= applied && db.txn(*txn).lost_at.is_none());
+            let Some((version, txn, _)) = claimed else { continue };
             let has = self.told[node].deleted.get(&id).is_some_and(|has| has.contains(txn));
             let name = key_name(id);
             let floor = rules.fill_floor().max(rules.serve_floor(&Subject::new(name.as_bytes())));

@@ -324,7 +324,7 @@ impl World {
         let leads = self.leads(source);
         for (partition, place, record) in records {
             self.note(|| format!("log {partition} {place}: {}", crate::trace::record(&record)));
-            self.check.appended(&self.db, &record, leads);
+            self.check.appended(&self.db, &record, place, leads);
             if let Some(start) = self.broker.append(partition, place, self.now, record) {
                 self.check.epoch_appended(self.now, &self.db, &start);
             }
