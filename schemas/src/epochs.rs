@@ -82,7 +82,6 @@ impl EpochTable {
     /// is known: it was lost, or its epoch is not announced yet. A number of an origin that wrote before is not one
     /// of its old epoch, unless that is known to have survived.
     pub fn version_of(&self, gtid: &Gtid) -> Option<Version> {
-        let mut until: Option<&GtidSet> = None;
         for start in self.starts.values().rev() {
             let of = match (&start.origin, gtid) {
                 (Origin::Mysql { uuid, tag, .. }, Gtid::Mysql { uuid: by, tag: tagged, .. }) => {
@@ -94,14 +93,12 @@ impl EpochTable {
                 ) => domain == of && server_id == by,
                 _ => false,
             };
-            let survives = until.is_none_or(|until| until.contains(gtid));
-            if of
-                && gtid.number() >= start.first
-                && (survives || !Cure::VersionAsksSurvival.works())
-            {
+            if of && gtid.number() >= start.first {
                 return Version::new(start.epoch, gtid.number());
             }
-            until = Some(&start.before);
+            if !start.before.contains(gtid) && Cure::VersionAsksSurvival.works() {
+                return None;
+            }
         }
         None
     }

@@ -152,7 +152,14 @@ impl Check {
         }
     }
 
-    fn publish(&mut self, db: &Topology, version: Version, keys: &[KeyId], place: Place, counts: bool) {
+    fn publish(
+        &mut self,
+        db: &Topology,
+        version: Version,
+        keys: &[KeyId],
+        place: Place,
+        counts: bool,
+    ) {
         let Some(txn) = self.resolve(db, version) else { return };
         // What is published again in a later epoch has a version that is not its own.
         for id in keys.iter().filter(|id| db.txn(txn).writes_key(**id)) {
@@ -217,7 +224,8 @@ impl Check {
             let partition = partition_of(&key(id), self.partitions);
             let Some((_, head)) = heads.iter().find(|(of, _)| *of == partition) else { continue };
             let before = self.deletes[id].iter().filter(|(_, _, place)| place <= head);
-            let newest = before.map(|(_, txn, _)| *txn).filter(|txn| db.txn(*txn).lost_at.is_none()).max();
+            let newest =
+                before.map(|(_, txn, _)| *txn).filter(|txn| db.txn(*txn).lost_at.is_none()).max();
             if let Some(newest) = newest {
                 self.told[node].owed.insert(id, newest);
             }
@@ -373,7 +381,10 @@ impl Check {
             if partition_of(&key(id), self.partitions) != batch.partition {
                 continue;
             }
-            let claimed = self.deletes[id].iter().rev().find(|(version, txn, _)| *version <= applied && db.txn(*txn).lost_at.is_none());
+            let claimed = self.deletes[id]
+                .iter()
+                .rev()
+                .find(|(version, txn, _)| *version <= applied && db.txn(*txn).lost_at.is_none());
             let Some((version, txn, _)) = claimed else { continue };
             let has = self.told[node].deleted.get(&id).is_some_and(|has| has.contains(txn));
             let name = key_name(id);

@@ -98,10 +98,13 @@ impl Epochs {
         Ok(Numbered { version, opens })
     }
 
-    /// The version of a transaction of the current origin that was published before, and is read again.
-    pub fn again(&self, number: u64) -> Version {
-        let first = self.current.as_ref().map_or(1, |current| current.first);
-        let number = number.max(first.saturating_sub(1));
+    /// The version of a transaction that was published before and is read again: its own in the current epoch; for one
+    /// of an older epoch, the beginning of this one, which is above it.
+    pub fn again(&self, origin: &Origin, number: u64) -> Version {
+        let current = self.current.as_ref();
+        let first = current.map_or(1, |current| current.first);
+        let own = current.is_some_and(|current| current.origin == *origin) && number >= first;
+        let number = if own { number } else { first.saturating_sub(1) };
         Version::new(self.epoch(), number).unwrap_or(Version::MAX)
     }
 
@@ -142,6 +145,11 @@ impl Epochs {
         self.forced = true;
         self.continuous_with = None;
         Version::new(self.epoch().saturating_add(1), 0).unwrap_or(Version::MAX)
+    }
+
+    /// Whether the next transaction opens an epoch, whoever wrote it.
+    pub fn must_open(&self) -> bool {
+        self.forced
     }
 
     /// The current epoch, as it was announced.

@@ -222,7 +222,7 @@ impl Tailer {
         self.state.failed.map_or(Ok(()), Err)
     }
 
-    /// Says which server this is, before the first event. If it is not the one that wrote last, or lacks transactions
+    /// Says which server this is, before the first event; after [`Tailer::skip_to`], if that is needed. If it is not the one that wrote last, or lacks transactions
     /// that were published, an epoch opens as soon as everything is published that it had executed: also if it has not
     /// written anything yet, because what its predecessor lost may be cached.
     pub fn connected(&mut self, server: Server, out: &mut Vec<Batch>) -> Result<(), EpochError> {
@@ -234,7 +234,7 @@ impl Tailer {
         if lacks && !state.executed.intersect(&server.executed) {
             tracing::error!("the server's transactions are of another kind than the stream's");
         }
-        if succeeds && Cure::EpochOpensWithoutTransaction.works() {
+        if (succeeds || state.epochs.must_open()) && Cure::EpochOpensWithoutTransaction.works() {
             state.successor = Some(server);
             state.open_successor(out)?;
         } else if lacks {
@@ -337,7 +337,12 @@ impl State {
         let (origin, number) = origin_of(gtid, begin.server_id, self.position.as_ref());
         if let (Some(doubt), Some(gtid)) = (&self.doubted, gtid) {
             if doubt.published.contains(gtid) {
-                return self.begin_again(now, begin, number, gtid.clone());
+                return self.begin_again(
+                    now,
+                    begin,
+                    self.epochs.again(&origin, number),
+                    gtid.clone(),
+                );
             }
             self.lost_published(out);
         }
@@ -346,7 +351,7 @@ impl State {
         if let (Some(before), Some(gtid)) = (before, gtid)
             && before.contains(gtid)
         {
-            return self.begin_again(now, begin, number, gtid.clone());
+            return self.begin_again(now, begin, self.epochs.again(&origin, number), gtid.clone());
         }
         match self.epochs.number(&origin, number, &self.executed) {
             Err(error) => self.failed = Some(error),
@@ -365,8 +370,7 @@ impl State {
     }
 
     /// A transaction that was published before is published again.
-    fn begin_again(&mut self, now: UnixMicros, begin: &Begin, number: u64, gtid: Gtid) {
-        let version = self.epochs.again(number);
+    fn begin_again(&mut self, now: UnixMicros, begin: &Begin, version: Version, gtid: Gtid) {
         self.publisher.begin(version, begin.committed_at, now);
         self.open = Some(Open { gtid: Some(gtid), version });
     }

@@ -192,3 +192,21 @@ proptest! {
         }
     }
 }
+
+/// A client names what it has just committed.
+#[test]
+fn a_number_is_of_its_old_epoch_only_if_it_survived() {
+    let mut table = promotion();
+    table.learn(start(3, OLD, 8, "old:1-7,new:1-4"));
+    table.learn(start(4, NEW, 3, "old:1-9,new:1-2"));
+    let version = |server: &str, number| {
+        let gtid = Gtid::Mysql { uuid: server.parse().unwrap(), tag: "".into(), number };
+        table.version_of(&gtid).map(|version| version.to_string())
+    };
+    assert_eq!(version(OLD, 7).as_deref(), Some("1.7"));
+    assert_eq!(version(OLD, 9).as_deref(), Some("3.9"));
+    // Lost; or of a primary that has returned, and whose epoch is not announced yet.
+    assert_eq!(version(OLD, 10), None);
+    assert_eq!(version(NEW, 2).as_deref(), Some("2.2"));
+    assert_eq!(version(NEW, 3).as_deref(), Some("4.3"));
+}
