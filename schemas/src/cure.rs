@@ -101,6 +101,8 @@ cures! {
     FreshEveryPartition,
     /// A hole in the stream raises the serve floor.
     GapRaisesServeFloor,
+    /// How far a hole reached is said by a progress behind it; else an old one of another lane makes it look small.
+    BeginAsksLaterProgress,
     /// An empty node that attaches raises the fill floor to the newest version before its cursors.
     AttachRaisesFillFloor,
     /// A node that attaches raises the serve floor: what it took before has no version.

@@ -97,10 +97,11 @@ impl Broker {
         Read::Entries(part.entries[at..].iter().take(max).cloned().collect())
     }
 
-    /// An unclean election: the last `count` records are gone.
-    pub fn lose_tail(&mut self, partition: usize, count: usize) {
+    /// An unclean election: the last `count` records are gone. Returns their places.
+    pub fn lose_tail(&mut self, partition: usize, count: usize) -> Vec<Place> {
         let entries = &mut self.parts[partition].entries;
-        entries.truncate(entries.len().saturating_sub(count));
+        let lost = entries.split_off(entries.len().saturating_sub(count));
+        lost.iter().map(|entry| entry.place).collect()
     }
 
     /// Retention: all but the last `keep` records are removed.

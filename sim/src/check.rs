@@ -192,6 +192,15 @@ impl Check {
         }
     }
 
+    /// Records that nobody can read any more: what they said must come again, or as a floor.
+    pub(crate) fn records_lost(&mut self, partition: usize, places: &[Place]) {
+        for (id, deletes) in self.deletes.iter_mut().enumerate() {
+            if usize::from(partition_of(&key(id), self.partitions).0) == partition {
+                deletes.retain(|(_, _, place)| !places.contains(place));
+            }
+        }
+    }
+
     pub(crate) fn node_emptied(&mut self, node: usize) {
         let told = &mut self.told[node];
         *told = Told { at_snapshot: std::mem::take(&mut told.at_snapshot), ..Told::default() };
@@ -210,20 +219,11 @@ impl Check {
     }
 
     /// A lane named heads to a node that was away: from now on the node owes every delete up to them.
-    pub(crate) fn returned(
-        &mut self,
-        node: usize,
-        rules: &Rules,
-        heads: &[(Partition, Place)],
-        db: &Topology,
-    ) {
-        if !rules.is_quarantined() {
-            return;
-        }
+    pub(crate) fn returned(&mut self, node: usize, rules: &Rules, db: &Topology) {
         for id in 0..self.keys {
             let partition = partition_of(&key(id), self.partitions);
-            let Some((_, head)) = heads.iter().find(|(of, _)| *of == partition) else { continue };
-            let before = self.deletes[id].iter().filter(|(_, _, place)| place <= head);
+            let Some(head) = rules.awaited(partition) else { continue };
+            let before = self.deletes[id].iter().filter(|(_, _, place)| *place <= head);
             let newest =
                 before.map(|(_, txn, _)| *txn).filter(|txn| db.txn(*txn).lost_at.is_none()).max();
             if let Some(newest) = newest {

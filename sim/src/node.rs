@@ -224,7 +224,7 @@ impl World {
                     self.stats.race("r42");
                     self.note(|| format!("node {node} is quarantined until {heads:?}"));
                 }
-                self.check.returned(node, &self.nodes[node].rules, &heads, &self.db);
+                self.check.returned(node, &self.nodes[node].rules, &self.db);
             }
             ToNode::Begin(partition, at) => {
                 state.rules.begin(partition, at);

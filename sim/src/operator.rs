@@ -198,7 +198,8 @@ impl World {
         let count = self.rng.usize(1..6);
         self.note(|| format!("partition {partition} loses its last {count} records"));
         self.stats.race("r28");
-        self.broker.lose_tail(partition, count);
+        let lost = self.broker.lose_tail(partition, count);
+        self.check.records_lost(partition, &lost);
         if let Some(source) = self.sources.iter().position(|source| source.up) {
             self.stop_source(source);
             self.later(20 * MS, Step::RestartSource { source });

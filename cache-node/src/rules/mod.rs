@@ -505,7 +505,7 @@ impl Rules {
                     self.progress.raise_applied(batch.partition, *version);
                 }
                 Item::Progress { version, at } if counts => {
-                    self.progressed(now, wall, batch.partition, *version, *at);
+                    self.progressed(now, wall, batch, *version, *at);
                 }
                 Item::Applied { .. } | Item::Progress { .. } => {}
             }
@@ -565,11 +565,12 @@ impl Rules {
         &mut self,
         now: Moment,
         wall: UnixMicros,
-        partition: Partition,
+        batch: &Batch,
         version: Version,
         at: UnixMicros,
     ) {
-        if self.progress.progressed(now, wall, partition, at) {
+        let partition = batch.partition;
+        if self.progress.progressed(now, wall, (partition, batch.from), at) {
             // Every version that was published before is at most this one, or will be published again.
             if Cure::AttachRaisesFillFloor.works() {
                 self.fill_floor = self.fill_floor.max(version);
@@ -762,6 +763,11 @@ impl Rules {
     /// Whether nothing is served until the node has caught up.
     pub fn is_quarantined(&self) -> bool {
         self.progress.is_quarantined()
+    }
+
+    /// The place that a partition must reach before the node serves again.
+    pub fn awaited(&self, partition: Partition) -> Option<Place> {
+        self.progress.awaited(partition)
     }
 
     /// Tombstones held.

@@ -21,8 +21,8 @@ struct State {
     applied: Version,
     /// Fresh until then.
     deadline: Option<Moment>,
-    /// Records before the cursor may be missing: the next `Progress` says up to which version.
-    begins: bool,
+    /// Records up to this place may be missing: the next `Progress` after it says up to which version.
+    begins: Option<Place>,
     quarantine: Quarantine,
 }
 
@@ -36,6 +36,8 @@ enum Quarantine {
     HeadUnknown,
     /// Until the cursor is here.
     Until(Place),
+    /// It has skipped records; no floor covers them yet.
+    FloorUnknown,
 }
 
 /// See the module. Partitions that a node was not told of are ignored.
@@ -83,8 +85,9 @@ impl Progress {
 
     /// Whether every partition is at most `staleness_max` behind.
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
-        let fresh =
-            |state: &State| !state.begins && state.deadline.is_some_and(|until| now < until);
+        let fresh = |state: &State| {
+            state.begins.is_none() && state.deadline.is_some_and(|until| now < until)
+        };
         if Cure::FreshEveryPartition.works() {
             !self.skewed && self.partitions.iter().all(fresh)
         } else {
@@ -94,13 +97,19 @@ impl Progress {
 
     /// Whether some partition has not yet reached the head that its lane named, or has a hole that no floor covers.
     pub(super) fn is_quarantined(&self) -> bool {
-        let held = |state: &State| {
-            state.quarantine != Quarantine::None || (state.begins && state.deadline.is_some())
-        };
+        let held = |state: &State| state.quarantine != Quarantine::None;
         if Cure::QuarantineEveryPartition.works() {
             self.partitions.iter().any(held)
         } else {
             self.partitions.iter().all(held)
+        }
+    }
+
+    /// The place that a partition must reach before the node serves again.
+    pub(super) fn awaited(&self, partition: Partition) -> Option<Place> {
+        match self.state(partition)?.quarantine {
+            Quarantine::Until(head) => Some(head),
+            Quarantine::None | Quarantine::HeadUnknown | Quarantine::FloorUnknown => None,
         }
     }
 
@@ -109,7 +118,7 @@ impl Progress {
     pub(super) fn named_head(&mut self, now: Moment, partition: Partition, head: Place) {
         let fresh = self.is_fresh(now);
         let Some(state) = self.state_mut(partition) else { return };
-        let held = state.quarantine != Quarantine::None;
+        let held = matches!(state.quarantine, Quarantine::HeadUnknown | Quarantine::Until(_));
         if (held || (!fresh && state.deadline.is_some())) && Cure::QuarantineOnReturn.works() {
             let reached = state.cursor.is_some_and(|cursor| cursor >= head);
             state.quarantine = if reached { Quarantine::None } else { Quarantine::Until(head) };
@@ -119,9 +128,11 @@ impl Progress {
     /// What is before `at` was not seen here, and will not be.
     pub(super) fn begin(&mut self, partition: Partition, at: Place) {
         if let Some(state) = self.state_mut(partition) {
+            if state.cursor.is_some() {
+                state.quarantine = Quarantine::FloorUnknown;
+            }
             let cursor = state.cursor.map_or(at, |cursor| cursor.max(at));
-            (state.cursor, state.begins) = (Some(cursor), true);
-            state.leave_quarantine();
+            (state.cursor, state.begins) = (Some(cursor), Some(cursor));
         }
     }
 
@@ -150,18 +161,18 @@ impl Progress {
 
     /// Every invalidation of the partition up to `version` was applied; unless some before the cursor were not.
     pub(super) fn raise_applied(&mut self, partition: Partition, version: Version) {
-        if let Some(state) = self.state_mut(partition).filter(|state| !state.begins) {
+        if let Some(state) = self.state_mut(partition).filter(|state| state.begins.is_none()) {
             state.applied = state.applied.max(version);
         }
     }
 
-    /// The partition has everything that the source had at `at`; `wall` is this node's clock. Returns whether records
-    /// before it may be missing, up to the version that this `Progress` names.
+    /// The partition has everything that the source had at `at`, as a batch says that begins after `from`; `wall` is this
+    /// node's clock. Returns whether records before it may be missing, up to the version that this `Progress` names.
     pub(super) fn progressed(
         &mut self,
         now: Moment,
         wall: UnixMicros,
-        partition: Partition,
+        (partition, from): (Partition, Place),
         at: UnixMicros,
     ) -> bool {
         let age =
@@ -170,7 +181,12 @@ impl Progress {
         let Some(state) = self.state_mut(partition) else { return false };
         let deadline = left.map_or(Moment::START, |left| now.later(left));
         state.deadline = Some(state.deadline.map_or(deadline, |before| before.max(deadline)));
-        std::mem::take(&mut state.begins)
+        let after = |begins: &mut Place| *begins <= from || !Cure::BeginAsksLaterProgress.works();
+        let began = state.begins.take_if(after).is_some();
+        if began && state.quarantine == Quarantine::FloorUnknown {
+            state.quarantine = Quarantine::None;
+        }
+        began
     }
 
     /// Whether the lanes found our clocks to agree.
