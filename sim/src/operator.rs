@@ -273,7 +273,8 @@ impl World {
         } else {
             let primary = self.db.primary;
             let state = &mut self.db.instances[primary];
-            state.purged = state.log.len().saturating_sub(1);
+            let open = state.log.iter().position(|id| !state.visible.contains(id));
+            state.purged = open.unwrap_or(state.log.len()).saturating_sub(1);
             self.note(|| "the primary's binlog is purged".to_owned());
         }
     }

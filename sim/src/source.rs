@@ -191,12 +191,15 @@ impl World {
         let about = self.server(server);
         let instance = &self.db.instances[server];
         let executed = self.sources[source].core.as_ref()?.checkpoint().executed;
-        let unread = |id: &&crate::database::TxnId| !executed.contains(&self.db.txn(**id).gtid());
-        let purged = instance.log[..instance.purged].iter().any(|id| unread(&id));
+        // What is gone, and no more: the rest is still read.
+        let mut have = executed.clone();
+        for id in &instance.log[..instance.purged] {
+            assert!(have.insert(&self.db.txn(*id).gtid()), "a MySQL transaction in a MySQL set");
+        }
         let mut out = Vec::new();
         let core = self.sources[source].core.as_mut()?;
-        if purged {
-            core.skip_to(about.executed.clone(), None, "the binlog was purged", &mut out);
+        if have != executed {
+            core.skip_to(have, None, "the binlog was purged", &mut out);
         }
         core.connected(about, &mut out).expect("few epochs");
         let state = &mut self.sources[source];

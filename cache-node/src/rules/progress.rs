@@ -21,8 +21,8 @@ struct State {
     applied: Version,
     /// Fresh until then.
     deadline: Option<Moment>,
-    /// Records up to this place may be missing: the next `Progress` after it says up to which version.
-    begins: Option<Place>,
+    /// What is missing: the next `Progress` behind it says up to which version.
+    missing: Missing,
     quarantine: Quarantine,
 }
 
@@ -36,8 +36,18 @@ enum Quarantine {
     HeadUnknown,
     /// Until the cursor is here.
     Until(Place),
-    /// It has skipped records; no floor covers them yet.
-    FloorUnknown,
+}
+
+/// Records that were not applied here, and are not covered by a floor yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Missing {
+    /// There are none.
+    #[default]
+    Nothing,
+    /// Those up to this place, from before this node had a cursor.
+    Before(Place),
+    /// Some before this place: the stream did not reach back to the cursor.
+    Hole(Place),
 }
 
 /// See the module. Partitions that a node was not told of are ignored.
@@ -86,7 +96,7 @@ impl Progress {
     /// Whether every partition is at most `staleness_max` behind.
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
         let fresh = |state: &State| {
-            state.begins.is_none() && state.deadline.is_some_and(|until| now < until)
+            state.missing == Missing::Nothing && state.deadline.is_some_and(|until| now < until)
         };
         if Cure::FreshEveryPartition.works() {
             !self.skewed && self.partitions.iter().all(fresh)
@@ -97,7 +107,9 @@ impl Progress {
 
     /// Whether some partition has not yet reached the head that its lane named, or has a hole that no floor covers.
     pub(super) fn is_quarantined(&self) -> bool {
-        let held = |state: &State| state.quarantine != Quarantine::None;
+        let held = |state: &State| {
+            state.quarantine != Quarantine::None || matches!(state.missing, Missing::Hole(_))
+        };
         if Cure::QuarantineEveryPartition.works() {
             self.partitions.iter().any(held)
         } else {
@@ -109,7 +121,7 @@ impl Progress {
     pub(super) fn awaited(&self, partition: Partition) -> Option<Place> {
         match self.state(partition)?.quarantine {
             Quarantine::Until(head) => Some(head),
-            Quarantine::None | Quarantine::HeadUnknown | Quarantine::FloorUnknown => None,
+            Quarantine::None | Quarantine::HeadUnknown => None,
         }
     }
 
@@ -118,7 +130,7 @@ impl Progress {
     pub(super) fn named_head(&mut self, now: Moment, partition: Partition, head: Place) {
         let fresh = self.is_fresh(now);
         let Some(state) = self.state_mut(partition) else { return };
-        let held = matches!(state.quarantine, Quarantine::HeadUnknown | Quarantine::Until(_));
+        let held = state.quarantine != Quarantine::None;
         if (held || (!fresh && state.deadline.is_some())) && Cure::QuarantineOnReturn.works() {
             let reached = state.cursor.is_some_and(|cursor| cursor >= head);
             state.quarantine = if reached { Quarantine::None } else { Quarantine::Until(head) };
@@ -128,11 +140,13 @@ impl Progress {
     /// What is before `at` was not seen here, and will not be.
     pub(super) fn begin(&mut self, partition: Partition, at: Place) {
         if let Some(state) = self.state_mut(partition) {
-            if state.cursor.is_some() {
-                state.quarantine = Quarantine::FloorUnknown;
-            }
-            let cursor = state.cursor.map_or(at, |cursor| cursor.max(at));
-            (state.cursor, state.begins) = (Some(cursor), Some(cursor));
+            let place = state.cursor.map_or(at, |cursor| cursor.max(at));
+            state.missing = match (state.cursor, state.missing) {
+                (None, _) | (_, Missing::Before(_)) => Missing::Before(place),
+                (Some(_), Missing::Nothing | Missing::Hole(_)) => Missing::Hole(place),
+            };
+            state.cursor = Some(place);
+            state.leave_quarantine();
         }
     }
 
@@ -161,7 +175,7 @@ impl Progress {
 
     /// Every invalidation of the partition up to `version` was applied; unless some before the cursor were not.
     pub(super) fn raise_applied(&mut self, partition: Partition, version: Version) {
-        if let Some(state) = self.state_mut(partition).filter(|state| state.begins.is_none()) {
+        if let Some(state) = self.state_mut(partition).filter(|state| state.missing == Missing::Nothing) {
             state.applied = state.applied.max(version);
         }
     }
@@ -181,12 +195,16 @@ impl Progress {
         let Some(state) = self.state_mut(partition) else { return false };
         let deadline = left.map_or(Moment::START, |left| now.later(left));
         state.deadline = Some(state.deadline.map_or(deadline, |before| before.max(deadline)));
-        let after = |begins: &mut Place| *begins <= from || !Cure::BeginAsksLaterProgress.works();
-        let began = state.begins.take_if(after).is_some();
-        if began && state.quarantine == Quarantine::FloorUnknown {
-            state.quarantine = Quarantine::None;
+        let covered = match state.missing {
+            Missing::Nothing => false,
+            Missing::Before(place) | Missing::Hole(place) => {
+                place <= from || !Cure::BeginAsksLaterProgress.works()
+            }
+        };
+        if covered {
+            state.missing = Missing::Nothing;
         }
-        began
+        covered
     }
 
     /// Whether the lanes found our clocks to agree.
