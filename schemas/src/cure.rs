@@ -61,6 +61,8 @@ cures! {
     // --- the node's rules: serving ---
     /// An entry that is older than the delete is dropped or marked.
     DeleteDropsOlder,
+    /// An entry that is as new as the delete stays; else what is delivered twice, or replayed, empties the cache.
+    DeleteSparesNewer,
     /// A stale mark stays on its entry; else it is gone when the tombstone is.
     StaleMarkSticks,
     /// An entry below the serve floor is a miss; else keys that nobody could list are served for ever.
@@ -77,6 +79,8 @@ cures! {
     ProofTakesEchoedFloor,
     /// A token is compared with the entry's version or with what the node applied.
     ServeAsksToken,
+    /// What the node applied meets a token; else every entry that was not filled just now is too old for it.
+    TokenAsksApplied,
     /// A marked key is a miss.
     ServeAsksMarker,
     /// A quarantined node serves nothing.
@@ -154,6 +158,8 @@ cures! {
     LaneMeasuresSkew,
 
     // --- positions ---
+    /// An instance is asked for what its readers see; its binlog is ahead of them.
+    PositionAsksVisible,
     /// The region's position is the lowest of all instances that are read from.
     PositionIsLowest,
     /// An instance's position is the contiguous part of what it has.

@@ -7,7 +7,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use schemas::gtid::{Dialect, Gtid, GtidSet, Uuid};
+use schemas::{
+    cure::Cure,
+    gtid::{Dialect, Gtid, GtidSet, Uuid},
+};
 
 /// A transaction; they are numbered in the order in which they were flushed, over all instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,6 +160,17 @@ impl Topology {
     /// What `server` says that it has executed: what is visible there.
     pub fn executed(&self, server: usize) -> &GtidSet {
         &self.instances[server].executed
+    }
+
+    /// What `server` answers to those who ask what its readers see.
+    pub fn asked(&self, server: usize) -> GtidSet {
+        let mut set = self.instances[server].executed.clone();
+        if !Cure::PositionAsksVisible.works() {
+            for id in &self.instances[server].log {
+                assert!(set.insert(&self.txn(*id).gtid()), "a MySQL transaction in a MySQL set");
+            }
+        }
+        set
     }
 
     /// What a reader at `server` finds now.

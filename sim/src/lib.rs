@@ -8,11 +8,11 @@
     reason = "the world is small, and a panic here is a bug in the test"
 )]
 
-mod binlog;
-mod broker;
+pub mod binlog;
+pub mod broker;
 mod check;
 mod client;
-mod database;
+pub mod database;
 mod node;
 mod operator;
 mod region;

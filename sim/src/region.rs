@@ -320,7 +320,7 @@ impl World {
 
     pub(crate) fn poll_answer(&mut self, region: usize, life: u64, server: usize) {
         if self.regions[region].life == life && self.db.instances[server].up {
-            let executed = self.db.executed(server).clone();
+            let executed = self.db.asked(server);
             let now = self.moment();
             self.regions[region].poller.answered(now, instance(server), executed);
         }

@@ -364,7 +364,8 @@ impl Rules {
 
     /// Whether an entry contains the change at `at_least`, if that changed its key at all.
     fn contains(&self, subject: &Subject<'_>, mark: &Mark, at_least: Version) -> bool {
-        mark.filled >= at_least || self.progress.applied(self.partition(subject)) >= at_least
+        let applied = self.progress.applied(self.partition(subject));
+        mark.filled >= at_least || (applied >= at_least && Cure::TokenAsksApplied.works())
     }
 
     fn is_marked(&self, now: Moment, subject: &Subject<'_>) -> bool {
@@ -538,7 +539,8 @@ impl Rules {
         let mut found = false;
         entries.judge(key, &mut |mark| {
             found = true;
-            if mark.filled >= version || !Cure::DeleteDropsOlder.works() {
+            let newer = mark.filled >= version && Cure::DeleteSparesNewer.works();
+            if newer || !Cure::DeleteDropsOlder.works() {
                 return Fate::Keep;
             }
             mark.condition = Condition::Stale;

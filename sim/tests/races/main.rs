@@ -1,0 +1,14 @@
+//! Every race of `docs/races.md`, told step by step on a small stage: with its cure, and without.
+
+#![cfg(debug_assertions)] // Cures can be switched off there only.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests: a panic is a failed test"
+)]
+
+mod filling;
+mod race;
+mod stage;
+mod tail;
