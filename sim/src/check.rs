@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cache_node::rules::{Ask, Fill, Leased, Nonce, Reader, Refused, Rules, Served, Subject, Token};
+use cache_node::rules::{Ask, Nonce, Rules, Served, Subject};
 use protocol::control::{Batch, Item};
 use schemas::{
-    cursor::{Partition, Place, partition_of},
+    cursor::{Place, partition_of},
     epochs::EpochTable,
     gtid::{Dialect, GtidSet},
     record::{EpochStart, Origin, Record},
@@ -15,11 +15,9 @@ use schemas::{
 
 use crate::{
     binlog::key_name,
-    client::{How, Op},
     database::{KeyId, Topology, TxnId, Value, Writes},
-    node::{Entry, key},
-    stats::Stats,
-    world::{MS, Size, World},
+    node::key,
+    world::{MS, Size},
 };
 
 /// The bound that nodes promise, as they are configured here.
@@ -33,6 +31,25 @@ pub struct Violation {
     pub at: u64,
     /// Which.
     pub what: String,
+}
+
+/// Who wrote a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// The tailer that leads.
+    Leader,
+    /// One that was replaced and has not heard of it: what it writes does not count, its successor says it again.
+    Replaced,
+}
+
+/// What a node serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    pub node: usize,
+    pub key: KeyId,
+    pub value: Value,
+    pub served: Served,
+    pub ask: Ask,
 }
 
 /// What one node has been told.
@@ -50,7 +67,7 @@ struct Told {
 }
 
 /// See the module.
-pub struct Check {
+pub(crate) struct Check {
     /// The first broken promise.
     pub violation: Option<Violation>,
     /// Why lost transactions must not be served: since which epoch, and since when.
@@ -129,15 +146,20 @@ impl Check {
         }
     }
 
-    /// A record arrived in the log; what a writer that was replaced still writes does not count, its successor says it
-    /// again.
-    pub(crate) fn appended(&mut self, db: &Topology, record: &Record, place: Place, counts: bool) {
+    /// A record arrived in the log.
+    pub(crate) fn appended(
+        &mut self,
+        db: &Topology,
+        record: &Record,
+        place: Place,
+        author: Author,
+    ) {
         match record {
             Record::Invalidations(of) => {
                 for transaction in &of.transactions {
                     for invalidation in &transaction.keys {
                         let id = crate::node::key_id(&invalidation.key);
-                        self.publish(db, transaction.version, &[id], place, counts);
+                        self.publish(db, transaction.version, &[id], place, author);
                     }
                 }
             }
@@ -145,7 +167,7 @@ impl Check {
                 let all: Vec<KeyId> = (0..self.keys).collect();
                 if matches!(self.resolve(db, floor.version), Some(txn) if db.txn(txn).writes == Writes::Truncate)
                 {
-                    self.publish(db, floor.version, &all, place, counts);
+                    self.publish(db, floor.version, &all, place, author);
                 }
             }
             _ => {}
@@ -158,13 +180,13 @@ impl Check {
         version: Version,
         keys: &[KeyId],
         place: Place,
-        counts: bool,
+        author: Author,
     ) {
         let Some(txn) = self.resolve(db, version) else { return };
         // What is published again in a later epoch has a version that is not its own.
         for id in keys.iter().filter(|id| db.txn(txn).writes_key(**id)) {
             let txn = *self.published.entry((version, *id)).or_insert(txn);
-            if counts {
+            if author == Author::Leader {
                 self.deletes[*id].push((version, txn, place));
             }
         }
@@ -211,11 +233,12 @@ impl Check {
         self.told[node].at_snapshot = self.told[node].deleted.clone();
     }
 
-    pub(crate) fn node_restarted(&mut self, node: usize, restored: bool) {
-        let deleted = std::mem::take(&mut self.told[node].at_snapshot);
-        if restored {
-            self.told[node].deleted = deleted;
-        }
+    pub(crate) fn node_started_empty(&mut self, node: usize) {
+        self.told[node].at_snapshot.clear();
+    }
+
+    pub(crate) fn node_restored(&mut self, node: usize) {
+        self.told[node].deleted = std::mem::take(&mut self.told[node].at_snapshot);
     }
 
     /// A lane named heads to a node that was away: from now on the node owes every delete up to them.
@@ -255,22 +278,11 @@ impl Check {
 // === What must be true ===
 
 impl Check {
-    #[expect(clippy::too_many_arguments, reason = "all that a served value is judged by")]
-    pub(crate) fn served(
-        &mut self,
-        now: u64,
-        db: &Topology,
-        rules: &Rules,
-        node: usize,
-        id: KeyId,
-        entry: &Entry,
-        served: Served,
-        ask: Ask,
-    ) {
+    pub(crate) fn served(&mut self, now: u64, db: &Topology, rules: &Rules, shown: Shown) {
+        let Shown { node, key: id, value, served, .. } = shown;
         if served == Served::Stale {
             return;
         }
-        let value = entry.value;
         let told = &self.told[node];
         let survives = |txn: &&TxnId| db.txn(**txn).lost_at.is_none();
         let applied =
@@ -291,7 +303,7 @@ impl Check {
             ));
         }
         if served == Served::Hit {
-            wrong = wrong.or_else(|| self.judge_hit(now, db, node, id, value, ask));
+            wrong = wrong.or_else(|| self.judge_hit(now, db, shown));
         }
         if let Some(wrong) = wrong {
             self.fail(
@@ -301,15 +313,8 @@ impl Check {
         }
     }
 
-    fn judge_hit(
-        &self,
-        now: u64,
-        db: &Topology,
-        node: usize,
-        id: KeyId,
-        value: Value,
-        ask: Ask,
-    ) -> Option<String> {
+    fn judge_hit(&self, now: u64, db: &Topology, shown: Shown) -> Option<String> {
+        let Shown { node, key: id, value, ask, .. } = shown;
         if let Some(since) = self.superseded(db, id, value)
             && now > since + STALENESS_MAX
         {
@@ -320,7 +325,7 @@ impl Check {
         });
         if let Some((txn, version)) = asked.max()
             && value < Some(*txn)
-            && !(ask.at_least == Version::ZERO)
+            && ask.at_least != Version::ZERO
         {
             return Some(format!("without {txn:?}, although at least {version} was asked for"));
         }
@@ -351,9 +356,9 @@ impl Check {
             };
         }
         let first = value.map_or(0, |txn| txn.0 as usize + 1);
-        let newer =
+        let mut newer =
             db.txns.iter().skip(first).filter(|txn| txn.lost_at.is_none() && txn.writes_key(id));
-        newer.filter_map(|txn| txn.visible_at).next()
+        newer.find_map(|txn| txn.visible_at)
     }
 
     /// What the node says that it has applied, it has.
@@ -394,39 +399,6 @@ impl Check {
             }
         }
     }
-
-    /// Recognises what just happened to a fill.
-    pub(crate) fn filled(
-        &self,
-        now: u64,
-        db: &Topology,
-        stats: &mut Stats,
-        op: &Op,
-        stored: Result<Version, Refused>,
-    ) {
-        let newer = |txn: &&crate::database::Txn| txn.writes_key(op.key) && txn.lost_at.is_none();
-        let first = op.value.map_or(0, |txn| txn.0 as usize + 1);
-        let old = db.txns.iter().skip(first).filter(newer).any(|txn| txn.visible_at.is_some());
-        let lost = op.value.is_some_and(|txn| db.txn(txn).lost_at.is_some());
-        let slow = now.saturating_sub(op.opened) > 500 * MS;
-        let name = match (stored, op.how) {
-            (Err(Refused::Deleted), _) if slow => "r01",
-            (Err(Refused::Deleted), _) if op.server != db.primary => "r02",
-            (Err(Refused::Deleted), _) => "r03",
-            (Err(Refused::BelowFillFloor), _) => "r04",
-            (Err(Refused::TooOld), How::Version(_)) => "r05",
-            (Err(Refused::TooOld), How::Copy { .. }) => "r46",
-            (Err(Refused::TooOld), _) => "r61",
-            (Err(Refused::NoLease), _) => "r07",
-            (Err(Refused::EpochEnded), _) => "r35",
-            (Err(Refused::BelowServeFloor), _) => "r32",
-            (Ok(_), _) if lost => "r35b",
-            (Ok(_), How::Copy { .. }) => "r47",
-            (Ok(_), _) if old => "r18",
-            _ => return,
-        };
-        stats.race(name);
-    }
 }
 
 /// The server of an epoch's origin.
@@ -434,92 +406,5 @@ fn server(start: &EpochStart) -> Option<usize> {
     match &start.origin {
         Origin::Mysql { server_id, .. } => usize::try_from(*server_id).ok()?.checked_sub(1),
         _ => None,
-    }
-}
-
-// === When everything has settled ===
-
-impl World {
-    /// No cached value differs from the database, every cursor is at the head, and every key can be filled and served.
-    pub(crate) fn settled(&mut self) -> Result<(), Violation> {
-        let at = self.now;
-        let wrong = |what: String| Err(Violation { at, what });
-        let ends = self.broker.ends();
-        for node in 0..self.size.nodes {
-            for (partition, end) in (0..).map(Partition).zip(&ends) {
-                let cursor = self.nodes[node].rules.cursor(partition);
-                let behind = cursor.is_none_or(|cursor| {
-                    cursor.term < end.term || cursor.sequence + 40 < end.sequence
-                });
-                if behind {
-                    return wrong(format!(
-                        "node {node} stands at {cursor:?} of partition {partition}, which ends at {end}"
-                    ));
-                }
-            }
-            let now = self.moment();
-            let rules = &self.nodes[node].rules;
-            if !rules.is_fresh(now) || rules.is_quarantined() {
-                return wrong(format!(
-                    "node {node} is not fresh ({}), or quarantined ({})",
-                    rules.is_fresh(now),
-                    rules.is_quarantined()
-                ));
-            }
-            for id in 0..self.size.keys {
-                self.settled_key(node, id)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn settled_key(&mut self, node: usize, id: KeyId) -> Result<(), Violation> {
-        let at = self.now;
-        let wrong = |what: String| Err(Violation { at, what });
-        let (now, name, value) = (self.moment(), key_name(id), self.db.settled(id));
-        let subject = Subject::new(name.as_bytes());
-        if let Some(entry) = self.entry(node, id) {
-            let served = self.nodes[node].rules.serve(now, &subject, &entry.mark, Ask::default());
-            if served != Served::Miss && entry.value != value {
-                return wrong(format!(
-                    "stale: node {node} serves {name} = {:?}, the database has {value:?}",
-                    entry.value
-                ));
-            }
-        }
-        if self.nodes[node].rules.hints_primary(now, &subject) {
-            let polls: Vec<String> =
-                self.regions.iter().map(|region| format!("{:?}", region.polled)).collect();
-            let servers: Vec<String> = self
-                .db
-                .instances
-                .iter()
-                .map(|of| format!("{}{}{} {}", of.up, of.readable, of.writable, of.visible.len()))
-                .collect();
-            let position = self.nodes[node].rules.position();
-            return wrong(format!(
-                "node {node} still sends readers of {name} to the primary: {position}, {polls:?} {servers:?} primary {}",
-                self.db.primary
-            ));
-        }
-        let later = now.later(std::time::Duration::from_secs(2));
-        let leased = self.nodes[node].rules.lease(later, &subject, Reader::Anywhere, Token(7));
-        let Leased::Fill(token) = leased else {
-            return wrong(format!("node {node} does not lease {name}: {leased:?}"));
-        };
-        for fill in [Fill::Lease(token), Fill::Plain] {
-            if let Err(refused) = self.store(node, id, value, fill) {
-                return wrong(format!("node {node} refuses {name} for ever ({fill:?}): {refused}"));
-            }
-            let entry = self.entry(node, id);
-            let rules = &self.nodes[node].rules;
-            let served = entry.map(|entry| rules.serve(now, &subject, &entry.mark, Ask::default()));
-            if served != Some(Served::Hit) {
-                return wrong(format!(
-                    "node {node} does not serve {name} after a {fill:?}: {served:?}"
-                ));
-            }
-        }
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use schemas::{cure::Cure, version::Version};
 
 use crate::{
     binlog::key_name,
+    check::Shown,
     database::{KeyId, TxnId, Value, Writes},
     node::key,
     world::{Event, MS, Weather, World},
@@ -88,7 +89,8 @@ impl World {
                 entry.value, entry.mark.filled
             )
         });
-        self.check.served(at, &self.db, &self.nodes[node].rules, node, id, &entry, served, ask);
+        let shown = Shown { node, key: id, value: entry.value, served, ask };
+        self.check.served(at, &self.db, &self.nodes[node].rules, shown);
         Some((entry.value, served))
     }
 
@@ -235,7 +237,7 @@ impl World {
             How::Nothing => return,
         };
         let stored = self.store(node, id, value, fill);
-        self.check.filled(self.now, &self.db, &mut self.stats, &op, stored);
+        self.recognise_fill(&op, stored);
     }
 }
 

@@ -15,7 +15,10 @@ mod client;
 pub mod database;
 mod node;
 mod operator;
+mod recognise;
 mod region;
+pub mod report;
+mod settled;
 mod source;
 mod stats;
 mod trace;
@@ -23,7 +26,7 @@ mod world;
 
 use std::sync::Arc;
 
-use crate::world::World;
+use crate::world::{MS, World};
 pub use crate::{
     check::Violation,
     stats::Stats,
@@ -50,11 +53,28 @@ pub enum Trace {
     On,
 }
 
-/// Runs the history of a seed.
-pub fn run(seed: u64, size: Size, weather: Weather, trace: Trace) -> Outcome {
+/// Which history: the same on every machine.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// What everything random comes from.
+    pub seed: u64,
+    /// What may go wrong.
+    pub weather: Weather,
+    /// When everything calms down, in microseconds; as [`Size`] says if `None`.
+    pub until: Option<u64>,
+}
+
+/// How long faults happen in a whole history, in milliseconds.
+pub fn chaos_ms() -> u64 {
+    Size::default().chaos / MS
+}
+
+/// Runs a history until everything has settled, or a promise is broken.
+pub fn run(history: History, trace: Trace) -> Outcome {
     let rules = schemas::rules::Rules::parse("rules.toml", binlog::RULES).expect("they are right");
-    let mut world = World::new(seed, size, weather, &Arc::new(rules));
+    let mut world = World::new(history.seed, Size::default(), history.weather, &Arc::new(rules));
     world.trace = (trace == Trace::On).then(Vec::new);
+    world.chaos_until = history.until.unwrap_or(world.chaos_until);
     let violation = world.run().err();
     Outcome { stats: world.stats, violation, trace: world.trace.unwrap_or_default() }
 }

@@ -166,8 +166,11 @@ impl World {
             None => (Rules::new(now, settings), Shelf::default()),
         };
         self.note(|| format!("node {node} starts with {with}"));
-        let restored = !self.nodes[node].shelf.0.is_empty();
-        self.check.node_restarted(node, restored);
+        if self.nodes[node].shelf.0.is_empty() {
+            self.check.node_started_empty(node);
+        } else {
+            self.check.node_restored(node);
+        }
         for region in 0..self.size.regions {
             self.after(5 * MS, Event::Connect { region, node });
         }
@@ -216,7 +219,7 @@ impl World {
                 let cursor = |at| state.rules.cursor(Partition(at));
                 let cursors = (0..self.size.partitions).map(cursor).collect();
                 let greeting = Greeting { cursors, age_floor: state.rules.age_floor() };
-                self.to_region(region, node, connection, ToRegion::Greeting(greeting));
+                self.answer_region(region, node, connection, ToRegion::Greeting(greeting));
             }
             ToNode::Heads(heads) => {
                 state.rules.hello(now, &heads);
@@ -256,7 +259,7 @@ impl World {
                 self.check.applied(at, &self.db, node, &self.nodes[node].rules, &batch);
                 let answer = Answer { cursor, age_floor, wall };
                 let partition = batch.partition;
-                self.to_region(
+                self.answer_region(
                     region,
                     node,
                     connection,

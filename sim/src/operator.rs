@@ -61,7 +61,7 @@ pub(crate) enum Then {
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Operator {
+pub(crate) struct Operator {
     /// A replica that receives slowly.
     pub lagging: Option<usize>,
     /// A replica that receives nothing.
@@ -82,7 +82,7 @@ pub struct Operator {
 
 impl Operator {
     /// The servers that invalidators ask: all that readers may read from, and those that are about to join.
-    pub fn polled(&self, db: &Topology) -> Vec<usize> {
+    pub(crate) fn polled(&self, db: &Topology) -> Vec<usize> {
         (0..db.instances.len()).filter(|server| !self.out.contains(server)).collect()
     }
 }

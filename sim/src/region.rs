@@ -156,7 +156,7 @@ impl World {
         for action in actions {
             let message = match action {
                 Action::SampleHeads(partitions) => {
-                    self.from_log(region, node, connection, |world| {
+                    self.ask_log(region, node, connection, |world| {
                         let ends = world.broker.ends();
                         let heads = partitions.iter().map(|at| (*at, ends[usize::from(at.0)]));
                         ToRegion::Heads(heads.collect())
@@ -164,7 +164,7 @@ impl World {
                     continue;
                 }
                 Action::Read { partition, after } => {
-                    self.from_log(region, node, connection, |world| {
+                    self.ask_log(region, node, connection, |world| {
                         let read = world.broker.read_after(partition, after, 8);
                         ToRegion::Read { partition, after, read }
                     });
@@ -187,7 +187,7 @@ impl World {
     }
 
     /// The log is asked now, and the answer comes in its own time. A log that is down does not answer.
-    fn from_log(
+    fn ask_log(
         &mut self,
         region: usize,
         node: usize,
@@ -207,7 +207,7 @@ impl World {
         self.after(later, Event::ToRegion { region, node, connection, message });
     }
 
-    pub(crate) fn to_region(
+    pub(crate) fn answer_region(
         &mut self,
         region: usize,
         node: usize,

@@ -24,6 +24,7 @@ use tailer::{
 use crate::{
     binlog,
     broker::Saved,
+    check::Author,
     database::uuid,
     world::{Event, MS, World},
 };
@@ -45,7 +46,7 @@ struct Sending {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Source {
+pub(crate) struct Source {
     /// Grows with every start; what was scheduled for a former life does nothing.
     pub life: u64,
     /// Whether it runs.
@@ -61,7 +62,7 @@ pub struct Source {
 
 impl Source {
     /// Its leadership.
-    pub fn term(&self) -> Option<schemas::cursor::Term> {
+    pub(crate) fn term(&self) -> Option<schemas::cursor::Term> {
         self.sequencer.as_ref().map(Sequencer::term)
     }
 }
@@ -325,9 +326,10 @@ impl World {
             return;
         };
         let leads = self.leads(source);
+        let author = if leads { Author::Leader } else { Author::Replaced };
         for (partition, place, record) in records {
             self.note(|| format!("log {partition} {place}: {}", crate::trace::record(&record)));
-            self.check.appended(&self.db, &record, place, leads);
+            self.check.appended(&self.db, &record, place, author);
             if let Some(start) = self.broker.append(partition, place, self.now, record) {
                 self.check.epoch_appended(self.now, &self.db, &start);
             }

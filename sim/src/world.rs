@@ -10,8 +10,8 @@
 //! no clock, no hash order that leaks into the history.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
     sync::Arc,
 };
 
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// One millisecond; times are in microseconds.
-pub const MS: u64 = 1_000;
+pub(crate) const MS: u64 = 1_000;
 /// Where wall clocks start.
 const WALL: u64 = 1_800_000_000_000_000;
 
@@ -109,17 +109,51 @@ pub(crate) enum Event {
     Operator { step: crate::operator::Step },
 }
 
+/// An event and its time; of two at the same time, the one that was scheduled first comes first.
+#[derive(Debug)]
+struct Scheduled {
+    at: u64,
+    number: u64,
+    event: Event,
+}
+
+impl Scheduled {
+    /// The heap gives out the greatest first.
+    fn rank(&self) -> (Reverse<u64>, Reverse<u64>) {
+        (Reverse(self.at), Reverse(self.number))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Scheduled) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Scheduled) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Scheduled) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Scheduled {}
+
 /// One line of a history.
 pub(crate) type Line = (u64, String);
 
 /// See the module.
-pub struct World {
+pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) rng: Rng,
     pub(crate) size: Size,
     pub(crate) weather: Weather,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    events: BTreeMap<u64, Event>,
+    queue: BinaryHeap<Scheduled>,
     scheduled: u64,
     pub(crate) db: Topology,
     pub(crate) broker: Broker,
@@ -139,7 +173,7 @@ pub struct World {
 
 impl World {
     /// The world of a seed.
-    pub fn new(
+    pub(crate) fn new(
         seed: u64,
         size: Size,
         weather: Weather,
@@ -153,7 +187,6 @@ impl World {
             size,
             weather,
             queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
             scheduled: 0,
             db: Topology::new(size.servers, size.keys),
             broker: Broker::new(size.partitions),
@@ -198,10 +231,10 @@ impl World {
     }
 
     /// Runs until everything has settled, or something is wrong.
-    pub fn run(&mut self) -> Result<(), Violation> {
+    pub(crate) fn run(&mut self) -> Result<(), Violation> {
         let end = self.chaos_until + self.size.settle;
         let mut calmed = false;
-        while let Some(&Reverse((at, id))) = self.queue.peek() {
+        while let Some(at) = self.queue.peek().map(|next| next.at) {
             if !calmed && at > self.chaos_until {
                 calmed = true;
                 self.calm_down();
@@ -210,8 +243,7 @@ impl World {
             if at > end {
                 break;
             }
-            self.queue.pop();
-            let Some(event) = self.events.remove(&id) else { continue };
+            let Some(Scheduled { event, .. }) = self.queue.pop() else { break };
             self.now = at;
             self.stats.steps += 1;
             self.dispatch(event);
@@ -258,8 +290,7 @@ impl World {
 
     pub(crate) fn at(&mut self, at: u64, event: Event) {
         self.scheduled += 1;
-        self.queue.push(Reverse((at, self.scheduled)));
-        self.events.insert(self.scheduled, event);
+        self.queue.push(Scheduled { at, number: self.scheduled, event });
     }
 
     /// Between `low` and `high` milliseconds; now and then ten times as long.
@@ -337,8 +368,9 @@ impl World {
         if !reachable || self.operator.cut_off == Some(server) {
             return false;
         }
-        let ours = &self.db.instances[server].log;
-        let missing = self.db.instances[from].log.iter().find(|id| !ours.contains(id)).copied();
+        let (ours, theirs) = (&self.db.instances[server].log, &self.db.instances[from].log);
+        let same = ours.iter().zip(theirs).take_while(|(our, their)| our == their).count();
+        let missing = theirs[same..].iter().find(|id| !ours[same..].contains(id)).copied();
         let Some(txn) = missing else { return false };
         self.db.instances[server].log.push(txn);
         let apply = if self.operator.parallel { self.delay(1, 150) } else { self.delay(1, 8) };

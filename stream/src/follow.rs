@@ -87,7 +87,7 @@ mod tests {
             let step = follow(place(cursor), &entry(next));
             table.push_str(&format!("{cursor} then {next}: {step:?}\n"));
         }
-        expect![[r#"
+        expect![[r"
             0:0 then 1:1<0:0: Next
             1:7 then 1:8: Next
             1:7 then 1:9: Hole
@@ -101,7 +101,7 @@ mod tests {
             2:3 then 1:2: Late
             1:7 then 3:1<2:4: Hole
             1:7 then 3:1<1:7: Next
-        "#]]
+        "]]
         .assert_eq(&table);
     }
 }

@@ -34,6 +34,15 @@ pub struct Epochs {
     connected_to: u32,
 }
 
+/// What is known of the transactions that came before an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The server that writes now has every one that readers can have seen.
+    Lossless,
+    /// It may lack some.
+    Missing,
+}
+
 /// A transaction that has got its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbered {
@@ -89,7 +98,7 @@ impl Epochs {
         let opens = if goes_on {
             None
         } else {
-            Some(self.open(origin.clone(), number, before.clone(), self.is_lossless())?)
+            Some(self.open(origin.clone(), number, before.clone(), self.proof())?)
         };
         let version =
             Version::new(self.epoch(), number).ok_or(EpochError::NumberTooLarge { number })?;
@@ -115,13 +124,13 @@ impl Epochs {
         origin: Origin,
         first: u64,
         before: GtidSet,
-        lossless: bool,
+        proof: Proof,
     ) -> Result<EpochStart, EpochError> {
         let epoch = match &self.current {
             Some(current) => current.epoch.checked_add(1).ok_or(EpochError::Exhausted)?,
             None => 1,
         };
-        let lossless = lossless || !Cure::EpochNotProven.works();
+        let lossless = proof == Proof::Lossless || !Cure::EpochNotProven.works();
         let source = Arc::clone(&self.source);
         let start = EpochStart { source, epoch, origin, first, before, lossless };
         self.current = Some(start.clone());
@@ -168,11 +177,12 @@ impl Epochs {
 
     /// Nothing can be lost before the first epoch, nor when the server that wrote the epoch before is the one that
     /// we are still connected to: then it still has everything that it ever showed to a reader.
-    fn is_lossless(&self) -> bool {
-        match &self.current {
+    fn proof(&self) -> Proof {
+        let proven = match &self.current {
             None => true,
             Some(current) => !self.forced && self.continuous_with == Some(writer(&current.origin)),
-        }
+        };
+        if proven { Proof::Lossless } else { Proof::Missing }
     }
 
     /// The highest number of the current origin in `executed`, if `executed` has all of `ours`, and what it has

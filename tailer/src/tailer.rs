@@ -28,7 +28,7 @@ use schemas::{
 use stream::Batch;
 
 use crate::{
-    epochs::{EpochError, Epochs, Numbered, origin_of, writer},
+    epochs::{EpochError, Epochs, Numbered, Proof, origin_of, writer},
     map::{Cause, Mapped, Mapper},
     metrics::Metrics,
     position,
@@ -416,7 +416,7 @@ impl State {
     fn lost_published(&mut self, out: &mut Vec<Batch>) {
         let Some(Doubt { server, .. }) = self.doubted.take() else { return };
         tracing::error!("the server has lost transactions that it had written; raising the epoch");
-        if let Err(error) = self.open_epoch(server, false, out) {
+        if let Err(error) = self.open_epoch(server, Proof::Missing, out) {
             self.failed = Some(error);
         }
     }
@@ -428,20 +428,20 @@ impl State {
         }
         let through = |server: &mut Server| self.executed.contains_all(&server.executed);
         let Some(server) = self.successor.take_if(through) else { return Ok(()) };
-        let lossless =
-            server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of));
-        self.open_epoch(server, lossless, out)
+        let proven = server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of));
+        let proof = if proven { Proof::Lossless } else { Proof::Missing };
+        self.open_epoch(server, proof, out)
     }
 
     fn open_epoch(
         &mut self,
         server: Server,
-        lossless: bool,
+        proof: Proof,
         out: &mut Vec<Batch>,
     ) -> Result<(), EpochError> {
         let before = self.executed.clone();
-        let start = self.epochs.open(server.origin, server.next_number, before, lossless)?;
-        tracing::info!(epoch = start.epoch, origin = ?start.origin, lossless, "a new epoch begins");
+        let start = self.epochs.open(server.origin, server.next_number, before, proof)?;
+        tracing::info!(epoch = start.epoch, origin = ?start.origin, ?proof, "a new epoch begins");
         self.metrics.epochs.inc();
         self.version = self.version.max(Version::new(start.epoch, 0).unwrap_or(Version::MAX));
         self.publisher.epoch(start);

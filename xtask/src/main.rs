@@ -1,4 +1,4 @@
-//! Developer entry point: `cargo xtask demo | test | servers`. Light on purpose: it builds alone in seconds.
+//! Developer entry point: `cargo xtask demo | test | sim | servers`. Light on purpose: it builds alone in seconds.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
 
@@ -19,9 +19,13 @@ cargo xtask COMMAND
                            cargo xtask demo --naive          # what happens without mcsqueal
                            cargo xtask demo --help           # all options
   test [--stage NAME]... [--long]
-                         run every check there is, or some stages: tidy clippy build unit doc servers
+                         run every check there is, or some stages: tidy clippy build unit sim doc servers
                            cargo xtask test
                            cargo xtask test --stage servers --long
+  sim [OPTIONS]          simulate the whole, one history a seed, and look for stale values
+                           cargo xtask sim --seeds 10000
+                           cargo xtask sim --seed 4711      # one history, told
+                           cargo xtask sim --mutants        # every cure switched off in turn: all must be missed
   servers                say which database servers and memcached are there, and get what is missing
 
 Servers come from the PATH; else they are unpacked, not installed, from distribution packages into
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "demo" => demo::run(rest),
         "test" => stages::run(rest),
+        "sim" => stages::simulate(rest),
         "servers" => servers::provide(&servers::ALL).map(|found| {
             print!("{}", found.table());
             true

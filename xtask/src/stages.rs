@@ -16,7 +16,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{apt::is_program, servers, tidy};
 
-const STAGES: [&str; 6] = ["tidy", "clippy", "build", "unit", "doc", "servers"];
+const STAGES: [&str; 7] = ["tidy", "clippy", "build", "unit", "sim", "doc", "servers"];
+/// Histories of the simulation, and of its long form.
+const SEEDS: [&str; 2] = ["10000", "1000000"];
 /// After this, whatever runs is killed.
 const GUARD: Duration = Duration::from_secs(80 * 60);
 
@@ -124,6 +126,11 @@ fn run_stage(stage: &str, length: Length, outcome: &mut Outcome) -> Result<()> {
         }
         "build" => cargo(&["test", "--no-run", "--workspace", "--quiet"]),
         "unit" => programs(|program| program.name != "servers", &[], length, outcome),
+        "sim" => {
+            let seeds = SEEDS[usize::from(length == Length::Long)];
+            ensure!(simulate(&["--seeds".to_owned(), seeds.to_owned()])?, "a promise was broken");
+            Ok(())
+        }
         "doc" => cargo(&["test", "--doc", "--workspace", "--quiet"]),
         _ => {
             let found = servers::provide(&servers::ALL)?;
@@ -208,6 +215,15 @@ impl Outcome {
             self.failed += count("failed");
         }
     }
+}
+
+/// Runs the simulation with these options; true if it finds nothing.
+pub(crate) fn simulate(args: &[String]) -> Result<bool> {
+    let program = build(&["build", "--quiet", "-p", "sim", "--bins"])?.join("sim");
+    let mut argv = vec![program.into_os_string()];
+    argv.extend(args.iter().map(Into::into));
+    let status = dies_with_us(&argv).current_dir(workspace()).status();
+    Ok(status.context("run the simulation")?.success())
 }
 
 /// The test programs, from cargo's messages.

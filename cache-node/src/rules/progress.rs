@@ -175,7 +175,9 @@ impl Progress {
 
     /// Every invalidation of the partition up to `version` was applied; unless some before the cursor were not.
     pub(super) fn raise_applied(&mut self, partition: Partition, version: Version) {
-        if let Some(state) = self.state_mut(partition).filter(|state| state.missing == Missing::Nothing) {
+        if let Some(state) =
+            self.state_mut(partition).filter(|state| state.missing == Missing::Nothing)
+        {
             state.applied = state.applied.max(version);
         }
     }

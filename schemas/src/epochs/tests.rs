@@ -68,7 +68,7 @@ fn a_promotion() {
         &promotion(),
         "old:1-7,new:1-2",
         &sets,
-        expect![[r#"
+        expect![[r"
                                  1.0 0.0
         old:1-3                  1.3 1.3
         old:1-7                  2.0 1.7
@@ -81,7 +81,7 @@ fn a_promotion() {
         old:1-7,new:1-2,errant:1 1.7 ? foreign
         old:1-10,new:1-2         1.7 ? foreign
         errant:1                 1.0 ? foreign
-    "#]],
+    "]],
     );
     assert_eq!(promotion().last_before(2).to_string(), "1.7");
     assert_eq!(promotion().last_before(1), Version::ZERO);
@@ -96,13 +96,13 @@ fn gaps_of_the_source_do_not_count() {
         &table,
         "old:1-2:4-6",
         &["old:1-2", "old:1-2:4", "old:1-2:4-8", "old:1-2:4-6:8", "old:1-2:5-8"],
-        expect![[r#"
+        expect![[r"
         old:1-2                  1.2 1.2
         old:1-2:4                1.4 1.4
         old:1-2:4-8              1.8 1.8
         old:1-2:4-6:8            1.6 1.8
         old:1-2:5-8              1.2 1.8
-    "#]],
+    "]],
     );
 }
 
@@ -124,14 +124,14 @@ fn an_origin_may_return() {
         &table,
         "old:1-13,new:1-4",
         &sets,
-        expect![[r#"
+        expect![[r"
         old:1-7,new:1-3          2.3 2.3
         old:1-7,new:1-4          3.7 2.4
         old:1-9,new:1-4          3.9 3.9
         old:1-11,new:1-4         4.11 3.11
         old:1-13,new:1-4         4.13 4.13
         old:1-13,new:1-3         2.3 4.13
-    "#]],
+    "]],
     );
 }
 
@@ -150,14 +150,14 @@ fn mariadb_domains() {
     for has in ["", "0-1-3", "0-1-7", "0-1-9", "0-2-9", "0-2-9,1-5-2"] {
         lines += &format!("{has:<12} {}\n", show(table.standing(&set(has), &set("0-2-9"))));
     }
-    expect![[r#"
+    expect![[r"
                      1.0 0.0
         0-1-3        1.3 1.3
         0-1-7        2.7 1.7
         0-1-9        1.7 ? foreign
         0-2-9        2.9 2.9
         0-2-9,1-5-2  1.7 ? foreign
-    "#]]
+    "]]
     .assert_eq(&lines);
 }
 

@@ -185,7 +185,7 @@ mod tests {
 
             prop_assert_eq!(a.highest(), set_a.last().copied().unwrap_or(0));
             for number in 0..=MODEL_MAX {
-                let run = (number + 1..).take_while(|next| set_a.contains(next)).last().unwrap_or(number);
+                let run = (number + 1..=MODEL_MAX + 1).take_while(|next| set_a.contains(next)).last().unwrap_or(number);
                 prop_assert_eq!(a.run_after(number), run);
             }
 

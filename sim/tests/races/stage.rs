@@ -604,7 +604,8 @@ impl Stage {
 
     /// The first key from `from` on that is in the partition.
     pub(crate) fn key_in(&self, partition: Partition, from: KeyId) -> KeyId {
-        let within = |id: &KeyId| partition_of(&key(*id), self.plan.settings.partitions) == partition;
+        let within =
+            |id: &KeyId| partition_of(&key(*id), self.plan.settings.partitions) == partition;
         (from..KEYS).find(within).expect("many keys")
     }
 

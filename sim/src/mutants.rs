@@ -1,0 +1,64 @@
+//! The product with one cure switched off: the simulation must find out, or it has a hole itself.
+
+use std::ops::Range;
+
+use schemas::cure::Cure;
+use sim::{History, Trace, Weather};
+
+use crate::pool::{self, Go};
+
+/// How a mutant ended.
+struct Killed {
+    histories: u64,
+    what: String,
+}
+
+/// Switches off each cure whose name contains `only`; true if every one was missed.
+#[cfg(debug_assertions)]
+pub(crate) fn run(seeds: Range<u64>, threads: usize, only: Option<&str>) -> bool {
+    let chosen: Vec<Cure> = Cure::ALL
+        .iter()
+        .copied()
+        .filter(|cure| only.is_none_or(|text| cure.describe().0.contains(text)))
+        .collect();
+    let whole = u64::try_from(chosen.len()).unwrap_or(0);
+    let mut survivors = Vec::new();
+    let of = |number: u64| usize::try_from(number).ok().and_then(|at| chosen.get(at).copied());
+    pool::each(
+        0..whole,
+        threads,
+        |number| of(number).and_then(|cure| cure.off(|| hunt(seeds.clone()))),
+        |number, killed| {
+            let Some(cure) = of(number) else { return Go::On };
+            let (name, why) = cure.describe();
+            if let Some(Killed { histories, what }) = killed {
+                println!("killed   {name:32} after {histories:>5}: {what}");
+            } else {
+                println!("SURVIVED {name:32} {why}");
+                survivors.push(name);
+            }
+            Go::On
+        },
+        |_| "mutants,".to_owned(),
+    );
+    println!("figure sim_mutants {whole} mutants");
+    println!("figure sim_mutants_killed {} mutants", chosen.len() - survivors.len());
+    survivors.is_empty()
+}
+
+/// Switches off nothing: this build cannot.
+#[cfg(not(debug_assertions))]
+pub(crate) fn run(_: Range<u64>, _: usize, _: Option<&str>) -> bool {
+    eprintln!("a release build has no switches; run this without --release");
+    false
+}
+
+/// The first history that goes wrong.
+#[cfg(debug_assertions)]
+fn hunt(seeds: Range<u64>) -> Option<Killed> {
+    seeds.zip(1..).find_map(|(seed, histories)| {
+        let history = History { seed, weather: Weather::Faults, until: None };
+        let violation = sim::run(history, Trace::Off).violation?;
+        Some(Killed { histories, what: violation.what })
+    })
+}
