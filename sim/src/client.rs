@@ -8,7 +8,7 @@ use crate::{
     check::Shown,
     database::{KeyId, TxnId, Value, Writes},
     node::key,
-    world::{Event, MS, Weather, World},
+    world::{Climate, Event, MS, Weather, World},
 };
 
 /// A value that is being read, to be stored at a node.
@@ -64,8 +64,8 @@ impl World {
         }
         let kind = if self.weather == Weather::Calm { 0 } else { self.rng.u8(..12) };
         match kind {
-            0..=5 => self.read_with_lease(node, id, Reader::Anywhere),
-            6 | 7 => self.read_with_lease(node, id, Reader::CanReadPrimary),
+            0..=4 => self.read_with_lease(node, id, Reader::Anywhere),
+            5..=7 => self.read_with_lease(node, id, Reader::CanReadPrimary),
             8 | 9 => self.read_and_set(node, id),
             10 => self.read_with_version(node, id),
             _ => self.read_from_peer(node, id),
@@ -249,7 +249,7 @@ impl World {
             return;
         }
         let pause =
-            if self.weather == Weather::Calm { self.delay(200, 600) } else { self.delay(40, 300) };
+            if self.climate == Climate::Storm { self.delay(40, 300) } else { self.delay(200, 600) };
         self.after(pause, Event::Writer { writer });
         let server = self.db.primary;
         if !self.db.instances[server].up || !self.db.instances[server].writable {
@@ -260,8 +260,8 @@ impl World {
         keys.sort_unstable();
         keys.dedup();
         let marked =
-            if self.weather == Weather::Faults && self.one_in(3) { self.mark(&keys) } else { None };
-        if self.weather == Weather::Faults && self.one_in(10) {
+            if self.weather == Weather::Faults && self.often(3) { self.mark(&keys) } else { None };
+        if self.weather == Weather::Faults && self.often(10) {
             self.note(|| format!("writer {writer} rolls back {keys:?}"));
             return;
         }

@@ -19,7 +19,7 @@ use crate::{
     binlog::key_name,
     database::{KeyId, Value},
     region::ToRegion,
-    world::{Event, MS, World},
+    world::{Climate, Event, MS, Weather, World},
 };
 
 /// What a lane sends.
@@ -93,7 +93,11 @@ pub(crate) fn key(id: KeyId) -> Key {
 fn settings(world: &mut World) -> Settings {
     let pick = |world: &mut World, of: &[usize]| of[world.rng.usize(..of.len())];
     let ms = std::time::Duration::from_millis;
-    let calm = world.weather == crate::world::Weather::Calm;
+    let tiny = match (world.weather, world.climate) {
+        (Weather::Calm, _) => false,
+        (Weather::Faults, Climate::Mild) => world.one_in(12),
+        (Weather::Faults, Climate::Storm) => world.one_in(2),
+    };
     Settings {
         partitions: world.size.partitions,
         fill_age_max: ms(2_000),
@@ -103,8 +107,8 @@ fn settings(world: &mut World) -> Settings {
         on_stale: [OnStale::Ttl, OnStale::Ttl, OnStale::Flag, OnStale::Miss][world.rng.usize(..4)],
         degraded_ttl: ms(2_000),
         marker_ttl_max: ms(2_000),
-        tombstones_max: if calm { 1_000 } else { pick(world, &[1, 3, 1_000]) },
-        leases_max: if calm { 1_000 } else { pick(world, &[2, 1_000]) },
+        tombstones_max: if tiny { pick(world, &[1, 3]) } else { 1_000 },
+        leases_max: if tiny { pick(world, &[2, 1_000]) } else { 1_000 },
         markers_max: 64,
         lossy: if world.one_in(3) { Lossy::Flush } else { Lossy::Cut },
         unsourced: Vec::new(),
@@ -114,8 +118,8 @@ fn settings(world: &mut World) -> Settings {
 impl World {
     pub(crate) fn create_node(&mut self, node: usize) {
         let settings = settings(self);
-        let items_max =
-            if self.weather == crate::world::Weather::Faults && self.one_in(3) { 3 } else { 1_000 };
+        let small = self.climate == Climate::Storm && self.one_in(3);
+        let items_max = if small { 3 } else { 1_000 };
         let mut rules = Rules::new(self.moment(), settings.clone());
         rules.no_marks_lost(self.moment());
         self.nodes.push(Node {

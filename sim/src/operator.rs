@@ -11,7 +11,7 @@ use schemas::{cursor::Partition, gtid::GtidSet};
 use crate::{
     database::{Topology, TxnId, Writes},
     region::{instance, role},
-    world::{Event, MS, World},
+    world::{Climate, Event, MS, World},
 };
 
 /// How a primary is replaced.
@@ -94,7 +94,8 @@ impl World {
         if !self.is_chaos() {
             return;
         }
-        let pause = self.rng.u64(150 * MS..800 * MS);
+        let pauses = if self.climate == Climate::Storm { 150..800 } else { 1_000..3_000 };
+        let pause = self.rng.u64(pauses) * MS;
         self.after(pause, Event::Fault);
         self.stats.faults += 1;
         let node = self.rng.usize(..self.size.nodes);

@@ -315,7 +315,7 @@ impl World {
                 self.after(answer, Event::PollAnswer { region, life, server });
             }
         }
-        self.after(30 * MS, Event::PollEnd { region, life, began });
+        self.after(8 * MS, Event::PollEnd { region, life, began });
     }
 
     pub(crate) fn poll_answer(&mut self, region: usize, life: u64, server: usize) {
@@ -335,7 +335,7 @@ impl World {
         for node in 0..self.size.nodes {
             self.step_lane(region, node, LaneEvent::Polled(poll));
         }
-        let pause = self.delay(30, 60);
+        let pause = self.delay(5, 10);
         self.after(pause, Event::PollBegin { region, life });
     }
 }

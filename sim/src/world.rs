@@ -83,6 +83,18 @@ pub enum Weather {
     Faults,
 }
 
+/// How much goes wrong in a history with faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Climate {
+    /// About as much in a minute as elsewhere in a month.
+    Mild,
+    /// Everything at once, on tiny tables, under many writes: no cache can do much there but be right.
+    Storm,
+}
+
+/// One history in so many is a storm.
+const STORM_ONE_IN: u8 = 8;
+
 /// What happens next.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -153,6 +165,7 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) size: Size,
     pub(crate) weather: Weather,
+    pub(crate) climate: Climate,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
     pub(crate) db: Topology,
@@ -180,12 +193,15 @@ impl World {
         rules: &Arc<schemas::rules::Rules>,
     ) -> World {
         let mut rng = Rng::with_seed(seed ^ 0x6d63_7371_7565_616c);
+        let storm = weather == Weather::Faults && rng.u8(..STORM_ONE_IN) == 0;
+        let climate = if storm { Climate::Storm } else { Climate::Mild };
         let clocks = size.nodes + size.regions + 2;
         let skews = (0..clocks).map(|_| rng.i64(-20_000..=20_000)).collect();
         let mut world = World {
             now: 0,
             size,
             weather,
+            climate,
             queue: BinaryHeap::new(),
             scheduled: 0,
             db: Topology::new(size.servers, size.keys),
@@ -296,7 +312,8 @@ impl World {
     /// Between `low` and `high` milliseconds; now and then ten times as long.
     pub(crate) fn delay(&mut self, low: u64, high: u64) -> u64 {
         let usual = self.rng.u64(low * MS..=high * MS);
-        let slow = self.weather == Weather::Faults && self.is_chaos() && self.rng.u8(..30) == 0;
+        let of = if self.climate == Climate::Storm { 30 } else { 200 };
+        let slow = self.weather == Weather::Faults && self.is_chaos() && self.rng.u8(..of) == 0;
         if slow { usual * 10 } else { usual }
     }
 
@@ -306,6 +323,12 @@ impl World {
 
     pub(crate) fn one_in(&mut self, of: u32) -> bool {
         self.rng.u32(..of) == 0
+    }
+
+    /// One in `of` in a storm, else one in four times as many.
+    pub(crate) fn often(&mut self, of: u32) -> bool {
+        let of = if self.climate == Climate::Storm { of } else { of * 4 };
+        self.one_in(of)
     }
 
     /// A reading of any process's monotonic clock; cores compare only their own.
