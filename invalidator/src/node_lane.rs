@@ -173,11 +173,14 @@ impl NodeLane {
         let (mut begins, mut reads) = (Vec::new(), Vec::new());
         for &(partition, head) in &heads {
             let cursor = self.cursors.get(usize::from(partition.0)).copied().flatten();
-            let up_to = if Cure::LaneResumesAtNodeCursor.works() { cursor } else { None };
-            if up_to.is_none() {
-                begins.push(Action::Begin { partition, at: head });
-            }
-            let after = up_to.unwrap_or(head);
+            let after = match cursor {
+                Some(cursor) if Cure::LaneResumesAtNodeCursor.works() => cursor,
+                Some(_) => head,
+                None => {
+                    begins.push(Action::Begin { partition, at: head });
+                    head
+                }
+            };
             self.sent.insert(partition, Sent { up_to: after, state: State::Reading });
             reads.push(Action::Read { partition, after });
         }

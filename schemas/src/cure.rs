@@ -51,8 +51,6 @@ cures! {
     PlainSetTakesOldPosition,
     /// Only the newest token of a key is accepted; else a token from before a delete is good after it.
     LeaseNewestOnly,
-    /// A fill of an epoch that has ended is refused; else values of lost transactions are planted after the cut.
-    AcceptAsksEpoch,
     /// A delete voids the lease of its key; else nobody can fill the key until the holder's time is over.
     DeleteVoidsLease,
     /// A derived value (incr, append) keeps the older of two fill versions; else it makes an old value new.
@@ -107,16 +105,12 @@ cures! {
     GapRaisesServeFloor,
     /// How far a hole reached is said by a progress behind it; else an old one of another lane makes it look small.
     BeginAsksLaterProgress,
-    /// An empty node that attaches raises the fill floor to the newest version before its cursors.
-    AttachRaisesFillFloor,
-    /// A node that attaches raises the serve floor: what it took before has no version.
+    /// A node that attaches raises the serve floor: deletes of what it took before will not come.
     AttachRaisesServeFloor,
     /// A snapshot's cursors are older than its entries; else deletes between the two are never applied.
     SnapshotCursorsFirst,
     /// A snapshot has the tombstones; else fills that they refused are accepted after the restart.
     SnapshotKeepsTombstones,
-    /// A node that restarts with its data resumes at its own cursor; else deletes of its absence are skipped.
-    RestoreKeepsCursor,
     /// A copy carries the applied version that the peer had together with the value.
     CopyAppliedWithValue,
     /// A copy carries the applied version of its own key's partition.
@@ -142,8 +136,6 @@ cures! {
     // --- lanes ---
     /// A lane begins where the node's cursor is, not where it was itself.
     LaneResumesAtNodeCursor,
-    /// A lane moves on only over what the node has confirmed.
-    LaneWaitsForAnswer,
     /// A lane goes back to the node's cursor when the node refuses a batch.
     LaneRewinds,
     /// A lane names heads that were sampled after the node came back.

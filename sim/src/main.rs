@@ -49,6 +49,9 @@ struct Options {
     /// With --mutants: only those whose name contains this.
     #[arg(long, value_name = "TEXT", requires = "mutants")]
     only: Option<String>,
+    /// With a cure switched off (a name, or a part of one, from --mutants).
+    #[arg(long, value_name = "CURE", conflicts_with = "mutants")]
+    without: Option<String>,
     /// Histories at a time; by default as many as there are processors.
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -69,9 +72,11 @@ fn main() -> ExitCode {
     let range = options.first..options.first.saturating_add(options.seeds);
     let weather = if options.calm { Weather::Calm } else { Weather::Faults };
     let fine = match (options.seed, options.mutants) {
-        (Some(seed), _) => seeds::tell(seed, weather, options.until),
+        (Some(seed), _) => mutants::without(options.without.as_deref(), || {
+            seeds::tell(seed, weather, options.until)
+        }),
         (None, true) => mutants::run(range, threads, options.only.as_deref()),
-        (None, false) => seeds::run(range, threads),
+        (None, false) => seeds::run(range, threads, options.without.as_deref()),
     };
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

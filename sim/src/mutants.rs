@@ -46,6 +46,22 @@ pub(crate) fn run(seeds: Range<u64>, threads: usize, only: Option<&str>) -> bool
     survivors.is_empty()
 }
 
+/// Runs `test` with the cure off whose name contains `name`, if there is a name.
+#[cfg(debug_assertions)]
+pub(crate) fn without<T>(name: Option<&str>, test: impl FnOnce() -> T) -> T {
+    let named = |cure: &&Cure| name.is_some_and(|name| cure.describe().0.contains(name));
+    match Cure::ALL.iter().find(named) {
+        Some(cure) => cure.off(test),
+        None => test(),
+    }
+}
+
+/// Runs `test`: this build has no switches.
+#[cfg(not(debug_assertions))]
+pub(crate) fn without<T>(_: Option<&str>, test: impl FnOnce() -> T) -> T {
+    test()
+}
+
 /// Switches off nothing: this build cannot.
 #[cfg(not(debug_assertions))]
 pub(crate) fn run(_: Range<u64>, _: usize, _: Option<&str>) -> bool {

@@ -4,13 +4,16 @@ use std::{ops::Range, path::PathBuf};
 
 use sim::{History, Outcome, Stats, Trace, Violation, Weather, report};
 
-use crate::pool::{self, Go};
+use crate::{
+    mutants::without,
+    pool::{self, Go},
+};
 
 /// After this many failures no more are looked for.
 const FAILURES_MAX: usize = 10;
 
 /// Runs them all; true if every promise was kept in each. The first history that fails is shortened and told.
-pub(crate) fn run(range: Range<u64>, threads: usize) -> bool {
+pub(crate) fn run(range: Range<u64>, threads: usize, cure: Option<&str>) -> bool {
     let began = pool::now();
     let (mut faults, mut calm) = (Stats::default(), Stats::default());
     let mut failures: Vec<(History, Violation)> = Vec::new();
@@ -21,7 +24,7 @@ pub(crate) fn run(range: Range<u64>, threads: usize) -> bool {
     pool::each(
         range,
         threads,
-        |seed| both(seed).map(|history| (history, sim::run(history, Trace::Off))),
+        |seed| without(cure, || both(seed).map(|history| (history, sim::run(history, Trace::Off)))),
         |_, outcomes| {
             count += 1;
             for (history, Outcome { stats, violation, .. }) in outcomes {
@@ -47,7 +50,7 @@ pub(crate) fn run(range: Range<u64>, threads: usize) -> bool {
         println!("seed {} ({:?}): {}", history.seed, history.weather, violation.what);
     }
     if let Some((history, _)) = failures.first() {
-        tell_history(shortened(*history));
+        without(cure, || tell_history(shortened(*history)));
     }
     failures.is_empty()
 }

@@ -185,7 +185,8 @@ impl World {
             return None;
         }
         let server = self.operator.tailed.unwrap_or(self.db.primary);
-        if !self.db.instances[server].up {
+        // One that takes no writes may be a copy that lacks what was published; its numbers prove nothing.
+        if !self.db.instances[server].up || !self.db.instances[server].writable {
             return None;
         }
         self.note(|| format!("tailer {source} connects to server {server}"));

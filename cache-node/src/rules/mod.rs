@@ -46,7 +46,8 @@
 //! not below the age floor of that moment. Pollers prove at which age floor nobody had yet seen
 //! anything above the surviving history ([`Push::echo`]). Everything from that floor up to the
 //! new epoch is a miss. That includes fill versions of older epochs: `F` says how old the value may be, not
-//! how new. Without a proof the cut begins at zero. From then on, fills of ended epochs are refused.
+//! how new. Without a proof the cut begins at zero. A fill that comes later is in the cut too, because the age
+//! floor never falls: it is refused, since it would never be served.
 //!
 //! # Why it does not refuse for ever
 //!
@@ -282,7 +283,7 @@ impl Rules {
         if filled < self.floors.of(subject.key) {
             return Err(Refused::BelowServeFloor);
         }
-        if filled.epoch() < self.epoch && Cure::AcceptAsksEpoch.works() {
+        if self.floors.is_lost(filled) {
             return Err(Refused::EpochEnded);
         }
         Ok(())
@@ -381,10 +382,8 @@ impl Rules {
     ) {
         let partition = batch.partition;
         if self.progress.progressed(now, wall, (partition, batch.from), at) {
-            // Every version that was published before is at most this one, or will be published again.
-            if Cure::AttachRaisesFillFloor.works() {
-                self.fill_floor = self.fill_floor.max(version);
-            }
+            // Every version that was published before is at most this one, or will be published again. The floor
+            // makes misses of what is stored, and refuses what is as old.
             if Cure::AttachRaisesServeFloor.works() {
                 self.floors.raise(version);
             }

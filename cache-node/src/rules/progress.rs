@@ -221,9 +221,6 @@ impl Progress {
         for state in &mut kept.partitions {
             state.deadline = None;
             state.quarantine = Quarantine::HeadUnknown;
-            if !Cure::RestoreKeepsCursor.works() {
-                state.cursor = None;
-            }
         }
         kept
     }
