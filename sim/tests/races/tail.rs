@@ -68,7 +68,8 @@ impl Tail {
                 version: checkpoint.version,
                 reason: "the log lost its tail".into(),
             };
-            let everywhere = (0..partitions).map(|at| (Partition(at), Record::Floor(floor.clone())));
+            let everywhere =
+                (0..partitions).map(|at| (Partition(at), Record::Floor(floor.clone())));
             append(log, &mut sequencer, everywhere.collect());
         }
         let core = new_core(checkpoint, partitions, &rules);
@@ -104,12 +105,7 @@ impl Tail {
     }
 
     /// Takes events that somebody else wrote.
-    pub(crate) fn take(
-        &mut self,
-        log: &mut Broker,
-        now: UnixMicros,
-        events: &[binlog::Written],
-    ) {
+    pub(crate) fn take(&mut self, log: &mut Broker, now: UnixMicros, events: &[binlog::Written]) {
         let mut out = Vec::new();
         for event in events {
             self.core.step(now, Input::Binlog(event.as_event()), &mut out).unwrap();
