@@ -7,6 +7,7 @@
 mod database;
 mod node;
 mod region;
+mod tail;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -54,7 +55,7 @@ pub(crate) struct Plan {
     pub(crate) settings: Settings,
     /// Whether a node keeps what a delete has found, for readers that take old values.
     pub(crate) shelf: Keeps,
-    pub(crate) rules: &'static str,
+    pub(crate) rules: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Default for Plan {
             lossy: Lossy::Cut,
             unsourced: Vec::new(),
         };
-        Plan { servers: 2, nodes: 1, settings, shelf: Keeps::Good, rules: binlog::RULES }
+        Plan { servers: 2, nodes: 1, settings, shelf: Keeps::Good, rules: binlog::RULES.to_owned() }
     }
 }
 
@@ -115,7 +116,7 @@ pub(crate) enum Wire {
     Whole,
     /// What the node says is lost.
     LosesAnswers,
-    /// What the lane sends is lost, and so is what the node says.
+    /// Batches are lost on their way; everything else arrives.
     LosesBatches,
     Cut,
 }
@@ -163,7 +164,7 @@ impl Stage {
         let partitions = plan.settings.partitions;
         let db = Topology::new(plan.servers, KEYS);
         let mut log = Broker::new(partitions);
-        let tail = Tail::start(&mut log, partitions, plan.rules);
+        let tail = Tail::start(&mut log, partitions, &plan.rules);
         let mut stage = Stage {
             db,
             log,
@@ -232,33 +233,6 @@ impl Stage {
             self.pass(1000);
             self.settle();
         }
-    }
-}
-
-// === Tailer and log ===
-
-impl Stage {
-    /// The tailer reads the binlog to its end, and publishes.
-    pub(crate) fn publish(&mut self) {
-        let wall = self.wall(0);
-        self.tail.publish(&self.db, &mut self.log, wall);
-    }
-
-    /// The tailer asks its server how far it is, and says so.
-    pub(crate) fn progress(&mut self) {
-        let wall = self.wall(0);
-        self.tail.observe(&self.db, &mut self.log, wall, wall);
-    }
-
-    /// Another tailer takes the leadership, at the last checkpoint. Returns the one that had it.
-    pub(crate) fn take_over(&mut self) -> Tail {
-        let next = Tail::start(&mut self.log, self.plan.settings.partitions, self.plan.rules);
-        std::mem::replace(&mut self.tail, next)
-    }
-
-    /// The tailer connects to the primary.
-    pub(crate) fn repoint(&mut self) {
-        self.tail.disconnect();
     }
 }
 

@@ -119,7 +119,8 @@ impl Stage {
             _ => {}
         }
         let Node { rules, shelf, wire, last, .. } = &mut self.nodes[node];
-        if *wire == Wire::Cut || *wire == Wire::LosesBatches {
+        let lost = *wire == Wire::LosesBatches && matches!(action, Action::Apply(_));
+        if *wire == Wire::Cut || lost {
             return Vec::new();
         }
         match action {
