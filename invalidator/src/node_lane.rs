@@ -295,7 +295,7 @@ fn items_of(record: &Record, items: &mut Vec<Item>) {
                 let version = transaction.version;
                 let delete = |key: &schemas::key::Key| Item::Delete { key: key.clone(), version };
                 items.extend(transaction.keys.iter().map(|invalidation| delete(&invalidation.key)));
-                if transaction.last {
+                if transaction.last || !Cure::AppliedWithLastPart.works() {
                     items.push(Item::Applied { version });
                 }
             }

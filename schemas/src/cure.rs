@@ -101,6 +101,8 @@ cures! {
     QuarantineOnReturn,
     /// A node counts as fresh only if every partition does.
     FreshEveryPartition,
+    /// What a node has applied everywhere is unknown until every partition has reported.
+    AppliedAsksEveryPartition,
     /// A hole in the stream raises the serve floor.
     GapRaisesServeFloor,
     /// How far a hole reached is said by a progress behind it; else an old one of another lane makes it look small.
@@ -144,8 +146,12 @@ cures! {
     LaneReportsGap,
     /// A record of an older term that comes late is skipped: its epochs are not the log's, its places not the cursor's.
     LateRecordSkipped,
+    /// A place says in which term it is; else numbers that a new term gives out again look like old ones.
+    PlaceHasTerm,
     /// A hole in a partition's sequences is noticed.
     FollowerSeesHole,
+    /// A transaction counts as applied with its last part; else a token for it is met by half of it.
+    AppliedWithLastPart,
     /// A lane that sees clocks apart says that the node is not fresh.
     LaneMeasuresSkew,
 
@@ -154,6 +160,8 @@ cures! {
     PositionAsksVisible,
     /// The region's position is the lowest of all instances that are read from.
     PositionIsLowest,
+    /// A node takes a position that is lower than the last; else an instance that went back is read as if it had not.
+    PositionMayFall,
     /// An instance's position is the contiguous part of what it has.
     PositionIsContiguous,
     /// The primary's position is held back by former primaries that readers may still take for it.
@@ -170,6 +178,22 @@ cures! {
     /// A highest version is said only if every instance answered and none has foreign transactions.
     HighestAsksEveryInstance,
 
+    // --- rows to keys ---
+    /// New rows are mapped, too; else what was cached as absent stays absent.
+    MapsInserts,
+    /// An update is mapped before and after; else a row that moves leaves a ghost behind.
+    MapsBothImages,
+    /// Rows are read with the table map that they came with; else columns are taken for others after an ALTER.
+    MapsWithOwnTableMap,
+    /// A statement that may have changed rows is a floor.
+    StatementRaisesFloor,
+    /// Rows that the rules cannot read are a floor.
+    UnreadableRowsRaiseFloor,
+    /// An event that may carry changes and cannot be read is a floor.
+    UndecodableRaisesFloor,
+    /// Keys of a transaction that are too many to list are a floor.
+    UnlistedKeysRaiseFloor,
+
     // --- tailer and stream ---
     /// The epoch rises when another server numbers the transactions; else its numbers are taken for old ones.
     EpochOnNewOrigin,
@@ -183,6 +207,8 @@ cures! {
     CheckpointAfterRecords,
     /// Progress is said only after everything up to it was published.
     ProgressAfterRecords,
+    /// Progress is said on every partition; else one without changes makes its nodes look cut off.
+    ProgressEverywhere,
     /// Progress is said only of a server that takes writes; else a former primary keeps caches fresh for ever.
     ProgressAsksWriter,
     /// The clock is read before the source is asked.

@@ -23,7 +23,12 @@ pub enum Step {
 /// What `entry` is to a reader who has applied everything up to `cursor`.
 pub fn follow(cursor: Place, entry: &Entry) -> Step {
     let place = entry.place;
-    if place <= cursor || place.term < cursor.term {
+    let passed = if Cure::PlaceHasTerm.works() {
+        place <= cursor || place.term < cursor.term
+    } else {
+        place.sequence <= cursor.sequence
+    };
+    if passed {
         return if Cure::LateRecordSkipped.works() { Step::Late } else { Step::Next };
     }
     let joins = if place.term == cursor.term {

@@ -11,6 +11,7 @@ use binlog::{
     table_map::TableMap,
 };
 use schemas::{
+    cure::Cure,
     key::KeyError,
     record::{Invalidation, Scope},
     rules::{Image, Outcome, Row, Rules, TablePlan, Value},
@@ -96,6 +97,17 @@ impl Cause {
         Cause::Gap,
     ];
 
+    /// What makes it a floor.
+    pub(crate) fn cure(self) -> Cure {
+        match self {
+            Cause::Statement => Cure::StatementRaisesFloor,
+            Cause::Table | Cause::Image | Cause::Row => Cure::UnreadableRowsRaiseFloor,
+            Cause::Event => Cure::UndecodableRaisesFloor,
+            Cause::Size => Cure::UnlistedKeysRaiseFloor,
+            Cause::Gap => Cure::PurgeRaisesFloor,
+        }
+    }
+
     /// As in metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -153,10 +165,10 @@ impl Mapper {
 
     /// Every transaction sends its table maps again, so an equal one finds what was compiled.
     fn table(&mut self, map: &Arc<TableMap>) -> &Table {
-        let known = self
-            .tables
-            .get(&map.table_id)
-            .is_some_and(|table| Arc::ptr_eq(&table.map, map) || table.map == *map);
+        let known = self.tables.get(&map.table_id).is_some_and(|table| {
+            let same = Arc::ptr_eq(&table.map, map) || table.map == *map;
+            same || !Cure::MapsWithOwnTableMap.works()
+        });
         if !known {
             if self.tables.len() >= TABLES_MAX {
                 self.tables.clear();

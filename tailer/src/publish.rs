@@ -10,6 +10,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use schemas::{
+    cure::Cure,
     cursor::{Partition, partition_of},
     key::Key,
     record::{
@@ -155,7 +156,8 @@ impl Publisher {
 
     /// Everything up to a point is published.
     pub fn progress(&mut self, progress: Progress) {
-        self.everywhere(&Record::Progress(progress));
+        let partitions = if Cure::ProgressEverywhere.works() { self.lanes.len() } else { 1 };
+        self.on_the_first(partitions, &Record::Progress(progress));
     }
 
     /// The open transaction is complete. Returns the floor's scope, if it had too many keys.
@@ -164,7 +166,9 @@ impl Publisher {
             .open
             .as_ref()
             .and_then(|open| open.unlisted.scope().map(|scope| (scope, open.version)));
-        if let Some((scope, version)) = &unlisted {
+        if let Some((scope, version)) = &unlisted
+            && Cure::UnlistedKeysRaiseFloor.works()
+        {
             self.floor(scope, *version, "the transaction has more keys than transaction_keys_max");
         }
         if let Some(open) = self.open.take() {
@@ -211,7 +215,11 @@ impl Publisher {
     }
 
     fn everywhere(&mut self, record: &Record) {
-        for lane in &mut self.lanes {
+        self.on_the_first(self.lanes.len(), record);
+    }
+
+    fn on_the_first(&mut self, partitions: usize, record: &Record) {
+        for lane in self.lanes.iter_mut().take(partitions) {
             self.bytes = self.bytes.saturating_add(RECORD_FRAME_BYTES);
             lane.items.push(Item::Other(record.clone()));
         }

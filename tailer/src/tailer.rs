@@ -265,7 +265,7 @@ impl Tailer {
     ) {
         let state = &mut self.state;
         let version = state.epochs.gap(&state.executed, &executed);
-        if Cure::PurgeRaisesFloor.works() {
+        if Cause::Gap.cure().works() {
             state.publisher.floor(&Scope::All, version, reason);
         }
         state.metrics.floor(Cause::Gap);
@@ -533,7 +533,7 @@ impl Sink<'_> {
                 tracing::debug!(rule = &**rule, key = shown, %error, "no client can have stored this key");
             }
             Mapped::Floor { scope, cause, reason } => {
-                if self.publisher.floor(scope, self.version, reason) {
+                if cause.cure().works() && self.publisher.floor(scope, self.version, reason) {
                     self.metrics.floor(cause);
                     tracing::warn!(cause = cause.name(), ?scope, version = %self.version, reason, "keys cannot be listed, raising a floor");
                 }

@@ -111,7 +111,8 @@ impl Positions {
             self.old = push.region;
             self.age_floor = push.region;
         }
-        (self.region, self.primary) = (push.region, push.primary);
+        let lowest = if Cure::PositionMayFall.works() { Version::ZERO } else { self.region };
+        (self.region, self.primary) = (push.region.max(lowest), push.primary);
         let width = self.fill_age_max.checked_div(STEPS).unwrap_or_default();
         match self.steps.back_mut() {
             Some(step) if now.since(step.first) < width => {

@@ -89,8 +89,9 @@ impl Progress {
     /// Every invalidation up to this version was applied; `None` until every partition has said so.
     pub(super) fn applied_everywhere(&self) -> Option<Version> {
         let all = self.partitions.iter().all(|state| state.deadline.is_some());
-        let lowest = self.partitions.iter().map(|state| state.applied).min();
-        lowest.filter(|_| all)
+        let reported = self.partitions.iter().filter(|state| state.deadline.is_some());
+        let lowest = reported.map(|state| state.applied).min();
+        lowest.filter(|_| all || !Cure::AppliedAsksEveryPartition.works())
     }
 
     /// Whether every partition is at most `staleness_max` behind.

@@ -10,6 +10,7 @@ use super::{
     template::{Part, Place, Source, Template},
 };
 use crate::{
+    cure::Cure,
     key::{KEY_BYTES_MAX, Key},
     record::Operation,
 };
@@ -90,7 +91,8 @@ impl TablePlan {
     pub fn apply(&self, operation: Operation, row: &impl Row, sink: &mut impl FnMut(Outcome)) {
         let images: &[Image] = match operation {
             Operation::Insert => &[Image::After],
-            Operation::Update => &[Image::Before, Image::After],
+            Operation::Update if Cure::MapsBothImages.works() => &[Image::Before, Image::After],
+            Operation::Update => &[Image::After],
             Operation::Delete => &[Image::Before],
         };
         // Two buffers for all keys of the row: what is made, and what the image before it made.
@@ -168,7 +170,8 @@ impl PlanRule {
             (Operation::Update, Some(watched)) => watched.iter().any(|column| row.changed(*column)),
             _ => true,
         };
-        self.operations.contains(operation) && watched_changed()
+        let wanted = operation != Operation::Insert || Cure::MapsInserts.works();
+        self.operations.contains(operation) && watched_changed() && wanted
     }
 }
 

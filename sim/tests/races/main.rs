@@ -8,6 +8,7 @@
     reason = "tests: a panic is a failed test"
 )]
 
+mod events;
 mod filling;
 mod race;
 mod stage;

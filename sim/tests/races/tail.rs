@@ -24,6 +24,8 @@ use tailer::{
     tailer::{Input, Mode, Observation, Server, Start, Tailer},
 };
 
+use crate::events::Written;
+
 const LIMITS: Limits = Limits {
     batch_keys_max: 16,
     batch_bytes_max: 10_000,
@@ -105,7 +107,11 @@ impl Tail {
     }
 
     /// Takes events that somebody else wrote.
+<<<<<<< HEAD
     pub(crate) fn take(&mut self, log: &mut Broker, now: UnixMicros, events: &[binlog::Written]) {
+=======
+    pub(crate) fn take(&mut self, log: &mut Broker, now: UnixMicros, events: &[Written]) {
+>>>>>>> 86cc4f1601f5f93a4dfc85bb08a689262f9e8096
         let mut out = Vec::new();
         for event in events {
             self.core.step(now, Input::Binlog(event.as_event()), &mut out).unwrap();
@@ -168,8 +174,11 @@ impl Tail {
 
     fn send(&mut self, log: &mut Broker, batches: Vec<Batch>) {
         for Batch { records, checkpoint } in batches {
-            if !self.dies {
-                append(log, &mut self.sequencer, records);
+            for (partition, record) in records {
+                let place = self.sequencer.place(partition).unwrap();
+                if !self.dies {
+                    log.append(partition, place, 0, record);
+                }
             }
             let ends = self.sequencer.ends(&self.ends);
             let arrives = !self.dies || !Cure::CheckpointAfterRecords.works();

@@ -1,0 +1,95 @@
+//! Stage directions for the database.
+
+use invalidator::poller::Role;
+use schemas::version::Version;
+use sim::database::{KeyId, TxnId, Value, Writes};
+
+use super::{Stage, instance};
+
+impl Stage {
+    /// A transaction is in the primary's binlog; its readers do not see it yet.
+    pub(crate) fn flush(&mut self, key: KeyId) -> TxnId {
+        self.db.flush(self.db.primary, Writes::Rows(vec![key]))
+    }
+
+    /// Readers of the server see it.
+    pub(crate) fn visible(&mut self, server: usize, txn: TxnId) {
+        if !self.db.instances[server].log.contains(&txn) {
+            self.db.instances[server].log.push(txn);
+        }
+        assert!(self.db.commit(self.now, server, txn), "an older write of the key is not visible");
+    }
+
+    /// Readers of the primary see a change of the key; replicas lag.
+    pub(crate) fn commit(&mut self, key: KeyId) -> TxnId {
+        let txn = self.flush(key);
+        self.visible(self.db.primary, txn);
+        txn
+    }
+
+    /// The server receives and applies everything that the one it follows has.
+    pub(crate) fn replicate(&mut self, server: usize) {
+        if let Some(from) = self.db.instances[server].follows {
+            for txn in self.db.instances[from].log.clone() {
+                self.visible(server, txn);
+            }
+        }
+        for txn in self.db.instances[server].log.clone() {
+            self.visible(server, txn);
+        }
+    }
+
+    /// What a reader finds.
+    pub(crate) fn read(&self, server: usize, key: KeyId) -> Value {
+        self.db.read(server, key)
+    }
+
+    /// The server becomes the primary. Readers may still take the old one for it, until it is fenced.
+    pub(crate) fn promote(&mut self, server: usize) {
+        self.replicate_own(server);
+        self.db.promote(self.now, server);
+        for other in 0..self.plan.servers {
+            let follows = self.db.instances[other].follows;
+            if follows.is_some() && !self.db.diverged(other) {
+                self.db.instances[other].follows = Some(server);
+            }
+        }
+        self.poller.add(self.moment(), instance(server), Role::Primary);
+    }
+
+    fn replicate_own(&mut self, server: usize) {
+        for txn in self.db.instances[server].log.clone() {
+            self.visible(server, txn);
+        }
+    }
+
+    /// No reader reads from the server any more.
+    pub(crate) fn fence(&mut self, server: usize) {
+        self.db.instances[server].follows = None;
+        self.poller.remove(instance(server));
+    }
+
+    /// The server is polled, and readers may read from it.
+    pub(crate) fn joins(&mut self, server: usize) {
+        self.poller.add(self.moment(), instance(server), Role::Replica);
+    }
+
+    /// The version of a transaction, as a client names it.
+    pub(crate) fn version(&mut self, txn: TxnId) -> Version {
+        self.learn_epochs();
+        self.epochs.version_of(&self.db.txn(txn).gtid()).expect("its epoch is known")
+    }
+
+    /// Where a server stands, as a client names its snapshot.
+    pub(crate) fn snapshot_version(&mut self, server: usize) -> Version {
+        self.learn_epochs();
+        let has = self.db.executed(server);
+        self.epochs.standing(has, self.db.executed(self.db.primary)).position
+    }
+
+    fn learn_epochs(&mut self) {
+        for start in &self.log.epochs {
+            self.epochs.learn(start.clone());
+        }
+    }
+}

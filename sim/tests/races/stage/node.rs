@@ -1,0 +1,115 @@
+//! Stage directions for cache nodes and their clients.
+
+use cache_node::rules::{
+    Accepted, Ask, Fill, Leased, Reader, Refused, Rules, Served, Snapshot, Subject, Token,
+};
+use schemas::{
+    cursor::{Partition, Place, partition_of},
+    version::Version,
+};
+use sim::database::{KeyId, Value};
+
+use super::{KEYS, Node, Shelf, Stage, key};
+
+impl Stage {
+    /// A reader asks for the right to fill, and gets it; he can read anywhere in the region.
+    pub(crate) fn lease(&mut self, node: usize, id: KeyId) -> Token {
+        match self.ask_lease(node, id, Reader::Anywhere) {
+            Leased::Fill(token) => token,
+            other => panic!("no lease, but {other:?}"),
+        }
+    }
+
+    /// A reader asks for the right to fill.
+    pub(crate) fn ask_lease(&mut self, node: usize, id: KeyId, reader: Reader) -> Leased {
+        self.tokens += 1;
+        let (now, token, name) = (self.moment(), Token(self.tokens), key(id));
+        self.nodes[node].rules.lease(now, &Subject::new(name.as_bytes()), reader, token)
+    }
+
+    /// A value arrives at a node, which stores it if the rules say so. Returns its fill version, if they do.
+    pub(crate) fn fill(
+        &mut self,
+        node: usize,
+        id: KeyId,
+        value: Value,
+        fill: Fill,
+    ) -> Option<Version> {
+        self.offer(node, id, value, fill).ok()
+    }
+
+    pub(crate) fn offer(
+        &mut self,
+        node: usize,
+        id: KeyId,
+        value: Value,
+        fill: Fill,
+    ) -> Result<Version, Refused> {
+        let (now, name) = (self.moment(), key(id));
+        let Node { rules, shelf, .. } = &mut self.nodes[node];
+        let Accepted { mark, .. } = rules.accept(now, &Subject::new(name.as_bytes()), fill)?;
+        shelf.0.insert(id, (mark, value));
+        Ok(mark.filled)
+    }
+
+    /// A reader misses, reads the server and fills, without a break.
+    pub(crate) fn cache(&mut self, node: usize, id: KeyId, server: usize) {
+        let token = self.lease(node, id);
+        let value = self.read(server, id);
+        self.fill(node, id, value, Fill::Lease(token)).expect("a fresh lease");
+    }
+
+    /// What a reader gets, with and without asking for more.
+    pub(crate) fn served(&self, node: usize, id: KeyId, ask: Ask) -> Served {
+        let (now, name) = (self.moment(), key(id));
+        let Node { rules, shelf, .. } = &self.nodes[node];
+        let Some((mark, _)) = shelf.0.get(&id) else { return Served::Miss };
+        rules.serve(now, &Subject::new(name.as_bytes()), mark, ask)
+    }
+
+    /// The value that a reader gets who takes no old ones.
+    pub(crate) fn get(&self, node: usize, id: KeyId) -> Option<Value> {
+        let hit = matches!(self.served(node, id, Ask::default()), Served::Hit | Served::Degraded);
+        self.nodes[node].shelf.0.get(&id).filter(|_| hit).map(|(_, value)| *value)
+    }
+
+    /// A peer is asked for its entry: the value, and the version that a copy has.
+    pub(crate) fn copy(&self, peer: usize, id: KeyId) -> Option<(Value, Version)> {
+        let (now, name) = (self.moment(), key(id));
+        let Node { rules, shelf, .. } = &self.nodes[peer];
+        let (mark, value) = shelf.0.get(&id)?;
+        Some((*value, rules.copy_version(now, &Subject::new(name.as_bytes()), mark)?))
+    }
+
+    /// The process is gone and starts again with nothing; its lane connects.
+    pub(crate) fn restart_empty(&mut self, node: usize) {
+        self.cut(node);
+        self.nodes[node].rules = Rules::new(self.moment(), self.plan.settings.clone());
+        self.nodes[node].shelf.0.clear();
+        self.connect(node);
+    }
+
+    /// What a node saves first, and what it saves then.
+    pub(crate) fn save(&self, node: usize) -> (Snapshot, Shelf) {
+        (self.nodes[node].rules.snapshot(), self.nodes[node].shelf.clone())
+    }
+
+    /// The process starts again with what it saved; no lane has come yet.
+    pub(crate) fn restore(&mut self, node: usize, (rules, shelf): (Snapshot, Shelf)) {
+        self.cut(node);
+        self.nodes[node].rules = Rules::restore(self.moment(), self.plan.settings.clone(), rules);
+        self.nodes[node].shelf = shelf;
+    }
+
+    /// The first key from `from` on that is in the partition.
+    pub(crate) fn key_in(&self, partition: Partition, from: KeyId) -> KeyId {
+        let within =
+            |id: &KeyId| partition_of(&key(*id), self.plan.settings.partitions) == partition;
+        (from..KEYS).find(within).expect("many keys")
+    }
+
+    /// The cursor of a node in the first partition.
+    pub(crate) fn cursor(&self, node: usize) -> Option<Place> {
+        self.nodes[node].rules.cursor(Partition(0))
+    }
+}
