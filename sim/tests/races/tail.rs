@@ -107,11 +107,7 @@ impl Tail {
     }
 
     /// Takes events that somebody else wrote.
-<<<<<<< HEAD
-    pub(crate) fn take(&mut self, log: &mut Broker, now: UnixMicros, events: &[binlog::Written]) {
-=======
     pub(crate) fn take(&mut self, log: &mut Broker, now: UnixMicros, events: &[Written]) {
->>>>>>> 86cc4f1601f5f93a4dfc85bb08a689262f9e8096
         let mut out = Vec::new();
         for event in events {
             self.core.step(now, Input::Binlog(event.as_event()), &mut out).unwrap();
