@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cache_node::rules::{Ask, Nonce, Rules, Served, Subject};
 use protocol::control::{Batch, Item};
 use schemas::{
-    cursor::{Place, partition_of},
+    cursor::{Partition, Place, partition_of},
     epochs::EpochTable,
     gtid::{Dialect, GtidSet},
     record::{EpochStart, Origin, Record},
@@ -63,6 +63,12 @@ struct Told {
     marks: Vec<(KeyId, Nonce, u64)>,
     /// Writes whose mark stood until their version was named.
     named: BTreeMap<KeyId, TxnId>,
+    /// Until when their readers are sent to the primary, if not everybody has them before.
+    hinted: BTreeMap<KeyId, (TxnId, u64)>,
+    /// The highest version of a delete of the key that it has applied.
+    highest: BTreeMap<KeyId, Version>,
+    /// What it must have applied when the lane that asks now has named the heads.
+    owes: BTreeMap<KeyId, TxnId>,
     at_snapshot: BTreeMap<KeyId, BTreeSet<TxnId>>,
 }
 
@@ -102,7 +108,7 @@ impl Check {
         }
     }
 
-    fn fail(&mut self, at: u64, what: String) {
+    pub(crate) fn fail(&mut self, at: u64, what: String) {
         self.violation.get_or_insert(Violation { at, what });
     }
 
@@ -208,6 +214,13 @@ impl Check {
         self.errant.iter().any(|id| db.txn(*id).server == server && db.txn(*id).number == number)
     }
 
+    /// A delete that names the key came, whether or not anybody committed it.
+    pub(crate) fn delete_came(&mut self, node: usize, id: KeyId, version: Version) {
+        let highest = self.told[node].highest.entry(id).or_default();
+        *highest = version.max(*highest);
+        self.deleted(node, id, version);
+    }
+
     pub(crate) fn deleted(&mut self, node: usize, id: KeyId, version: Version) {
         if let Some(txn) = self.published.get(&(version, id)) {
             self.told[node].deleted.entry(id).or_default().insert(*txn);
@@ -224,8 +237,9 @@ impl Check {
     }
 
     pub(crate) fn node_emptied(&mut self, node: usize) {
-        let told = &mut self.told[node];
-        *told = Told { at_snapshot: std::mem::take(&mut told.at_snapshot), ..Told::default() };
+        // What was promised to a writer stands, whatever the node forgets.
+        let Told { at_snapshot, marks, named, .. } = std::mem::take(&mut self.told[node]);
+        self.told[node] = Told { at_snapshot, marks, named, ..Told::default() };
         self.oracle.retain(|(of, _), _| *of != node);
     }
 
@@ -241,16 +255,25 @@ impl Check {
         self.told[node].deleted = std::mem::take(&mut self.told[node].at_snapshot);
     }
 
-    /// A lane named heads to a node that was away: from now on the node owes every delete up to them.
-    pub(crate) fn returned(&mut self, node: usize, rules: &Rules, db: &Topology) {
+    /// A lane asks a node where it is: from now on it may name what the log has now.
+    pub(crate) fn greeted(&mut self, node: usize, db: &Topology) {
+        for (id, deletes) in self.deletes.iter().enumerate() {
+            let survives = |txn: &TxnId| db.txn(*txn).lost_at.is_none();
+            if let Some(newest) = deletes.iter().map(|(_, txn, _)| *txn).filter(survives).max() {
+                self.told[node].owes.insert(id, newest);
+            }
+        }
+    }
+
+    /// It named the heads of these partitions to a node that was away: from now on the node owes every delete up to them.
+    pub(crate) fn returned(&mut self, node: usize, heads: &[(Partition, Place)]) {
         for id in 0..self.keys {
             let partition = partition_of(&key(id), self.partitions);
-            let Some(head) = rules.awaited(partition) else { continue };
-            let before = self.deletes[id].iter().filter(|(_, _, place)| *place <= head);
-            let newest =
-                before.map(|(_, txn, _)| *txn).filter(|txn| db.txn(*txn).lost_at.is_none()).max();
-            if let Some(newest) = newest {
-                self.told[node].owed.insert(id, newest);
+            let told = &mut self.told[node];
+            if heads.iter().any(|(of, _)| *of == partition)
+                && let Some(newest) = told.owes.get(&id)
+            {
+                told.owed.insert(id, *newest);
             }
         }
     }
@@ -260,12 +283,20 @@ impl Check {
         self.told[node].marks.push((id, nonce, now));
     }
 
-    pub(crate) fn named(&mut self, node: usize, id: KeyId, nonce: Nonce, in_time: Option<TxnId>) {
+    pub(crate) fn named(
+        &mut self,
+        now: u64,
+        node: usize,
+        id: KeyId,
+        nonce: Nonce,
+        in_time: Option<TxnId>,
+    ) {
         let told = &mut self.told[node];
         told.marks.retain(|(of, mark, _)| (*of, *mark) != (id, nonce));
         if let Some(txn) = in_time {
             let named = told.named.entry(id).or_insert(txn);
             *named = txn.max(*named);
+            told.hinted.insert(id, (*named, now + MARKER_TTL));
         }
     }
 
@@ -278,6 +309,63 @@ impl Check {
 // === What must be true ===
 
 impl Check {
+    /// A reader is told to wait for the holder of a lease that was good up to `filled`.
+    pub(crate) fn waits(&mut self, now: u64, node: usize, id: KeyId, filled: Version) {
+        if self.told[node].highest.get(&id).is_some_and(|deleted| filled < *deleted) {
+            let name = key_name(id);
+            self.fail(
+                now,
+                format!("node {node} lets readers of {name} wait for a fill that it will refuse"),
+            );
+        }
+    }
+
+    /// A reader is sent to any instance; whoever wrote and named it in time must find his write there.
+    pub(crate) fn sent_anywhere(&mut self, now: u64, db: &Topology, node: usize, id: KeyId) {
+        let Some(&(named, until)) = self.told[node].hinted.get(&id) else { return };
+        let lacks = |of: &crate::database::Instance| of.readable && !of.visible.contains(&named);
+        if now < until && db.txn(named).lost_at.is_none() && db.instances.iter().any(lacks) {
+            let name = key_name(id);
+            self.fail(now, format!("node {node} sends readers of {name} anywhere, and {named:?}, which was named in time, is not everywhere"));
+        }
+    }
+
+    /// A cursor never falls while its node lives.
+    pub(crate) fn cursor_moved(
+        &mut self,
+        now: u64,
+        node: usize,
+        before: Option<Place>,
+        after: Option<Place>,
+    ) {
+        if after < before {
+            self.fail(now, format!("a cursor of node {node} falls from {before:?} to {after:?}"));
+        }
+    }
+
+    /// The newest deletes of a key in the log, newest first: what an operator may replay.
+    pub(crate) fn replayable(&self, id: KeyId, count: usize) -> Vec<Version> {
+        self.deletes[id].iter().rev().take(count).map(|(version, _, _)| *version).collect()
+    }
+
+    /// A batch left an entry, or took it away: nothing that is as new as the delete may go.
+    pub(crate) fn judged(
+        &mut self,
+        now: u64,
+        node: usize,
+        id: KeyId,
+        filled: Version,
+        deleted: Version,
+    ) {
+        if filled >= deleted {
+            let name = key_name(id);
+            self.fail(
+                now,
+                format!("node {node} drops {name}, filled at {filled}, for a delete at {deleted}"),
+            );
+        }
+    }
+
     pub(crate) fn served(&mut self, now: u64, db: &Topology, rules: &Rules, shown: Shown) {
         let Shown { node, key: id, value, served, .. } = shown;
         if served == Served::Stale {

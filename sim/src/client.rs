@@ -1,13 +1,15 @@
 //! Readers and writers: applications that use the caches in every way that the rules know.
 
-use cache_node::rules::{Ask, Fill, Leased, Named, Nonce, Reader, Served, Stale, Subject, Token};
+use cache_node::rules::{
+    Ask, Fill, Leased, Named, Nonce, OnStale, Reader, Served, Stale, Subject, Token,
+};
 use schemas::{cure::Cure, version::Version};
 
 use crate::{
     binlog::key_name,
     check::Shown,
     database::{KeyId, TxnId, Value, Writes},
-    node::key,
+    node::{Entry, key},
     world::{Climate, Event, MS, Weather, World},
 };
 
@@ -62,12 +64,13 @@ impl World {
         if !self.nodes[node].up {
             return;
         }
-        let kind = if self.weather == Weather::Calm { 0 } else { self.rng.u8(..12) };
+        let kind = if self.weather == Weather::Calm { 0 } else { self.rng.u8(..13) };
         match kind {
             0..=4 => self.read_with_lease(node, id, Reader::Anywhere),
             5..=7 => self.read_with_lease(node, id, Reader::CanReadPrimary),
             8 | 9 => self.read_and_set(node, id),
             10 => self.read_with_version(node, id),
+            11 => self.derive(node, id),
             _ => self.read_from_peer(node, id),
         }
     }
@@ -79,10 +82,12 @@ impl World {
         let now = self.moment();
         let served =
             self.nodes[node].rules.serve(now, &Subject::new(name.as_bytes()), &entry.mark, ask);
+        let at = self.now;
         if served == Served::Miss {
+            self.check_refusal(node, id, &entry, ask);
             return None;
         }
-        let at = self.now;
+        self.check_age(node, id, &entry, served);
         self.note(|| {
             format!(
                 "node {node} serves {name} = {:?} filled at {} ({served:?})",
@@ -113,10 +118,22 @@ impl World {
         let leased =
             self.nodes[node].rules.lease(now, &Subject::new(name.as_bytes()), reader, token);
         let (server, how) = match leased {
-            Leased::Fill(token) => (self.any_instance(), How::Lease(token)),
-            Leased::FillFromPrimary(token) => (self.what_seems_primary(), How::Lease(token)),
+            Leased::Fill(token) => {
+                self.check.sent_anywhere(self.now, &self.db, node, id);
+                self.leased.insert((node, id), self.nodes[node].rules.position());
+                (self.any_instance(), How::Lease(token))
+            }
+            Leased::FillFromPrimary(token) => {
+                self.leased.insert((node, id), self.nodes[node].rules.primary_position());
+                (self.what_seems_primary(), How::Lease(token))
+            }
             Leased::ReadPrimary => (self.what_seems_primary(), How::Nothing),
-            Leased::Wait => return,
+            Leased::Read => (self.any_instance(), How::Nothing),
+            Leased::Wait => {
+                let filled = self.leased.get(&(node, id)).copied().unwrap_or_default();
+                self.check.waits(self.now, node, id, filled);
+                return;
+            }
         };
         self.note(|| {
             format!("reader of {name} at node {node}: {leased:?}, reads server {server:?}")
@@ -139,6 +156,47 @@ impl World {
         {
             let how = How::Version(Version::ZERO);
             self.open_later(Op { node, key: id, how, server, value: None, opened: 0 });
+        }
+    }
+
+    /// Appends nothing to a value: what is derived from an entry is as old as the entry.
+    fn derive(&mut self, node: usize, id: KeyId) {
+        if let Some((value, _)) = self.get(node, id, Ask::default())
+            && let Some(entry) = self.entry(node, id)
+        {
+            drop(self.store(node, id, value, Fill::Derived(entry.mark.filled)));
+        }
+    }
+
+    /// A token that the node meets, for an entry that it would serve without, must be enough.
+    fn check_refusal(&mut self, node: usize, id: KeyId, entry: &Entry, ask: Ask) {
+        let (now, name) = (self.moment(), key_name(id));
+        let subject = Subject::new(name.as_bytes());
+        let rules = &self.nodes[node].rules;
+        let partition = schemas::cursor::partition_of(&key(id), self.size.partitions);
+        let asked = Ask { at_least: Version::ZERO, ..ask };
+        if rules.applied(partition) >= ask.at_least
+            && rules.serve(now, &subject, &entry.mark, asked) != Served::Miss
+        {
+            let asked = ask.at_least;
+            self.check.fail(
+                self.now,
+                format!("node {node} refuses {name} to a token for {asked}, which it has applied"),
+            );
+        }
+    }
+
+    /// While it is not fresh, a node serves what is young, if it was told so.
+    fn check_age(&mut self, node: usize, id: KeyId, entry: &Entry, served: Served) {
+        let settings = &self.nodes[node].settings;
+        let longest = u64::try_from(settings.degraded_ttl.as_micros()).unwrap_or(u64::MAX);
+        let age = self.now - entry.stored;
+        if served == Served::Degraded && settings.on_stale == OnStale::Ttl && age > longest {
+            let name = key_name(id);
+            self.check.fail(
+                self.now,
+                format!("node {node} is not fresh and serves {name}, which is {} ms old", age / MS),
+            );
         }
     }
 
@@ -209,7 +267,8 @@ impl World {
             *version = self.check.standing(self.db.executed(op.server));
         }
         let slow = self.weather == Weather::Faults && self.one_in(6);
-        let arrives = if slow { self.rng.u64(10 * MS..3_500 * MS) } else { self.delay(1, 15) };
+        let longest = if matches!(op.how, How::Version(_)) { 6_000 } else { 3_500 };
+        let arrives = if slow { self.rng.u64(10..longest) * MS } else { self.delay(1, 15) };
         // A client of plain sets gives up in time; all others may be as slow as they like.
         let arrives = if op.how == How::Plain { arrives.min(1_950 * MS) } else { arrives };
         let (server, value, name) = (op.server, op.value, key_name(op.key));
@@ -252,7 +311,8 @@ impl World {
             if self.climate == Climate::Storm { self.delay(40, 300) } else { self.delay(200, 600) };
         self.after(pause, Event::Writer { writer });
         let server = self.db.primary;
-        if !self.db.instances[server].up || !self.db.instances[server].writable {
+        let quiet = self.now < self.operator.quiet_until;
+        if !self.db.instances[server].up || !self.db.instances[server].writable || quiet {
             return;
         }
         let count = if self.one_in(4) { 3 } else { 1 };
@@ -279,7 +339,8 @@ impl World {
         self.after(visible, Event::Visible { server, txn });
         if !truncate {
             let writing = Writing { writer, server, keys, txn, marked };
-            self.after(visible + MS, Event::Committed { writing });
+            let heard = self.delay(1, 20);
+            self.after(visible + heard, Event::Committed { writing });
         }
     }
 
@@ -335,7 +396,8 @@ impl World {
                 if named == Named::InTime {
                     self.stats.race("r54");
                 }
-                self.check.named(node, *id, nonce, (named == Named::InTime).then_some(txn));
+                let in_time = (named == Named::InTime).then_some(txn);
+                self.check.named(self.now, node, *id, nonce, in_time);
             }
         }
         self.note(|| format!("writer {writer} names {version} for {keys:?}"));

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use cache_node::rules::{
-    Accepted, Entries, Fate, Fill, Lossy, Mark, OnStale, Refused, Rules, Settings, Snapshot,
-    Subject,
+    Accepted, Condition, Entries, Fate, Fill, Lossy, Mark, OnStale, Refused, Rules, Settings,
+    Snapshot, Subject,
 };
-use protocol::control::{Agreement, Answer, Batch, EpochNews, Greeting, Item, Push};
+use protocol::control::{Agreement, Answer, Batch, EpochNews, Greeting, Item, Push, Rewind};
 use schemas::{
     cure::Cure,
     cursor::{Partition, Place},
@@ -39,6 +39,8 @@ pub(crate) enum ToNode {
 pub(crate) struct Entry {
     pub mark: Mark,
     pub value: Value,
+    /// When it was stored.
+    pub stored: u64,
     /// When it is gone, by itself.
     pub expires: Option<u64>,
 }
@@ -64,7 +66,9 @@ pub(crate) struct Node {
     pub saved: Option<Saved>,
     /// The connection of each invalidator's lane.
     pub lanes: Vec<Option<u64>>,
-    settings: Settings,
+    /// Connections that their invalidator has given up, and that may still deliver what was on its way.
+    pub draining: Vec<u64>,
+    pub settings: Settings,
     pub items_max: usize,
 }
 
@@ -129,6 +133,7 @@ impl World {
             shelf: Shelf::default(),
             saved: None,
             lanes: vec![None; self.size.regions],
+            draining: Vec::new(),
             settings,
             items_max,
         });
@@ -146,6 +151,7 @@ impl World {
         let state = &mut self.nodes[node];
         state.up = false;
         state.life += 1;
+        state.draining.clear();
         state.shelf = Shelf::default();
         if state.saved.as_ref().is_some_and(|saved| !saved.complete) {
             state.saved = None;
@@ -213,7 +219,9 @@ impl World {
 
     /// A message of a lane arrives.
     pub(crate) fn at_node(&mut self, region: usize, node: usize, connection: u64, message: ToNode) {
-        if self.nodes[node].lanes[region] != Some(connection) || !self.nodes[node].up {
+        let state = &self.nodes[node];
+        let open = state.lanes[region] == Some(connection) || state.draining.contains(&connection);
+        if !open || !state.up {
             return;
         }
         let (now, wall) = (self.moment(), self.node_wall(node));
@@ -223,15 +231,19 @@ impl World {
                 let cursor = |at| state.rules.cursor(Partition(at));
                 let cursors = (0..self.size.partitions).map(cursor).collect();
                 let greeting = Greeting { cursors, age_floor: state.rules.age_floor() };
+                self.check.greeted(node, &self.db);
                 self.answer_region(region, node, connection, ToRegion::Greeting(greeting));
             }
             ToNode::Heads(heads) => {
+                let away = !state.rules.is_fresh(now) || state.rules.is_quarantined();
                 state.rules.hello(now, &heads);
                 if state.rules.is_quarantined() {
                     self.stats.race("r42");
                     self.note(|| format!("node {node} is quarantined until {heads:?}"));
                 }
-                self.check.returned(node, &self.nodes[node].rules, &self.db);
+                if away {
+                    self.check.returned(node, &heads);
+                }
             }
             ToNode::Begin(partition, at) => {
                 state.rules.begin(partition, at);
@@ -249,18 +261,8 @@ impl World {
                 self.note(|| format!("node {node} clocks {agreement:?}"));
             }
             ToNode::Apply(batch, sent) => {
-                let cursor = state.rules.apply(now, wall, &batch, &mut state.shelf);
-                let age_floor = state.rules.age_floor();
-                self.note(|| {
-                    format!("node {node} applies {}", crate::trace::batch(&batch, cursor))
-                });
-                for item in &batch.items {
-                    if let Item::Delete { key, version } = item {
-                        self.check.deleted(node, key_id(key), *version);
-                    }
-                }
-                let at = self.now;
-                self.check.applied(at, &self.db, node, &self.nodes[node].rules, &batch);
+                let cursor = self.apply(node, &batch);
+                let age_floor = self.nodes[node].rules.age_floor();
                 let answer = Answer { cursor, age_floor, wall };
                 let partition = batch.partition;
                 self.answer_region(
@@ -271,6 +273,35 @@ impl World {
                 );
             }
         }
+    }
+
+    /// A batch of a lane, or of somebody who replays what was.
+    pub(crate) fn apply(&mut self, node: usize, batch: &Batch) -> Result<Place, Rewind> {
+        let (now, at, wall) = (self.moment(), self.now, self.node_wall(node));
+        let state = &mut self.nodes[node];
+        let (before, shelf) = (state.rules.cursor(batch.partition), state.shelf.clone());
+        let cursor = state.rules.apply(now, wall, batch, &mut state.shelf);
+        self.note(|| format!("node {node} applies {}", crate::trace::batch(batch, cursor)));
+        for item in &batch.items {
+            if let Item::Delete { key, version } = item {
+                self.check.delete_came(node, key_id(key), *version);
+            }
+        }
+        let state = &self.nodes[node];
+        self.check.applied(at, &self.db, node, &state.rules, batch);
+        self.check.cursor_moved(at, node, before, state.rules.cursor(batch.partition));
+        for (id, entry) in &shelf.0 {
+            let good = |entry: &&Entry| entry.mark.condition == Condition::Good;
+            if good(&entry) && state.shelf.0.get(id).filter(good).is_none() {
+                let deleted = batch.items.iter().filter_map(|item| match item {
+                    Item::Delete { key, version } if key_id(key) == *id => Some(*version),
+                    _ => None,
+                });
+                let deleted = deleted.max().unwrap_or_default();
+                self.check.judged(at, node, *id, entry.mark.filled, deleted);
+            }
+        }
+        cursor
     }
 
     /// A value on its way into a node; stored if the rules accept it.
@@ -290,7 +321,7 @@ impl World {
                 self.stats.fills_accepted += 1;
                 let expires =
                     ttl_max.map(|ttl| at + u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX));
-                state.shelf.0.insert(id, Entry { mark, value, expires });
+                state.shelf.0.insert(id, Entry { mark, value, stored: at, expires });
                 if state.shelf.0.len() > state.items_max {
                     let keys: Vec<KeyId> =
                         state.shelf.0.keys().copied().filter(|of| *of != id).collect();

@@ -6,10 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use schemas::{cursor::Partition, gtid::GtidSet};
+use protocol::control::{Batch, Item};
+use schemas::{
+    cursor::{Partition, Place, partition_of},
+    gtid::GtidSet,
+};
 
 use crate::{
     database::{Topology, TxnId, Writes},
+    node::key,
     region::{instance, role},
     world::{Climate, Event, MS, World},
 };
@@ -35,6 +40,7 @@ pub(crate) enum Step {
     RestartSource { source: usize },
     StopSource { source: usize },
     BrokerUp,
+    Purge,
     ReplicationHeals,
     ClockHeals { node: usize },
     Assign { region: usize, partitions: Vec<Partition> },
@@ -68,6 +74,8 @@ pub(crate) struct Operator {
     pub cut_off: Option<usize>,
     /// Whether replicas commit out of order.
     pub parallel: bool,
+    /// Nobody writes until then.
+    pub quiet_until: u64,
     /// The server that tailers were told to read; the primary, if none.
     pub tailed: Option<usize>,
     /// What the former primary had when it took its last write, if that is known for certain.
@@ -106,7 +114,7 @@ impl World {
         } else {
             self.rng.u64(30 * MS..900 * MS)
         };
-        match self.rng.u8(..22) {
+        match self.rng.u8(..25) {
             0 | 1 => self.fault_node(node, heals),
             2 => self.after(0, Event::Snapshot { node, life: self.nodes[node].life, key: 0 }),
             3 | 4 => {
@@ -157,7 +165,18 @@ impl World {
             18 => self.fault_replica(server, heals),
             19 => self.write_on_replica(server),
             20 => self.rebalance(region, heals),
-            _ => self.fault_clock_or_binlog(node, heals),
+            21 => {
+                self.note(|| format!("the clock of node {node} jumps back"));
+                self.stats.race("r40");
+                self.skews[node] = -3_000_000;
+                self.later(heals + 1_000 * MS, Step::ClockHeals { node });
+            }
+            22 => self.purge(heals),
+            23 => {
+                self.note(|| "nobody writes".to_owned());
+                self.operator.quiet_until = self.now + heals + 500 * MS;
+            }
+            _ => self.replay(node),
         }
     }
 
@@ -265,19 +284,24 @@ impl World {
         owned.map(Partition).collect()
     }
 
-    fn fault_clock_or_binlog(&mut self, node: usize, heals: u64) {
-        if self.one_in(2) {
-            self.note(|| format!("the clock of node {node} jumps back"));
-            self.stats.race("r40");
-            self.skews[node] = -3_000_000;
-            self.later(heals, Step::ClockHeals { node });
-        } else {
-            let primary = self.db.primary;
-            let state = &mut self.db.instances[primary];
-            let open = state.log.iter().position(|id| !state.visible.contains(id));
-            state.purged = open.unwrap_or(state.log.len()).saturating_sub(1);
-            self.note(|| "the primary's binlog is purged".to_owned());
+    /// The binlog is purged while no tailer reads it.
+    fn purge(&mut self, heals: u64) {
+        self.fault_source(heals);
+        self.later(heals.saturating_sub(MS), Step::Purge);
+    }
+
+    /// An operator replays old deletes, in any order.
+    fn replay(&mut self, node: usize) {
+        if !self.nodes[node].up {
+            return;
         }
+        let (id, count) = (self.rng.usize(..self.size.keys), self.rng.usize(2..8));
+        self.note(|| format!("the last {count} deletes of k{id} are replayed to node {node}"));
+        let delete = |version| Item::Delete { key: key(id), version };
+        let items = self.check.replayable(id, count).into_iter().map(delete).collect();
+        let partition = partition_of(&key(id), self.size.partitions);
+        let batch = Batch { partition, from: Place::START, to: Place::START, items };
+        self.apply(node, &batch).ok();
     }
 
     fn fail_over(&mut self, heals: u64) {
@@ -330,6 +354,12 @@ impl World {
                 }
             }
             Step::BrokerUp => self.broker.up = true,
+            Step::Purge => {
+                let state = &mut self.db.instances[self.db.primary];
+                let open = state.log.iter().position(|id| !state.visible.contains(id));
+                state.purged = open.unwrap_or(state.log.len()).saturating_sub(1);
+                self.note(|| "the primary's binlog is purged".to_owned());
+            }
             Step::ReplicationHeals => {
                 (self.operator.lagging, self.operator.cut_off) = (None, None);
                 self.operator.parallel = false;
@@ -420,7 +450,8 @@ impl World {
                 self.db.instances[other].follows = Some(server);
             }
         }
-        let repointed = self.rng.u64(5 * MS..400 * MS);
+        let longest = if self.one_in(4) { 3_000 } else { 400 };
+        let repointed = self.rng.u64(5..longest) * MS;
         self.later(repointed, Step::Repoint);
     }
 
@@ -462,6 +493,11 @@ impl World {
         self.db.instances[server].follows = Some(primary);
         self.db.instances[server].up = true;
         self.operator.out.remove(&server);
+        if self.one_in(3) {
+            self.operator.lagging = Some(server);
+            let caught_up = self.rng.u64(500..4_000) * MS;
+            self.later(caught_up, Step::ReplicationHeals);
+        }
         let now = self.moment();
         for region in &mut self.regions {
             region.poller.add(now, instance(server), invalidator::poller::Role::Replica);

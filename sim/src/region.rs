@@ -16,6 +16,8 @@ use crate::{
     world::{Event, MS, World},
 };
 
+/// Connections of the past that a node may still read from.
+const DRAINING_MAX: usize = 4;
 const SKEW_MAX: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What a node, or the log, answers.
@@ -135,10 +137,13 @@ impl World {
     }
 
     pub(crate) fn disconnect(&mut self, region: usize, node: usize) {
-        if self.regions[region].connections[node].take().is_none() {
-            return;
-        }
+        let Some(connection) = self.regions[region].connections[node].take() else { return };
         self.nodes[node].lanes[region] = None;
+        if self.one_in(2) {
+            let draining = &mut self.nodes[node].draining;
+            draining.truncate(DRAINING_MAX - 1);
+            draining.insert(0, connection);
+        }
         self.step_lane(region, node, LaneEvent::Disconnected);
         let again = self.delay(10, 60);
         self.after(again, Event::Connect { region, node });

@@ -11,12 +11,12 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BTreeMap, BinaryHeap},
     sync::Arc,
 };
 
 use fastrand::Rng;
-use schemas::{moment::Moment, record::UnixMicros};
+use schemas::{moment::Moment, record::UnixMicros, version::Version};
 
 use crate::{
     broker::Broker,
@@ -175,6 +175,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) operator: Operator,
     pub(crate) check: Check,
+    /// How new what the holder of a key's lease reads is at least: by node and key.
+    pub(crate) leased: BTreeMap<(usize, KeyId), Version>,
     pub(crate) stats: Stats,
     /// Faults that are still to come; fewer when a failing history is shortened.
     pub(crate) chaos_until: u64,
@@ -211,6 +213,7 @@ impl World {
             nodes: Vec::new(),
             operator: Operator::default(),
             check: Check::new(&size),
+            leased: BTreeMap::new(),
             stats: Stats::default(),
             chaos_until: size.chaos,
             trace: None,

@@ -207,21 +207,25 @@ impl Rules {
         reader: Reader,
         token: Token,
     ) -> Leased {
-        let hinted = self.hints_primary(now, subject) && !self.is_unsourced(subject);
-        if hinted && reader == Reader::Anywhere {
-            return Leased::ReadPrimary;
-        }
+        let sourced = !self.is_unsourced(subject);
+        let hinted = sourced && self.hints_primary(now, subject);
+        let good = |filled| !sourced || self.check_fill(now, subject, filled).is_ok();
+        let (region, primary) = (self.positions.region(), self.positions.primary());
+        // What would be refused is not leased: others would wait for it.
+        let (filled, leased) = if !hinted && good(region) {
+            (region, Leased::Fill(token))
+        } else if reader == Reader::CanReadPrimary && good(primary) {
+            (primary, Leased::FillFromPrimary(token))
+        } else {
+            return if hinted { Leased::ReadPrimary } else { Leased::Read };
+        };
         if self.leases.is_held(subject.hash, now) {
             return Leased::Wait;
         }
-        let filled = if hinted || !Cure::LeasePositionByReader.works() {
-            self.positions.primary()
-        } else {
-            self.positions.region()
-        };
+        let filled = if Cure::LeasePositionByReader.works() { filled } else { primary };
         let deadline = now.later(self.settings.lease);
         self.leases.issue(subject.hash, Lease { token, filled, deadline });
-        if hinted { Leased::FillFromPrimary(token) } else { Leased::Fill(token) }
+        leased
     }
 
     /// Whether a value may be stored, and what to keep with it.
@@ -549,6 +553,11 @@ impl Rules {
         self.positions.region()
     }
 
+    /// Visible on the primary, as far as this node knows.
+    pub fn primary_position(&self) -> Version {
+        self.positions.primary()
+    }
+
     /// Fills below this are refused.
     pub fn fill_floor(&self) -> Version {
         self.fill_floor
@@ -572,11 +581,6 @@ impl Rules {
     /// Whether nothing is served until the node has caught up.
     pub fn is_quarantined(&self) -> bool {
         self.progress.is_quarantined()
-    }
-
-    /// The place that a partition must reach before the node serves again.
-    pub fn awaited(&self, partition: Partition) -> Option<Place> {
-        self.progress.awaited(partition)
     }
 
     /// Tombstones held.

@@ -118,14 +118,6 @@ impl Progress {
         }
     }
 
-    /// The place that a partition must reach before the node serves again.
-    pub(super) fn awaited(&self, partition: Partition) -> Option<Place> {
-        match self.state(partition)?.quarantine {
-            Quarantine::Until(head) => Some(head),
-            Quarantine::None | Quarantine::HeadUnknown => None,
-        }
-    }
-
     /// A lane has connected, and names where the partition ends. A node that is not fresh is in quarantine until it is
     /// there.
     pub(super) fn named_head(&mut self, now: Moment, partition: Partition, head: Place) {
@@ -133,8 +125,13 @@ impl Progress {
         let Some(state) = self.state_mut(partition) else { return };
         let held = state.quarantine != Quarantine::None;
         if (held || (!fresh && state.deadline.is_some())) && Cure::QuarantineOnReturn.works() {
-            let reached = state.cursor.is_some_and(|cursor| cursor >= head);
-            state.quarantine = if reached { Quarantine::None } else { Quarantine::Until(head) };
+            let head = match state.quarantine {
+                // A connection that is gone may still deliver what it had sampled.
+                Quarantine::Until(before) => before.max(head),
+                Quarantine::None | Quarantine::HeadUnknown => head,
+            };
+            state.quarantine = Quarantine::Until(head);
+            state.leave_quarantine();
         }
     }
 

@@ -138,6 +138,8 @@ pub enum Leased {
     Wait,
     /// The region does not have the last change yet: read the primary, and do not fill.
     ReadPrimary,
+    /// What can be read now is too old to be stored: read anywhere in the region, and do not fill.
+    Read,
 }
 
 /// A value on its way into the cache: where its `F` comes from.
