@@ -173,6 +173,9 @@ cures! {
     /// A number of an origin that wrote before is of its old epoch only if it survived; else a write of a primary that
     /// returned gets a version that is long passed.
     VersionAsksSurvival,
+    /// A client names a version only where its server has nothing that the epochs do not explain; else a primary that was
+    /// one before gives its new transactions versions of its old epoch.
+    VersionAsksWholeSet,
     /// The position enters a new epoch even before it has a transaction; else fills are refused for ever.
     PositionEntersEmptyEpoch,
     /// A highest version is said only if every instance answered and none has foreign transactions.

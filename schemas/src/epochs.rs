@@ -78,10 +78,15 @@ impl EpochTable {
         Standing { position: Version::ZERO, highest, foreign }
     }
 
-    /// The version of a transaction, as a client names it that has just committed. `None` if it belongs to no epoch that
-    /// is known: it was lost, or its epoch is not announced yet. A number of an origin that wrote before is not one
-    /// of its old epoch, unless that is known to have survived.
-    pub fn version_of(&self, gtid: &Gtid) -> Option<Version> {
+    /// The version of a transaction, as a client names it that has just committed; `executed` is everything that its
+    /// server had then. `None` if it belongs to no epoch that is known: it was lost, or its epoch is not announced yet. A
+    /// number of an origin that wrote before is not one of its old epoch, unless that is known to have survived; nor if
+    /// another server has written since, in an epoch that is still to come.
+    pub fn version_of(&self, gtid: &Gtid, executed: &GtidSet) -> Option<Version> {
+        let explained = self.newest().is_some_and(|newest| is_of(newest, executed));
+        if !explained && Cure::VersionAsksWholeSet.works() {
+            return None;
+        }
         for start in self.starts.values().rev() {
             let of = match (&start.origin, gtid) {
                 (Origin::Mysql { uuid, tag, .. }, Gtid::Mysql { uuid: by, tag: tagged, .. }) => {

@@ -69,6 +69,8 @@ struct Told {
     highest: BTreeMap<KeyId, Version>,
     /// What it must have applied when the lane that asks now has named the heads.
     owes: BTreeMap<KeyId, TxnId>,
+    /// It began with its data, or has been fresh: a floor covers what it has not seen. Until then it flags what it serves.
+    attached: bool,
     at_snapshot: BTreeMap<KeyId, BTreeSet<TxnId>>,
 }
 
@@ -113,8 +115,8 @@ impl Check {
     }
 
     /// The version of a transaction; `None` while no epoch of its server is known.
-    pub(crate) fn version_of(&self, db: &Topology, txn: TxnId) -> Option<Version> {
-        self.table.version_of(&db.txn(txn).gtid())
+    pub(crate) fn version_of(&self, db: &Topology, server: usize, txn: TxnId) -> Option<Version> {
+        self.table.version_of(&db.txn(txn).gtid(), db.executed(server))
     }
 
     /// The version that a client gives to a snapshot.
@@ -253,6 +255,7 @@ impl Check {
 
     pub(crate) fn node_restored(&mut self, node: usize) {
         self.told[node].deleted = std::mem::take(&mut self.told[node].at_snapshot);
+        self.told[node].attached = true;
     }
 
     /// A lane asks a node where it is: from now on it may name what the log has now.
@@ -371,6 +374,7 @@ impl Check {
         if served == Served::Stale {
             return;
         }
+        self.told[node].attached |= served == Served::Hit;
         let told = &self.told[node];
         let survives = |txn: &&TxnId| db.txn(**txn).lost_at.is_none();
         let applied =
@@ -379,7 +383,8 @@ impl Check {
         if let Some(applied) = applied.filter(|txn| value < Some(*txn)) {
             wrong = Some(format!("older than the delete of {applied:?}, which it has applied"));
         }
-        let owed = told.owed.get(&id).filter(|txn| survives(txn) && value < Some(**txn));
+        let owed = told.owed.get(&id).filter(|_| told.attached);
+        let owed = owed.filter(|txn| survives(txn) && value < Some(**txn));
         if let Some(owed) = owed {
             wrong = Some(format!("older than {owed:?}, which was in the log when it came back"));
         }

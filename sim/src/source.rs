@@ -30,9 +30,9 @@ use crate::{
 };
 
 const LIMITS: Limits = Limits {
-    batch_keys_max: 16,
+    batch_keys_max: 2,
     batch_bytes_max: 10_000,
-    record_bytes_max: 2_000,
+    record_bytes_max: 64,
     batches_in_flight_max: 4,
     transaction_keys_max: 100,
 };

@@ -201,7 +201,7 @@ fn a_number_is_of_its_old_epoch_only_if_it_survived() {
     table.learn(start(4, NEW, 3, "old:1-9,new:1-2"));
     let version = |server: &str, number| {
         let gtid = Gtid::Mysql { uuid: server.parse().unwrap(), tag: "".into(), number };
-        table.version_of(&gtid).map(|version| version.to_string())
+        table.version_of(&gtid, &mysql("old:1-9,new:1-9")).map(|version| version.to_string())
     };
     assert_eq!(version(OLD, 7).as_deref(), Some("1.7"));
     assert_eq!(version(OLD, 9).as_deref(), Some("3.9"));
@@ -209,4 +209,7 @@ fn a_number_is_of_its_old_epoch_only_if_it_survived() {
     assert_eq!(version(OLD, 10), None);
     assert_eq!(version(NEW, 2).as_deref(), Some("2.2"));
     assert_eq!(version(NEW, 3).as_deref(), Some("4.3"));
+    // A third server has written, and its epoch is not announced yet.
+    let gtid = Gtid::Mysql { uuid: NEW.parse().unwrap(), tag: "".into(), number: 3 };
+    assert_eq!(table.version_of(&gtid, &mysql("old:1-9,new:1-9,errant:1")), None);
 }

@@ -77,7 +77,8 @@ impl Stage {
     /// The version of a transaction, as a client names it.
     pub(crate) fn version(&mut self, txn: TxnId) -> Version {
         self.learn_epochs();
-        self.epochs.version_of(&self.db.txn(txn).gtid()).expect("its epoch is known")
+        let executed = self.db.executed(self.db.primary);
+        self.epochs.version_of(&self.db.txn(txn).gtid(), executed).expect("its epoch is known")
     }
 
     /// Where a server stands, as a client names its snapshot.
