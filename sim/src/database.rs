@@ -126,9 +126,9 @@ impl Topology {
 
     /// A commit on `server` reaches its binlog.
     pub fn flush(&mut self, server: usize, writes: Writes) -> TxnId {
-        let own = |id: &&TxnId| self.txn(**id).server == server;
-        let last =
-            self.instances[server].log.iter().rev().find(own).map_or(0, |id| self.txn(*id).number);
+        let log = self.instances[server].log.iter().map(|id| self.txn(*id));
+        let own = log.filter(|txn| txn.server == server).map(|txn| txn.number);
+        let last = own.max().unwrap_or(0);
         let id = TxnId(u32::try_from(self.txns.len()).expect("few transactions"));
         self.txns.push(Txn { server, number: last + 1, writes, visible_at: None, lost_at: None });
         self.instances[server].log.push(id);
