@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
 
 mod apt;
+mod budgets;
 mod demo;
 mod servers;
 mod stages;
