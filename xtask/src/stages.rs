@@ -287,16 +287,21 @@ fn cargo(args: &[&str]) -> Result<()> {
 pub(crate) fn build(args: &[&str]) -> Result<PathBuf> {
     println!("building");
     cargo(args)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join("debug"))
+    Ok(target_folder().join("debug"))
+}
+
+/// Where cargo builds.
+pub(crate) fn target_folder() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR");
+    named.map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 fn cargo_path() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
-fn workspace() -> PathBuf {
+/// The root of the repository.
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
