@@ -1,11 +1,14 @@
 //! What `/health` says.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use invalidator::LaneStatus;
+use schemas::record::UnixMicros;
 use serde::Serialize;
 use stream::embedded::Embedded;
 use tokio::sync::watch;
+
+use crate::clock;
 
 /// Looks at every part.
 pub(crate) struct Watch {
@@ -47,7 +50,10 @@ struct Lane {
     node: String,
     connected: bool,
     last_error: Option<String>,
-    backlog_records: usize,
+    /// Records of the stream whose deletes are not all answered; counted while the node is away, too.
+    backlog_records: u64,
+    /// How long the oldest change has waited for its first delete.
+    backlog_seconds: f64,
 }
 
 impl Watch {
@@ -62,8 +68,9 @@ impl Watch {
 
     pub(crate) fn look(&self) -> Health {
         let tailer = self.tailer.borrow().clone();
+        let now = clock::now();
         let lanes: Vec<Lane> =
-            self.lanes.iter().map(|lane| Lane::of(lane.borrow().clone())).collect();
+            self.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
         let trouble = self.stream.trouble().map(|trouble| trouble.to_string());
         Health {
             ok: tailer.connected && trouble.is_none() && lanes.iter().all(|lane| lane.connected),
@@ -83,8 +90,12 @@ impl Watch {
 }
 
 impl Lane {
-    fn of(status: LaneStatus) -> Lane {
-        let LaneStatus { cluster, node, connected, last_error, backlog_records } = status;
-        Lane { cluster, node, connected, last_error, backlog_records }
+    fn of(status: LaneStatus, now: UnixMicros) -> Lane {
+        let backlog = status.backlog(now);
+        let LaneStatus { cluster, node, connected, last_error, backlog_records, .. } = status;
+        // To the millisecond: more would be noise.
+        let backlog_seconds =
+            Duration::from_millis(backlog.as_millis().try_into().unwrap_or(u64::MAX)).as_secs_f64();
+        Lane { cluster, node, connected, last_error, backlog_records, backlog_seconds }
     }
 }

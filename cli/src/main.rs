@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod clock;
 mod explain;
 mod failure;
 mod health;

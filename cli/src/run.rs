@@ -3,31 +3,30 @@
 //! Everything is opened and bound before it says that it is ready; a source or a node that is down is not an error
 //! but a state, shown at `/health`.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use invalidator::Invalidator;
 use prometheus_client::registry::Registry;
 use schemas::{
     config::{self, Region},
-    record::UnixMicros,
     rules::Rules,
 };
-use stream::embedded::{Embedded, Options};
+use stream::{
+    StreamError,
+    embedded::{Embedded, Options},
+};
 use tailer::{TailerError, preflight};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::{JoinError, JoinHandle},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::RunArgs, failure::Failure, health::Watch, http, load, telemetry};
+use crate::{args::RunArgs, clock, failure::Failure, health::Watch, http, load, telemetry};
 
 /// How long a source may take to answer before we start without its answer.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
@@ -65,9 +64,10 @@ async fn serve(
     let clusters: Vec<invalidator::Settings> =
         region.clusters.iter().map(cluster_settings).collect();
     let metrics = invalidator::Metrics::register(&mut registry);
-    let lanes = Invalidator::start(&clusters, &embedded.reader(), &embedded, &metrics, &shutdown)
-        .context("spread keys over the nodes")
-        .map_err(Failure::Config)?;
+    let mut lanes =
+        Invalidator::start(&clusters, &embedded.reader(), &embedded, &metrics, &shutdown)
+            .context("spread keys over the nodes")
+            .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let watch = Watch::new(Arc::clone(&region.name), told, lanes.status(), embedded.clone());
     let metrics = tailer::Metrics::register(&mut registry);
@@ -86,29 +86,57 @@ async fn serve(
     tracing::info!(region = &*region.name, http = address, "ready");
 
     let mut tailing = tailing;
-    let tailed = tokio::select! {
+    let ending = tokio::select! {
         name = signals.wait() => {
             tracing::info!(signal = name, "stopping");
-            None
+            Ending::Signal
         }
-        tailed = &mut tailing => Some(tailed),
+        tailed = &mut tailing => Ending::Tailer(tailed),
+        ended = lanes.ended() => Ending::Lanes(ended),
     };
     shutdown.cancel();
-    let grace = region.shutdown_grace;
+    let stopped = stop(ending, tailing, lanes, region.shutdown_grace).await;
+    if let Some(serving) = serving {
+        serving.abort();
+    }
+    stopped
+}
+
+/// What a tailer's task comes to.
+type Tailed = Result<Result<(), TailerError>, JoinError>;
+
+/// Why we stop.
+enum Ending {
+    Signal,
+    Tailer(Tailed),
+    /// A lane cannot go on: the stream cannot be used any more.
+    Lanes(Result<(), StreamError>),
+}
+
+/// Waits until tailer and lanes have drained, and says how it went.
+async fn stop(
+    ending: Ending,
+    tailing: JoinHandle<Result<(), TailerError>>,
+    mut lanes: Invalidator,
+    grace: Duration,
+) -> Result<(), Failure> {
+    let (tailed, ended) = match ending {
+        Ending::Signal => (None, Ok(())),
+        Ending::Tailer(tailed) => (Some(tailed), Ok(())),
+        Ending::Lanes(ended) => (None, ended),
+    };
     let tailed = match tailed {
         Some(tailed) => tailed,
         None => timeout(grace, tailing).await.unwrap_or(Ok(Ok(()))),
     };
-    if let Ok(ended) = timeout(grace, lanes.ended()).await {
-        ended.context("read the stream")?;
+    if let Ok(rest) = timeout(grace, lanes.ended()).await {
+        ended.and(rest).context("read the stream")?;
     } else {
         tracing::warn!(
             ?grace,
             "some deletes are still on their way; they are made after the next start"
         );
-    }
-    if let Some(serving) = serving {
-        serving.abort();
+        ended.context("read the stream")?;
     }
     match tailed.context("the tailer panicked")? {
         Ok(()) => {
@@ -137,16 +165,11 @@ fn open_stream(file: &Path, region: &Region) -> Result<Embedded, Failure> {
         partitions: embedded.partitions.get(),
         retention_bytes: embedded.retention_bytes,
         retention_age: embedded.retention_age,
-        now,
+        now: clock::now,
     };
     let path = load::beside(file, &embedded.path);
     let opened = Embedded::open(&path, options);
     opened.with_context(|| format!("open the stream {}", path.display())).map_err(Failure::Failed)
-}
-
-fn now() -> UnixMicros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMicros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// What the tailer needs of the region file; reads the password.

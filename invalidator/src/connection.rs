@@ -1,10 +1,14 @@
 //! One connection to a memcached node: pipelined requests, answers in order.
+//!
+//! Plain answers do not say which request they belong to. So each batch is followed by a `version`, and its answers
+//! count only once the version stands exactly behind them: a line too many or too few is noticed before any answer
+//! near it is believed.
 
 use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::BytesMut;
 use protocol::{
-    reply::{self, DecodeError, Reply},
+    reply::{self, DecodeError, LINE_BYTES_MAX, Reply},
     request::Request,
 };
 use tokio::{
@@ -16,33 +20,49 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{lane, settings::ANSWER_DEADLINE};
+use crate::{
+    lane,
+    settings::{ANSWER_DEADLINE, CONNECT_DEADLINE, RECEIVE_BYTES_MAX},
+};
 
-const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+const _: () = assert!(LINE_BYTES_MAX <= RECEIVE_BYTES_MAX);
 
-/// Why a connection ended.
+/// Why a connection ended. What was not answered on it is sent again on the next.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
     #[error("connect")]
     Connect(#[source] io::Error),
-    #[error("the node does not answer within {ANSWER_DEADLINE:?}")]
-    Deadline,
+    #[error("the node does not answer within {0:?}")]
+    Deadline(Duration),
     #[error("the node closed the connection")]
     Closed,
     #[error("talk to the node")]
     Io(#[from] io::Error),
     #[error("understand the node")]
     Decode(#[from] DecodeError),
+    #[error("the node sends {RECEIVE_BYTES_MAX} bytes that are no answer")]
+    Endless,
     #[error("the node refused: {0}")]
     Refused(String),
+    #[error("the node answered {answer} to {request}")]
+    OutOfStep { request: &'static str, answer: String },
 }
 
-/// The answer that a request can have.
+/// A request on its way, by the answers that it can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expect {
+enum Expected {
     Delete,
     Flush,
     Version,
+}
+
+/// What came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// Whole answers, counted or not: a sign of life.
+    pub(crate) replies: usize,
+    /// Requests of the lane that are done, beyond doubt.
+    pub(crate) done: usize,
 }
 
 /// A connection that has shown that memcached is at its other end.
@@ -51,7 +71,9 @@ pub(crate) struct Connection {
     write: OwnedWriteHalf,
     input: BytesMut,
     output: BytesMut,
-    expected: VecDeque<Expect>,
+    expected: VecDeque<Expected>,
+    /// Answers since the last version; they count when the next one is there.
+    unproven: usize,
 }
 
 impl Connection {
@@ -69,86 +91,97 @@ impl Connection {
             input: BytesMut::new(),
             output: BytesMut::new(),
             expected: VecDeque::new(),
+            unproven: 0,
         };
         connection.queue(&Request::Version);
-        timeout(ANSWER_DEADLINE, async {
-            connection.flush().await?;
-            connection.read().await?;
-            while connection.answer()?.is_none() {
-                connection.read().await?;
+        let greeting = async {
+            while connection.is_waiting() {
+                connection.turn().await?;
+                connection.hear()?;
             }
             Ok(())
-        })
-        .await
-        .unwrap_or(Err(ConnectionError::Deadline))?;
+        };
+        let greeted = timeout(ANSWER_DEADLINE, greeting).await;
+        greeted.unwrap_or(Err(ConnectionError::Deadline(ANSWER_DEADLINE)))?;
         Ok(connection)
     }
 
-    /// Adds requests of a lane to what is to be written.
-    pub(crate) fn queue_all(&mut self, requests: &[lane::Request]) {
+    /// Adds a batch of a lane's requests to what is to be written.
+    pub(crate) fn queue_batch(&mut self, requests: &[lane::Request]) {
+        if requests.is_empty() {
+            return;
+        }
         for request in requests {
             match request {
                 lane::Request::Delete(key) => self.queue(&Request::Delete { key }),
                 lane::Request::Flush => self.queue(&Request::FlushAll),
             }
         }
+        self.queue(&Request::Version);
     }
 
     fn queue(&mut self, request: &Request<'_>) {
         request.encode(&mut self.output);
         self.expected.push_back(match request {
-            Request::Delete { .. } => Expect::Delete,
-            Request::FlushAll => Expect::Flush,
+            Request::Delete { .. } => Expected::Delete,
+            Request::FlushAll => Expected::Flush,
             Request::Version | Request::Get { .. } | Request::Set { .. } | Request::Stats => {
-                Expect::Version
+                Expected::Version
             }
         });
     }
 
-    /// Whether something waits to be written.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.output.is_empty()
+    /// Whether the node owes an answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.expected.is_empty()
     }
 
-    /// Writes what is queued. Cancelled, it goes on where it was.
-    pub(crate) async fn flush(&mut self) -> Result<(), ConnectionError> {
-        while !self.output.is_empty() {
-            if self.write.write_buf(&mut self.output).await? == 0 {
-                return Err(ConnectionError::Closed);
+    /// Reads and writes whatever is possible, until one of the two has moved. Cancelled, nothing is lost.
+    pub(crate) async fn turn(&mut self) -> Result<(), ConnectionError> {
+        let moved = if self.output.is_empty() {
+            self.read.read_buf(&mut self.input).await?
+        } else {
+            tokio::select! {
+                read = self.read.read_buf(&mut self.input) => read?,
+                written = self.write.write_buf(&mut self.output) => written?,
+            }
+        };
+        if moved == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
+    }
+
+    /// Takes the answers out of the bytes that were read. An answer that does not fit ends the connection.
+    pub(crate) fn hear(&mut self) -> Result<Heard, ConnectionError> {
+        let mut heard = Heard::default();
+        while let Some(reply) = reply::decode(&mut self.input)? {
+            heard.replies += 1;
+            match (self.expected.pop_front(), reply) {
+                (Some(Expected::Delete), Reply::Deleted | Reply::NotFound)
+                | (Some(Expected::Flush), Reply::Ok) => self.unproven += 1,
+                (Some(Expected::Version), Reply::Version(_)) => {
+                    heard.done += std::mem::take(&mut self.unproven);
+                }
+                (Some(_), Reply::Error(text)) => return Err(ConnectionError::Refused(text)),
+                (expected, reply) => return Err(out_of_step(expected, &reply)),
             }
         }
-        Ok(())
-    }
-
-    /// Waits for bytes. Cancelled, it has read nothing.
-    pub(crate) async fn read(&mut self) -> Result<(), ConnectionError> {
-        if self.read.read_buf(&mut self.input).await? == 0 {
-            return Err(ConnectionError::Closed);
+        // Only a value can be so long, and nobody asked for one.
+        if self.input.len() >= RECEIVE_BYTES_MAX {
+            return Err(ConnectionError::Endless);
         }
-        Ok(())
+        Ok(heard)
     }
+}
 
-    /// Reads and writes whatever is possible, until at least one of the two has moved.
-    pub(crate) async fn turn(&mut self) -> Result<(), ConnectionError> {
-        if !self.has_output() {
-            return self.read().await;
-        }
-        tokio::select! {
-            read = self.read.read_buf(&mut self.input) => if read? == 0 { Err(ConnectionError::Closed) } else { Ok(()) },
-            written = self.write.write_buf(&mut self.output) => if written? == 0 { Err(ConnectionError::Closed) } else { Ok(()) },
-        }
+fn out_of_step(expected: Option<Expected>, reply: &Reply) -> ConnectionError {
+    let request = match expected {
+        Some(Expected::Delete) => "a delete",
+        Some(Expected::Flush) => "flush_all",
+        Some(Expected::Version) => "version",
+        None => "nothing",
+    };
+    let mut answer = format!("{reply:?}");
+    if let Some((end, _)) = answer.char_indices().nth(100) {
+        answer.truncate(end);
     }
-
-    /// The next answer among the bytes that were read. A refusal ends the connection: what was refused is not
-    /// done, and is sent again.
-    pub(crate) fn answer(&mut self) -> Result<Option<()>, ConnectionError> {
-        let Some(reply) = reply::decode(&mut self.input)? else { return Ok(None) };
-        let fits = matches!(
-            (self.expected.pop_front(), &reply),
-            (Some(Expect::Delete), Reply::Deleted | Reply::NotFound)
-                | (Some(Expect::Flush), Reply::Ok)
-                | (Some(Expect::Version), Reply::Version(_))
-        );
-        if fits { Ok(Some(())) } else { Err(ConnectionError::Refused(format!("{reply:?}"))) }
-    }
+    ConnectionError::OutOfStep { request, answer }
 }

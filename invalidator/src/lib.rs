@@ -4,13 +4,17 @@
 //! missed when it is back. A node that has no cursor yet begins with the oldest record that is kept.
 
 mod connection;
+mod delivery;
+mod intake;
 pub mod lane;
 mod metrics;
 pub mod node_lane;
 pub mod poller;
+mod report;
 mod settings;
 mod shell;
 
 pub use metrics::Metrics;
+pub use report::LaneStatus;
 pub use settings::{NodeSettings, OnFloor, Settings};
-pub use shell::{Invalidator, LaneStatus};
+pub use shell::Invalidator;

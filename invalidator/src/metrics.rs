@@ -3,7 +3,7 @@
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
 /// One lane.
@@ -15,28 +15,53 @@ pub(crate) struct LaneLabel {
 
 /// One lane, and which delete.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct PassLabel {
-    pub(crate) cluster: String,
-    pub(crate) node: String,
-    pub(crate) pass: PassValue,
+struct PassLabel {
+    cluster: String,
+    node: String,
+    pass: PassValue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum PassValue {
+enum PassValue {
     First,
     Second,
+}
+
+/// One lane, and why it was interrupted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabel {
+    cluster: String,
+    node: String,
+    cause: Cause,
+}
+
+/// Why a lane was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Cause {
+    /// The node cannot be reached, or the connection broke.
+    Unreachable,
+    /// The node did not answer in time.
+    Deadline,
+    /// The node answered an error.
+    Refused,
+    /// What the node answered makes no sense.
+    OutOfStep,
+    /// The stream could not be read, or the cursor not be stored.
+    Stream,
 }
 
 /// Metrics of all lanes; clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub(crate) deletes: Family<PassLabel, Counter>,
-    pub(crate) connects: Family<LaneLabel, Counter>,
-    pub(crate) floors: Family<LaneLabel, Counter>,
-    pub(crate) gaps: Family<LaneLabel, Counter>,
-    pub(crate) backlog_records: Family<LaneLabel, Gauge>,
-    pub(crate) backlog_ms: Family<LaneLabel, Gauge>,
-    pub(crate) commit_to_delete: Family<LaneLabel, Histogram>,
+    deletes: Family<PassLabel, Counter>,
+    connected: Family<LaneLabel, Gauge>,
+    connects: Family<LaneLabel, Counter>,
+    failures: Family<FailureLabel, Counter>,
+    floors: Family<LaneLabel, Counter>,
+    gaps: Family<LaneLabel, Counter>,
+    backlog_records: Family<LaneLabel, Gauge>,
+    backlog_ms: Family<LaneLabel, Gauge>,
+    commit_to_delete: Family<LaneLabel, Histogram>,
 }
 
 /// Upper bounds, in seconds, of the commit-to-delete histogram.
@@ -48,37 +73,91 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Metrics {
         let metrics = Metrics {
             deletes: Family::default(),
+            connected: Family::default(),
             connects: Family::default(),
+            failures: Family::default(),
             floors: Family::default(),
             gaps: Family::default(),
             backlog_records: Family::default(),
             backlog_ms: Family::default(),
             commit_to_delete: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
         };
-        let registry = registry.sub_registry_with_prefix("mcsqueal_lane");
-        registry.register("deletes", "Deletes that the node answered", metrics.deletes.clone());
-        registry.register("connects", "Connections made to the node", metrics.connects.clone());
-        registry.register("floors", "Floors that reached the node", metrics.floors.clone());
-        registry.register(
+        let lanes = registry.sub_registry_with_prefix("mcsqueal_lane");
+        show(lanes, "deletes", "Deletes that the node answered", &metrics.deletes);
+        show(lanes, "connected", "1 while the node is connected", &metrics.connected);
+        show(lanes, "connects", "Connections made to the node", &metrics.connects);
+        show(
+            lanes,
+            "failures",
+            "Interruptions; what was not answered is sent again",
+            &metrics.failures,
+        );
+        show(lanes, "floors", "Floors that reached the node", &metrics.floors);
+        show(
+            lanes,
             "gaps",
-            "Records that retention took before the node had them",
-            metrics.gaps.clone(),
+            "Times that retention took records before the node had them",
+            &metrics.gaps,
         );
-        registry.register(
-            "backlog_records",
-            "Records that are not passed yet",
-            metrics.backlog_records.clone(),
-        );
-        registry.register(
+        show(lanes, "backlog_records", "Records that are not passed yet", &metrics.backlog_records);
+        show(
+            lanes,
             "backlog_ms",
-            "Age of the oldest key that waits for its first delete",
-            metrics.backlog_ms.clone(),
+            "Age of the oldest change that waits for its first delete",
+            &metrics.backlog_ms,
         );
-        registry.register(
+        show(
+            lanes,
             "commit_to_delete_seconds",
             "From the commit (where the source says it; else from its receipt) to the answer of the first delete",
-            metrics.commit_to_delete.clone(),
+            &metrics.commit_to_delete,
         );
         metrics
     }
+
+    /// The metrics of one lane, found once.
+    pub(crate) fn lane(&self, lane: &LaneLabel) -> LaneMetrics {
+        let LaneLabel { cluster, node } = lane.clone();
+        let pass = |pass| PassLabel { cluster: cluster.clone(), node: node.clone(), pass };
+        // Owned, because two borrowed ones of the same family would wait for each other.
+        LaneMetrics {
+            first_deletes: self.deletes.get_or_create_owned(&pass(PassValue::First)),
+            second_deletes: self.deletes.get_or_create_owned(&pass(PassValue::Second)),
+            connected: self.connected.get_or_create_owned(lane),
+            connects: self.connects.get_or_create_owned(lane),
+            floors: self.floors.get_or_create_owned(lane),
+            gaps: self.gaps.get_or_create_owned(lane),
+            backlog_records: self.backlog_records.get_or_create_owned(lane),
+            backlog_ms: self.backlog_ms.get_or_create_owned(lane),
+            commit_to_delete: self.commit_to_delete.get_or_create_owned(lane),
+            failures: self.failures.clone(),
+            lane: lane.clone(),
+        }
+    }
+}
+
+/// One lane's share of the metrics.
+pub(crate) struct LaneMetrics {
+    pub(crate) first_deletes: Counter,
+    pub(crate) second_deletes: Counter,
+    pub(crate) connected: Gauge,
+    pub(crate) connects: Counter,
+    pub(crate) floors: Counter,
+    pub(crate) gaps: Counter,
+    pub(crate) backlog_records: Gauge,
+    pub(crate) backlog_ms: Gauge,
+    pub(crate) commit_to_delete: Histogram,
+    failures: Family<FailureLabel, Counter>,
+    lane: LaneLabel,
+}
+
+impl LaneMetrics {
+    pub(crate) fn failed(&self, cause: Cause) {
+        let LaneLabel { cluster, node } = self.lane.clone();
+        self.failures.get_or_create(&FailureLabel { cluster, node, cause }).inc();
+    }
+}
+
+fn show<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: &M) {
+    registry.register(name, help, metric.clone());
 }

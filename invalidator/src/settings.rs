@@ -47,11 +47,19 @@ pub(crate) const BATCH_MAX: usize = 1024;
 pub(crate) const READ_RECORDS_MAX: usize = 256;
 /// Bytes read from the stream at once.
 pub(crate) const READ_BYTES_MAX: usize = 1 << 20;
+/// Bytes read from a node that are no whole answer yet; the answers to our requests are far shorter.
+pub(crate) const RECEIVE_BYTES_MAX: usize = 16 << 10;
+/// How long a node may take to accept a connection.
+pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 /// A node that answers nothing for so long, while it should, is given up and connected to again.
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 /// How often moved cursors are stored.
 pub(crate) const STORE_INTERVAL: Duration = Duration::from_millis(100);
-/// Waits between attempts to connect: doubled from the first to the last.
+/// How often a lane that lags looks how much the stream has for it.
+pub(crate) const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+/// Terms that are walked back to count what a lane has not read; what is before them is left out.
+pub(crate) const TERMS_WALKED_MAX: usize = 1000;
+/// Waits between attempts to connect: doubled from the first to the last, until the node has done something.
 pub(crate) const CONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
 pub(crate) const CONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
 

@@ -1,9 +1,11 @@
-//! Developer entry point: `cargo xtask demo | test | sim | servers`. Light on purpose: it builds alone in seconds.
+//! Developer entry point: `cargo xtask demo | test | sim | fuzz | servers`. Light on purpose: it builds alone in seconds.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
 
 mod apt;
+mod budgets;
 mod demo;
+mod fuzz;
 mod servers;
 mod stages;
 mod tidy;
@@ -26,6 +28,9 @@ cargo xtask COMMAND
                            cargo xtask sim --seeds 10000
                            cargo xtask sim --seed 4711      # one history, told
                            cargo xtask sim --mutants        # every cure switched off in turn: all must be missed
+  fuzz [--list] [TARGET]... [--seconds N]
+                         feed every parser with inputs that reach ever more of it; needs a nightly compiler
+                           cargo xtask fuzz binlog --seconds 600
   servers                say which database servers and memcached are there, and get what is missing
 
 Servers come from the PATH; else they are unpacked, not installed, from distribution packages into
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => stages::run(rest),
         "sim" => stages::simulate(rest),
+        "fuzz" => fuzz::run(rest),
         "servers" => servers::provide(&servers::ALL).map(|found| {
             print!("{}", found.table());
             true

@@ -8,19 +8,22 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{apt::is_program, servers, tidy};
+use crate::{apt::is_program, budgets::Spent, servers, tidy};
 
-const STAGES: [&str; 7] = ["tidy", "clippy", "build", "unit", "sim", "doc", "servers"];
+pub(crate) const STAGES: [&str; 7] = ["tidy", "clippy", "build", "unit", "sim", "doc", "servers"];
 /// Histories of the simulation, and of its long form.
 const SEEDS: [&str; 2] = ["10000", "1000000"];
-/// After this, whatever runs is killed.
+/// After this, whatever runs is killed; in a long run after ten times as long.
 const GUARD: Duration = Duration::from_secs(80 * 60);
+/// The stage that runs, for the guard.
+static RUNNING: Mutex<&str> = Mutex::new("");
 
 /// What happened so far.
 #[derive(Default)]
@@ -39,24 +42,33 @@ struct Program {
 
 /// Runs the command; true if nothing failed.
 pub(crate) fn run(args: &[String]) -> Result<bool> {
-    let (chosen, long) = parse(args)?;
-    guard();
-    let mut outcome = Outcome::default();
-    let mut table = Vec::new();
-    for stage in STAGES
-        .into_iter()
-        .filter(|stage| chosen.is_empty() || chosen.iter().any(|name| name == stage))
-    {
+    let (chosen, length) = parse(args)?;
+    guard(length);
+    let (mut outcome, mut spent, mut table) = (Outcome::default(), Spent::default(), Vec::new());
+    for stage in STAGES {
+        if !chosen.is_empty() && !chosen.iter().any(|name| name == stage) {
+            continue;
+        }
         println!("== {stage}");
-        let begin = SystemTime::now();
-        let failed = outcome.failed;
-        if let Err(err) = run_stage(stage, long, &mut outcome) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "there is no runtime whose time could be paused"
+        )]
+        let (begin, failed) = (Instant::now(), outcome.failed);
+        if let Err(err) = run_stage(stage, length, &mut outcome) {
             println!("{stage}: {err:#}");
+            // Its failed tests were counted one by one.
+            outcome.failed = outcome.failed.max(failed + 1);
+        }
+        let took = begin.elapsed();
+        // A long run takes what it takes.
+        if let Some(complaint) = spent.add(stage, took).filter(|_| length == Length::Default) {
+            println!("{complaint}");
             outcome.failed += 1;
         }
-        let seconds = begin.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64());
         let state = if outcome.failed == failed { "ok" } else { "FAILED" };
-        table.push(format!("{stage:10} {seconds:7.1} s  {state}"));
+        table.push(format!("{stage:10} {:7.1} s  {state}", took.as_secs_f64()));
     }
     println!("\n{}", table.join("\n"));
     for skip in &outcome.skipped {
@@ -100,10 +112,13 @@ fn parse(args: &[String]) -> Result<(Vec<String>, Length)> {
 }
 
 /// Ends us, and with us everything that we started, when a run hangs.
-fn guard() {
-    thread::spawn(|| {
-        thread::sleep(GUARD);
-        eprintln!("xtask: the run took more than {} minutes and is ended", GUARD.as_secs() / 60);
+fn guard(length: Length) {
+    let after = GUARD * if length == Length::Long { 10 } else { 1 };
+    thread::spawn(move || {
+        thread::sleep(after);
+        let stage = *RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let minutes = after.as_secs() / 60;
+        eprintln!("xtask: in {stage}, the run took more than {minutes} minutes and is ended");
         std::process::abort();
     });
 }
@@ -272,16 +287,21 @@ fn cargo(args: &[&str]) -> Result<()> {
 pub(crate) fn build(args: &[&str]) -> Result<PathBuf> {
     println!("building");
     cargo(args)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join("debug"))
+    Ok(target_folder().join("debug"))
+}
+
+/// Where cargo builds.
+pub(crate) fn target_folder() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR");
+    named.map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 fn cargo_path() -> PathBuf {
     std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
 }
 
-fn workspace() -> PathBuf {
+/// The root of the repository.
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use e2e::{
     cache::{Cache, Nodes},
+    http,
     servers::{
         Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Memcached, Region, shop_rules,
     },
@@ -37,8 +38,10 @@ async fn frozen_node_delays_nobody_and_gets_what_it_missed() {
     pair.memcached[1].freeze().expect("freeze a node");
     pair.change(&missed).await;
     pair.others_are_fast().await;
+    pair.backlog_is_shown().await;
     pair.memcached[1].thaw().expect("thaw the node");
     pair.all_gone(&missed).await;
+    pair.backlog_is_gone().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,11 +53,13 @@ async fn killed_node_delays_nobody_and_is_served_again() {
     pair.memcached[1].kill9().expect("kill a node");
     pair.change(&missed).await;
     pair.others_are_fast().await;
+    pair.backlog_is_shown().await;
     pair.memcached[1].restart().await.expect("the node is there again");
     // It is empty, and has nothing to catch up with but the last changes.
     pair.plant(&missed).await;
     pair.change(&missed).await;
     pair.all_gone(&missed).await;
+    pair.backlog_is_gone().await;
 }
 
 struct Pair {
@@ -65,6 +70,13 @@ struct Pair {
     memcached: Vec<Memcached>,
     _database: Database,
     _lab: Lab,
+}
+
+/// What `/health` says of a lane.
+#[derive(Debug)]
+struct Backlog {
+    records: u64,
+    seconds: f64,
 }
 
 fn key(id: u32) -> String {
@@ -139,6 +151,40 @@ impl Pair {
         assert!(took.len() > 100, "only {} deletes in {AWAY:?}", took.len());
         assert!(p99 < P99_MAX, "p99 of {} deletes on the other node: {p99:?}", took.len());
         self.mcsqueal.alive().expect("mcsqueal runs");
+    }
+
+    /// `/health` says how far the node behind is behind; the other is not.
+    async fn backlog_is_shown(&self) {
+        let (status, [near, away]) = self.health().await;
+        assert_eq!(status, 503, "a node is away");
+        // Changes of one node's keys are records that every lane has to pass.
+        assert!(away.records >= MISSED as u64, "{} records behind", away.records);
+        let seconds = AWAY.as_secs_f64();
+        assert!((seconds..2.0 * seconds).contains(&away.seconds), "{} s behind", away.seconds);
+        assert!(near.seconds < P99_MAX.as_secs_f64(), "{} s behind", near.seconds);
+    }
+
+    async fn backlog_is_gone(&self) {
+        let late = Instant::now() + RETURN_DEADLINE;
+        loop {
+            let (status, lanes) = self.health().await;
+            if status == 200 && lanes.iter().all(|lane| lane.records == 0 && lane.seconds == 0.0) {
+                return;
+            }
+            assert!(Instant::now() < late, "still behind: {lanes:?}");
+            sleep(FILL_AGE_MAX / 10).await;
+        }
+    }
+
+    async fn health(&self) -> (u16, [Backlog; 2]) {
+        let address = self.mcsqueal.http().expect("it listens");
+        let (status, body) = http::get(address, "/health").await.expect("an answer");
+        let health: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let lane = |at: usize| Backlog {
+            records: health["lanes"][at]["backlog_records"].as_u64().expect("a count"),
+            seconds: health["lanes"][at]["backlog_seconds"].as_f64().expect("seconds"),
+        };
+        (status, [lane(0), lane(1)])
     }
 
     async fn gone(&mut self, id: u32, late: Instant) {

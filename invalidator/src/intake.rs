@@ -1,0 +1,343 @@
+//! [`Intake`]: the stream, as one lane sees it. What each record asks of the lane's node, how far the stream was
+//! read, how much of it was not, and where the cursor is kept.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use schemas::{
+    cursor::{Cursor, Partition, Place},
+    record::{Record, UnixMicros},
+    ring::Ring,
+};
+use stream::{CursorStore, Entry, Read, ReadLimit, Reader, StreamError};
+use tokio::time::Instant;
+
+use crate::{
+    lane::{Lane, Work},
+    report::{Report, wall_clock},
+    settings::{MEASURE_INTERVAL, OnFloor, READ_BYTES_MAX, READ_RECORDS_MAX, TERMS_WALKED_MAX},
+};
+
+/// How far each partition was read; the cursors follow as answers come.
+pub(crate) type Places = BTreeMap<Partition, Place>;
+
+/// What the stream has behind the last record that was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// Also those that turn out to have no key of the lane's node.
+    pub(crate) records: u64,
+    /// When the oldest of them was appended.
+    pub(crate) since: Option<UnixMicros>,
+}
+
+/// What a read has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The partition's head was reached.
+    Nothing,
+    /// There may be more.
+    More,
+}
+
+/// One node's share of the work.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    pub(crate) ring: Arc<Ring>,
+    /// The node's number in the ring.
+    pub(crate) node: usize,
+    pub(crate) on_floor: OnFloor,
+}
+
+/// One lane's view of the stream.
+pub(crate) struct Intake<R, S> {
+    reader: R,
+    store: S,
+    /// Names the lane's cursors.
+    consumer: String,
+    share: Share,
+    places: Places,
+    /// Partitions that may have something to read. Empty at the head.
+    pending: Vec<Partition>,
+    unread: Unread,
+    measured_at: Option<Instant>,
+    /// As they were stored last.
+    stored: Places,
+}
+
+impl<R: Reader, S: CursorStore> Intake<R, S> {
+    pub(crate) fn new(reader: R, store: S, consumer: String, share: Share) -> Intake<R, S> {
+        let pending = partitions(&reader).collect();
+        Intake {
+            reader,
+            store,
+            consumer,
+            share,
+            places: Places::new(),
+            pending,
+            unread: Unread::default(),
+            measured_at: None,
+            stored: Places::new(),
+        }
+    }
+
+    /// Begins where the lane's stored cursors stand, and returns them. Cursors of another stream (a file that was
+    /// made anew) mean nothing here.
+    pub(crate) async fn resume(&mut self) -> Result<Places, StreamError> {
+        let stream = self.reader.stream_id();
+        let cursors = self.store.load(&self.consumer).await?;
+        let ours = cursors.into_iter().filter(|cursor| cursor.stream == stream);
+        self.places = ours.map(|cursor| (cursor.partition, cursor.place)).collect();
+        self.stored.clone_from(&self.places);
+        Ok(self.places.clone())
+    }
+
+    /// Makes the lane's cursors durable, if they have moved.
+    pub(crate) async fn store(&mut self, cursors: &Places) -> Result<(), StreamError> {
+        if self.stored == *cursors {
+            return Ok(());
+        }
+        let stream = self.reader.stream_id();
+        let cursor =
+            |(&partition, &place): (&Partition, &Place)| Cursor { stream, partition, place };
+        let list = cursors.iter().map(cursor).collect();
+        self.store.store(&self.consumer, list).await?;
+        self.stored.clone_from(cursors);
+        Ok(())
+    }
+
+    /// Whether everything was read; then [`Intake::changed`] says when to look again.
+    pub(crate) fn is_at_head(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Returns when there may be more to read.
+    pub(crate) async fn changed(&mut self) {
+        self.reader.changed().await;
+        self.look_again();
+    }
+
+    /// There may be more to read.
+    pub(crate) fn look_again(&mut self) {
+        self.pending = partitions(&self.reader).collect();
+    }
+
+    /// What was not read, as it was at most [`MEASURE_INTERVAL`] ago.
+    pub(crate) async fn unread(&mut self, now: Instant) -> Result<Unread, StreamError> {
+        let is_old = self.measured_at.is_none_or(|at| at + MEASURE_INTERVAL <= now);
+        if is_old && !self.is_at_head() {
+            self.unread = measure(&self.reader, &self.places).await?;
+            self.measured_at = Some(now);
+        }
+        Ok(self.unread)
+    }
+
+    /// Gives the lane what the stream has, partition by partition, while its window has room.
+    pub(crate) async fn fill(
+        &mut self,
+        lane: &mut Lane,
+        report: &Report,
+    ) -> Result<(), StreamError> {
+        for partition in std::mem::take(&mut self.pending) {
+            if !lane.wants_records() || self.read(partition, lane, report).await? == Found::More {
+                self.pending.push(partition);
+            }
+        }
+        if self.is_at_head() {
+            self.unread = Unread::default();
+        }
+        Ok(())
+    }
+
+    /// Reads on in one partition.
+    async fn read(
+        &mut self,
+        partition: Partition,
+        lane: &mut Lane,
+        report: &Report,
+    ) -> Result<Found, StreamError> {
+        let limit = ReadLimit { records_max: READ_RECORDS_MAX, bytes_max: READ_BYTES_MAX };
+        let place = self.places.entry(partition).or_insert(Place::START);
+        match self.reader.read_after(partition, *place, limit).await? {
+            Read::Entries(entries) => {
+                let found = if entries.is_empty() { Found::Nothing } else { Found::More };
+                for Entry { place: at, appended_at, record } in entries {
+                    if let Record::Floor(floor) = &record {
+                        report.floor(&floor.reason);
+                    }
+                    *place = at;
+                    let (work, since) = self.share.work(record);
+                    lane.take(partition, at, work, since.unwrap_or(appended_at));
+                }
+                Ok(found)
+            }
+            // What is lost cannot be listed; nor can what a node without a cursor may hold.
+            Read::Gap { resume } => {
+                report.gap(&format!("partition {partition}, from {place} to {resume}"));
+                *place = resume;
+                lane.take(partition, resume, self.share.unlisted(), wall_clock());
+                Ok(Found::More)
+            }
+        }
+    }
+}
+
+impl Share {
+    /// What `record` asks of the node, and since when its oldest change waits, if it says so.
+    fn work(&self, record: Record) -> (Work, Option<UnixMicros>) {
+        match record {
+            Record::Invalidations(invalidations) => {
+                let oldest = invalidations.transactions.first();
+                let since = oldest.map(|oldest| oldest.committed_at.unwrap_or(oldest.received_at));
+                let all = invalidations.transactions.into_iter().flat_map(|it| it.keys);
+                let own = all.map(|invalidation| invalidation.key);
+                let mut keys: Vec<_> =
+                    own.filter(|key| self.ring.owner(key) == self.node).collect();
+                // One record's keys are deleted together, so each once.
+                keys.sort_unstable();
+                keys.dedup();
+                (Work::Delete(keys), since)
+            }
+            Record::Floor(_) => (self.unlisted(), None),
+            Record::TermStart(_) | Record::Progress(_) | Record::Epoch(_) => {
+                (Work::Delete(Vec::new()), None)
+            }
+        }
+    }
+
+    fn unlisted(&self) -> Work {
+        match self.on_floor {
+            OnFloor::FlushAll => Work::Flush,
+            OnFloor::Alarm => Work::Delete(Vec::new()),
+        }
+    }
+}
+
+fn partitions<R: Reader>(reader: &R) -> impl Iterator<Item = Partition> + use<R> {
+    (0..reader.partitions()).map(Partition)
+}
+
+/// Counts what stands behind `places`.
+async fn measure<R: Reader>(reader: &R, places: &Places) -> Result<Unread, StreamError> {
+    let mut unread = Unread::default();
+    for partition in partitions(reader) {
+        let place = places.get(&partition).copied().unwrap_or(Place::START);
+        let head = reader.head(partition).await?;
+        // A place beyond the head is of a log that is gone; the next read reports that.
+        if place >= head {
+            continue;
+        }
+        let (place, oldest) = match first_after(reader, partition, place).await? {
+            Read::Entries(entries) => (place, entries.first().map(|entry| entry.appended_at)),
+            Read::Gap { resume } => match first_after(reader, partition, resume).await? {
+                Read::Entries(entries) => (resume, entries.first().map(|entry| entry.appended_at)),
+                Read::Gap { resume } => (resume, None),
+            },
+        };
+        unread.records += between(reader, partition, place, head).await?;
+        unread.since = unread.since.into_iter().chain(oldest).min();
+    }
+    Ok(unread)
+}
+
+/// Records behind `from`, up to and with `to`: each term names the last record of the one before.
+async fn between<R: Reader>(
+    reader: &R,
+    partition: Partition,
+    from: Place,
+    mut to: Place,
+) -> Result<u64, StreamError> {
+    let mut records = 0_u64;
+    for _ in 0..TERMS_WALKED_MAX {
+        if to.term <= from.term {
+            return Ok(records.saturating_add(to.sequence.saturating_sub(from.sequence)));
+        }
+        records = records.saturating_add(to.sequence);
+        let before = Place { term: to.term, sequence: 0 };
+        let Read::Entries(entries) = first_after(reader, partition, before).await? else { break };
+        let Some(Record::TermStart(start)) = entries.first().map(|entry| &entry.record) else {
+            break;
+        };
+        to = start.previous;
+    }
+    Ok(records)
+}
+
+async fn first_after<R: Reader>(
+    reader: &R,
+    partition: Partition,
+    place: Place,
+) -> Result<Read, StreamError> {
+    reader.read_after(partition, place, ReadLimit { records_max: 1, bytes_max: 1 }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use schemas::{
+        cursor::Term,
+        record::{Floor, Scope},
+        version::Version,
+    };
+    use stream::{
+        Batch, Writer,
+        embedded::{Embedded, Options},
+    };
+
+    use super::*;
+
+    fn options(retention_bytes: u64) -> Options {
+        let age = Duration::from_secs(1 << 30);
+        Options { partitions: 2, retention_bytes, retention_age: age, now: || UnixMicros(7) }
+    }
+
+    fn record() -> Record {
+        Record::Floor(Floor {
+            source: "s".into(),
+            scope: Scope::All,
+            version: Version::from_bits(1),
+            reason: "r".repeat(100).into(),
+        })
+    }
+
+    async fn append(log: &Embedded, partition: u16, count: usize) {
+        for _ in 0..count {
+            let records = vec![(Partition(partition), record())];
+            let appended = log.append(Batch { records, checkpoint: None }).await.unwrap();
+            appended.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn unread_is_counted_over_terms_and_behind_gaps() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stream.db");
+        for count in [3, 2] {
+            let log = Embedded::open(&path, options(1 << 30)).unwrap();
+            append(&log, 0, count).await;
+            drop(log);
+        }
+        let reader = Embedded::read_only(&path).unwrap();
+        // Each term has a first record of its own, in each of the two partitions.
+        let all = Unread { records: (1 + 3) + (1 + 2) + 2, since: Some(UnixMicros(7)) };
+        assert_eq!(measure(&reader, &Places::new()).await.unwrap(), all);
+        let place = |term, sequence| Place { term: Term(term), sequence };
+        let after = |of_0, of_1| Places::from([(Partition(0), of_0), (Partition(1), of_1)]);
+        for (places, records) in [
+            (after(place(1, 1), place(1, 1)), 3 + 3 + 1),
+            (after(place(1, 4), place(2, 1)), 3),
+            (after(place(2, 1), place(2, 1)), 2),
+            (after(place(2, 3), place(2, 1)), 0),
+            (after(place(9, 9), place(9, 9)), 0),
+        ] {
+            let since = (records > 0).then_some(UnixMicros(7));
+            let unread = measure(&reader, &places).await.unwrap();
+            assert_eq!(unread, Unread { records, since }, "{places:?}");
+        }
+        drop(reader);
+        // What retention has taken is no backlog: it will be a gap.
+        let log = Embedded::open(&path, options(1000)).unwrap();
+        append(&log, 0, 20).await;
+        let unread = measure(&log.reader(), &Places::new()).await.unwrap();
+        assert!((2..15).contains(&unread.records), "{unread:?}");
+    }
+}
