@@ -226,19 +226,6 @@ fn r12_two_writers_store_what_they_wrote() {
 }
 
 #[test]
-fn r19_delivered_twice() {
-    race(&[&[Cure::DeleteSparesNewer]], || {
-        let mut s = Stage::new();
-        s.commit(A);
-        s.settle();
-        s.cache(0, A, PRIMARY);
-        let batch = s.batch(0);
-        s.apply(0, &batch);
-        broken_if(s.get(0, A).is_none(), "a fresh entry is gone")
-    });
-}
-
-#[test]
 fn r20_delivered_out_of_order() {
     race(&[&[Cure::TombstoneKeepsHighest]], || {
         let mut s = Stage::new();

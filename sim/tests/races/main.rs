@@ -10,6 +10,8 @@
 
 mod events;
 mod filling;
+mod mapping;
 mod race;
 mod stage;
 mod tail;
+mod transport;

@@ -27,6 +27,19 @@ impl Stage {
         txn
     }
 
+    /// One transaction changes all of these keys.
+    pub(crate) fn commit_all(&mut self, keys: impl IntoIterator<Item = KeyId>) -> TxnId {
+        let txn = self.db.flush(self.db.primary, Writes::Rows(keys.into_iter().collect()));
+        self.visible(self.db.primary, txn);
+        txn
+    }
+
+    /// All rows are gone, and nobody says which.
+    pub(crate) fn truncate(&mut self) {
+        let txn = self.db.flush(self.db.primary, Writes::Truncate);
+        self.visible(self.db.primary, txn);
+    }
+
     /// The server receives and applies everything that the one it follows has.
     pub(crate) fn replicate(&mut self, server: usize) {
         if let Some(from) = self.db.instances[server].follows {

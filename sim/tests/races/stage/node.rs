@@ -1,7 +1,8 @@
 //! Stage directions for cache nodes and their clients.
 
 use cache_node::rules::{
-    Accepted, Ask, Fill, Leased, Reader, Refused, Rules, Served, Snapshot, Subject, Token,
+    Accepted, Ask, Fill, Leased, MarkersFull, Named, Nonce, Reader, Refused, Rules, Served,
+    Snapshot, Subject, Token,
 };
 use schemas::{
     cursor::{Partition, Place, partition_of},
@@ -10,6 +11,7 @@ use schemas::{
 use sim::database::{KeyId, Value};
 
 use super::{KEYS, Node, Shelf, Stage, key};
+use crate::race::{Ending, broken_if};
 
 impl Stage {
     /// A reader asks for the right to fill, and gets it; he can read anywhere in the region.
@@ -81,6 +83,32 @@ impl Stage {
         Some((*value, rules.copy_version(now, &Subject::new(name.as_bytes()), mark)?))
     }
 
+    /// A writer is about to change the key.
+    pub(crate) fn mark(&mut self, node: usize, id: KeyId, nonce: u64) -> Result<(), MarkersFull> {
+        let (now, name) = (self.moment(), key(id));
+        self.nodes[node].rules.mark(now, &Subject::new(name.as_bytes()), Nonce(nonce))
+    }
+
+    /// The writer names what he has committed.
+    pub(crate) fn name(&mut self, node: usize, id: KeyId, nonce: u64, version: Version) -> Named {
+        let now = self.moment();
+        let Node { rules, shelf, .. } = &mut self.nodes[node];
+        rules.name_mark(now, &key(id), Nonce(nonce), version, shelf)
+    }
+
+    /// Nobody has marked a key before now.
+    pub(crate) fn no_marks(&mut self, node: usize) {
+        let now = self.moment();
+        self.nodes[node].rules.no_marks_lost(now);
+    }
+
+    /// A reader gets, without a flag, what has been superseded for longer than nodes promise.
+    pub(crate) fn not_late(&self, node: usize, id: KeyId) -> Ending {
+        let old = self.get(node, id).is_some_and(|got| got != self.db.settled(id));
+        let hit = self.served(node, id, Ask::default()) == Served::Hit;
+        broken_if(old && hit, "a late read")
+    }
+
     /// The process is gone and starts again with nothing; its lane connects.
     pub(crate) fn restart_empty(&mut self, node: usize) {
         self.cut(node);
@@ -106,6 +134,16 @@ impl Stage {
         let within =
             |id: &KeyId| partition_of(&key(*id), self.plan.settings.partitions) == partition;
         (from..KEYS).find(within).expect("many keys")
+    }
+
+    /// Up to where a node has applied everything of a partition.
+    pub(crate) fn applied(&self, node: usize, partition: Partition) -> Version {
+        self.nodes[node].rules.applied(partition)
+    }
+
+    /// The same of all partitions.
+    pub(crate) fn applied_everywhere(&self, node: usize) -> Option<Version> {
+        self.nodes[node].rules.applied_everywhere()
     }
 
     /// The cursor of a node in the first partition.
