@@ -243,31 +243,6 @@ fn r20_delivered_out_of_order() {
 }
 
 #[test]
-fn r61_position_falls() {
-    // A tombstone lapsed; then a replica joins that is behind it.
-    let story = |again: bool| {
-        let mut s = Stage::with(|plan| plan.servers = 3);
-        s.fence(2);
-        s.commit(A);
-        s.pass_fill_age();
-        s.commit(B); // Its delete sweeps what has lapsed.
-        s.settle();
-        s.joins(2);
-        s.poll();
-        if again {
-            s.pass_fill_age();
-        }
-        let token = s.lease(0, A);
-        let old = s.read(2, A);
-        s.fill(0, A, old, Fill::Lease(token));
-        s.db.instances[2].follows = Some(PRIMARY);
-        s.ends_honest(0, A)
-    };
-    race(&[&[Cure::AcceptAsksAgeFloor]], || story(false));
-    race(&[&[Cure::AgeFloorNeverFalls], &[Cure::AcceptAsksAgeFloor]], || story(true));
-}
-
-#[test]
 fn r04_tombstone_lapses_before_an_old_fill_lands() {
     let story = || {
         let mut s = Stage::new();

@@ -11,6 +11,8 @@
 mod events;
 mod filling;
 mod mapping;
+mod positions;
+mod promotions;
 mod race;
 mod stage;
 mod tail;

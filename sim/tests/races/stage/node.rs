@@ -61,6 +61,15 @@ impl Stage {
         self.fill(node, id, value, Fill::Lease(token)).expect("a fresh lease");
     }
 
+    /// The same, if the reader gets a lease at all, and the fill is taken.
+    pub(crate) fn cache_by(&mut self, reader: Reader, node: usize, id: KeyId, server: usize) {
+        let leased = self.ask_lease(node, id, reader);
+        if let Leased::Fill(token) | Leased::FillFromPrimary(token) = leased {
+            let value = self.read(server, id);
+            self.fill(node, id, value, Fill::Lease(token));
+        }
+    }
+
     /// What a reader gets, with and without asking for more.
     pub(crate) fn served(&self, node: usize, id: KeyId, ask: Ask) -> Served {
         let (now, name) = (self.moment(), key(id));
@@ -111,10 +120,15 @@ impl Stage {
 
     /// The process is gone and starts again with nothing; its lane connects.
     pub(crate) fn restart_empty(&mut self, node: usize) {
+        self.start_empty(node);
+        self.connect(node);
+    }
+
+    /// The same, and no lane has come yet.
+    pub(crate) fn start_empty(&mut self, node: usize) {
         self.cut(node);
         self.nodes[node].rules = Rules::new(self.moment(), self.plan.settings.clone());
         self.nodes[node].shelf.0.clear();
-        self.connect(node);
     }
 
     /// What a node saves first, and what it saves then.
