@@ -32,6 +32,23 @@ fn r01_slow_reader() {
 }
 
 #[test]
+fn r01_fill_overtakes_the_delete() {
+    // The region has the change, the node has not heard of it yet, and the value is from before.
+    let story = |leases: bool| {
+        let mut s = Stage::new();
+        let fill = if leases { Fill::Lease(s.lease(0, A)) } else { Fill::Plain };
+        let old = s.read(PRIMARY, A);
+        s.commit(A);
+        s.replicate(REPLICA);
+        s.poll();
+        s.fill(0, A, old, fill);
+        s.ends_honest(0, A)
+    };
+    race(&[&[Cure::LeaseTakesPositionAtIssue]], || story(true));
+    race(&[&[Cure::PlainSetTakesOldPosition]], || story(false));
+}
+
+#[test]
 fn r02_delete_arrives_before_replication() {
     // A lease takes the position of the replica, though the primary is ahead.
     race(&[&[Cure::LeasePositionByReader]], || {
@@ -143,11 +160,25 @@ fn r08_lease_of_a_former_life() {
         s.commit(A);
         s.settle();
         s.restart_empty(0);
-        let now = s.moment();
-        s.nodes[0].rules.no_marks_lost(now);
+        s.no_marks(0);
         s.settle();
         s.lease(0, A);
         s.fill(0, A, old, Fill::Lease(before));
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r08_plain_fill_from_a_former_life() {
+    race(&[&[Cure::HistoryStartsUnknown]], || {
+        let mut s = Stage::new();
+        let old = s.read(PRIMARY, A);
+        s.commit(A);
+        s.settle();
+        s.restart_empty(0);
+        s.no_marks(0);
+        s.settle();
+        s.fill(0, A, old, Fill::Plain);
         s.ends_honest(0, A)
     });
 }
@@ -226,6 +257,24 @@ fn r12_two_writers_store_what_they_wrote() {
 }
 
 #[test]
+fn r12_value_is_derived_from_an_old_one() {
+    // By an increment, say, when the region has the change and the delete is still on its way.
+    race(&[&[Cure::DerivedKeepsOlder]], || {
+        let mut s = Stage::new();
+        s.cache(0, A, PRIMARY);
+        let (from, old) = (s.filled(0, A), s.read(PRIMARY, A));
+        s.commit(A);
+        s.replicate(REPLICA);
+        for _ in 0..12 {
+            s.pass(1000);
+            s.poll();
+        }
+        s.fill(0, A, old, Fill::Derived(from));
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
 fn r20_delivered_out_of_order() {
     race(&[&[Cure::TombstoneKeepsHighest]], || {
         let mut s = Stage::new();
@@ -237,6 +286,20 @@ fn r20_delivered_out_of_order() {
         s.commit(A);
         s.settle();
         s.apply(0, &late);
+        s.fill(0, A, old, Fill::Version(seen));
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r04_tombstone_lapses_with_the_position() {
+    race(&[&[Cure::LapseBelowAgeFloor]], || {
+        let mut s = Stage::new();
+        let (old, seen) = (s.read(REPLICA, A), s.snapshot_version(REPLICA));
+        s.commit(A);
+        s.settle();
+        s.commit(B); // Its delete sweeps what has lapsed.
+        s.settle();
         s.fill(0, A, old, Fill::Version(seen));
         s.ends_honest(0, A)
     });
@@ -255,21 +318,4 @@ fn r04_tombstone_lapses_before_an_old_fill_lands() {
         s.ends_honest(0, A)
     };
     race(&[&[Cure::AcceptAsksAgeFloor]], story);
-}
-
-#[test]
-fn r46_copy_lands_after_its_tombstone_lapsed() {
-    race(&[&[Cure::AcceptAsksAgeFloor, Cure::CopyOnlyServable]], || {
-        let mut s = Stage::with(|plan| plan.nodes = 2);
-        s.cache(1, A, PRIMARY);
-        s.cut(1);
-        s.commit(A);
-        s.pass_fill_age();
-        s.commit(B); // Its delete sweeps what has lapsed.
-        s.settle();
-        if let Some((value, version)) = s.copy(1, A) {
-            s.fill(0, A, value, Fill::Copy(version));
-        }
-        s.ends_honest(0, A)
-    });
 }

@@ -8,12 +8,14 @@
     reason = "tests: a panic is a failed test"
 )]
 
+mod copies;
 mod events;
 mod filling;
 mod mapping;
 mod positions;
 mod promotions;
 mod race;
+mod reading;
 mod stage;
 mod tail;
 mod transport;

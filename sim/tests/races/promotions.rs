@@ -127,7 +127,7 @@ fn r35_second_promotion() {
 #[test]
 fn r35_former_primary_is_still_read() {
     // A fill with what is lost comes after the cut.
-    race(&[&[Cure::AcceptAsksEpoch, Cure::ServeAsksCuts]], || {
+    race(&[&[Cure::ServeAsksCuts]], || {
         let mut s = Stage::new();
         s.commit(A);
         let slow = s.lease(0, A);

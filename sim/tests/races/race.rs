@@ -6,6 +6,12 @@ use schemas::cure::Cure;
 /// How a story ends: `Err` says which promise was broken.
 pub(crate) type Ending = Result<(), String>;
 
+/// A lane that began anew at the head would leave the node with a hole: each of these is enough against that.
+pub(crate) const AGAINST_LOST_BATCHES: [&[Cure]; 2] = [
+    &[Cure::LaneResumesAtNodeCursor, Cure::BatchAsksFrom],
+    &[Cure::LaneResumesAtNodeCursor, Cure::LaneRewinds],
+];
+
 /// Tells `story` with every cure, and without each of `needed`. Where several cures cover one hole they stand together:
 /// the story ends badly without all of them, and well as long as one is there.
 pub(crate) fn race(needed: &[&[Cure]], story: impl Fn() -> Ending) {

@@ -12,7 +12,8 @@ mod tail;
 use std::{collections::BTreeMap, time::Duration};
 
 use cache_node::rules::{
-    Ask, Entries, Fate, Fill, Leased, Lossy, Mark, OnStale, Reader, Rules, Served, Settings,
+    Ask, Condition, Entries, Fate, Fill, Leased, Lossy, Mark, OnStale, Reader, Rules, Served,
+    Settings,
 };
 use invalidator::{
     node_lane::NodeLane,
@@ -21,7 +22,7 @@ use invalidator::{
 use protocol::control::Batch;
 use schemas::{
     cursor::Partition, epochs::EpochTable, gtid::Dialect, key::Key, moment::Moment,
-    record::UnixMicros,
+    record::UnixMicros, version::Version,
 };
 use sim::{
     binlog,
@@ -130,12 +131,22 @@ pub(crate) enum Wire {
     LosesAnswers,
     /// Batches are lost on their way; everything else arrives.
     LosesBatches,
+    /// Those of one partition are.
+    LosesBatchesOf(Partition),
     Cut,
 }
 
 /// The storage: a plain map.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf(pub(crate) BTreeMap<KeyId, (Mark, Value)>, Keeps);
+
+impl Shelf {
+    /// An entry that came while nothing was known of any write.
+    pub(crate) fn put_unasked(&mut self, id: KeyId, value: Value) {
+        let mark = Mark { filled: Version::MAX, condition: Condition::Good, since: None };
+        self.0.insert(id, (mark, value));
+    }
+}
 
 impl Entries for Shelf {
     fn judge(&mut self, key: &Key, judge: &mut dyn FnMut(&mut Mark) -> Fate) {

@@ -8,15 +8,9 @@ use schemas::{
 };
 
 use crate::{
-    race::{broken_if, race},
+    race::{AGAINST_LOST_BATCHES, broken_if, race},
     stage::{A, B, PRIMARY, REPLICA, Stage, Wire, key},
 };
-
-/// A lane that began anew at the head would leave the node with a hole: each of these is enough against that.
-const AGAINST_LOST_BATCHES: [&[Cure]; 2] = [
-    &[Cure::LaneResumesAtNodeCursor, Cure::GapRaisesServeFloor, Cure::BatchAsksFrom],
-    &[Cure::LaneResumesAtNodeCursor, Cure::GapRaisesServeFloor, Cure::LaneRewinds],
-];
 
 #[test]
 fn r19_delivered_twice() {
@@ -49,6 +43,37 @@ fn r21_lane_that_was_replaced_goes_on() {
         s.apply(0, &batch);
         s.connect(0);
         s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r21_lane_that_lags_confirms_again() {
+    race(&[&[Cure::CursorNeverFalls]], || {
+        let mut s = Stage::new();
+        s.commit(A);
+        s.settle();
+        let old = s.batch(0);
+        s.commit(A);
+        s.settle();
+        let before = s.cursor(0);
+        s.apply(0, &old);
+        broken_if(s.cursor(0) < before, "what was confirmed is not any more")
+    });
+    // What is said behind a hole counts only when the hole is filled.
+    race(&[&[Cure::AppliedMovesWithCursor]], || {
+        let mut s = Stage::with(|plan| plan.nodes = 2);
+        s.cache(0, A, PRIMARY);
+        let txn = s.commit(A);
+        s.publish();
+        s.deliver(1);
+        s.commit(B);
+        s.publish();
+        s.deliver(1);
+        let batch = s.batch(1);
+        s.apply(0, &batch);
+        let at_least = s.version(txn);
+        let read = s.served(0, A, Ask { at_least, ..Ask::default() });
+        broken_if(read == Served::Hit, "the delete is not applied, and counts as applied")
     });
 }
 

@@ -27,6 +27,12 @@ impl Stage {
         txn
     }
 
+    /// It is not committed after all, and its number is used again.
+    pub(crate) fn roll_back(&mut self, txn: TxnId) {
+        let primary = self.db.primary;
+        self.db.instances[primary].log.retain(|of| *of != txn);
+    }
+
     /// One transaction changes all of these keys.
     pub(crate) fn commit_all(&mut self, keys: impl IntoIterator<Item = KeyId>) -> TxnId {
         let txn = self.db.flush(self.db.primary, Writes::Rows(keys.into_iter().collect()));

@@ -5,6 +5,7 @@ use cache_node::rules::{
     Snapshot, Subject, Token,
 };
 use schemas::{
+    cure::Cure,
     cursor::{Partition, Place, partition_of},
     version::Version,
 };
@@ -70,6 +71,11 @@ impl Stage {
         }
     }
 
+    /// The fill version of an entry.
+    pub(crate) fn filled(&self, node: usize, id: KeyId) -> Version {
+        self.nodes[node].shelf.0[&id].0.filled
+    }
+
     /// What a reader gets, with and without asking for more.
     pub(crate) fn served(&self, node: usize, id: KeyId, ask: Ask) -> Served {
         let (now, name) = (self.moment(), key(id));
@@ -116,6 +122,23 @@ impl Stage {
         let old = self.get(node, id).is_some_and(|got| got != self.db.settled(id));
         let hit = self.served(node, id, Ask::default()) == Served::Hit;
         broken_if(old && hit, "a late read")
+    }
+
+    /// A peer is asked for its entry: the first half of its answer.
+    pub(crate) fn copy_begins(&self, peer: usize, id: KeyId) -> (Value, Version) {
+        self.copy(peer, id).expect("the peer serves it")
+    }
+
+    /// The second half. A peer that did not take both together would say now what it has applied.
+    pub(crate) fn copy_ends(
+        &self,
+        peer: usize,
+        id: KeyId,
+        (value, version): (Value, Version),
+    ) -> (Value, Version) {
+        let late = self.applied(peer, partition_of(&key(id), self.plan.settings.partitions));
+        let works = Cure::CopyAppliedWithValue.works();
+        (value, if works { version } else { version.max(late) })
     }
 
     /// The process is gone and starts again with nothing; its lane connects.

@@ -22,6 +22,11 @@ impl Stage {
         self.lane(node, Event::Connected);
     }
 
+    /// The lane begins anew, on the wire that is there.
+    pub(crate) fn reconnect(&mut self, node: usize) {
+        self.lane(node, Event::Connected);
+    }
+
     /// A lane for one partition alone begins.
     pub(crate) fn connect_partition(&mut self, node: usize, partition: Partition) {
         self.nodes[node].lane = NodeLane::new(vec![partition], SKEW_MAX);
@@ -129,7 +134,11 @@ impl Stage {
             _ => {}
         }
         let Node { rules, shelf, wire, last, .. } = &mut self.nodes[node];
-        let lost = *wire == Wire::LosesBatches && matches!(action, Action::Apply(_));
+        let lost = match (*wire, &action) {
+            (Wire::LosesBatches, Action::Apply(_)) => true,
+            (Wire::LosesBatchesOf(partition), Action::Apply(batch)) => batch.partition == partition,
+            _ => false,
+        };
         if *wire == Wire::Cut || lost {
             return Vec::new();
         }
@@ -151,7 +160,7 @@ impl Stage {
                 *last = Some(batch.clone());
                 let answer = Answer { cursor, age_floor: rules.age_floor(), wall: there };
                 let partition = batch.partition;
-                if *wire == Wire::Whole {
+                if *wire != Wire::LosesAnswers {
                     return vec![Event::Answered { partition, answer, sent: now, wall: here }];
                 }
             }
