@@ -166,6 +166,6 @@ fn r48_stale_marks_survive_a_restart() {
         s.restore(0, saved);
         s.no_marks(0);
         s.connect(0);
-        broken_if(s.get(0, A).is_some(), "a marked entry is good again")
+        broken_if!(s.get(0, A).is_some(), "a marked entry is good again")
     });
 }

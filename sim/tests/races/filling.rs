@@ -70,7 +70,7 @@ fn r02_delete_arrives_before_replication() {
         s.deliver(0);
         s.poll();
         let leased = s.ask_lease(0, A, Reader::CanReadPrimary);
-        broken_if(!matches!(leased, Leased::FillFromPrimary(_)), "sent to a replica that lags")
+        broken_if!(!matches!(leased, Leased::FillFromPrimary(_)), "sent to a replica that lags")
     });
 }
 
@@ -208,7 +208,7 @@ fn r10_stale_value_becomes_good_again() {
         s.commit(B);
         s.settle();
         let flagged = s.served(0, A, Ask { stale: Stale::Allow, ..Ask::default() });
-        broken_if(flagged == Served::Hit, "an old value, unflagged")?;
+        broken_if!(flagged == Served::Hit, "an old value, unflagged")?;
         s.ends_honest(0, A)
     });
     // A peer does not hand it on.
@@ -234,7 +234,7 @@ fn r11_old_value_is_written_back() {
         let at_least = s.version(txn);
         // Who is about to write names the version that he must have seen.
         let read = s.served(0, A, Ask { at_least, ..Ask::default() });
-        broken_if(read != Served::Miss, "a write is derived from an old value")
+        broken_if!(read != Served::Miss, "a write is derived from an old value")
     });
 }
 

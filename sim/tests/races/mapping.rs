@@ -124,7 +124,7 @@ fn r39_half_of_a_transaction() {
         s.nodes[0].wire = Wire::LosesAnswers; // Of several batches, only the first one comes.
         s.deliver(0);
         let read = s.served(0, LAST, Ask { at_least, ..Ask::default() });
-        broken_if(read != Served::Miss, "who has seen the transaction reads a key from before it")
+        broken_if!(read != Served::Miss, "who has seen the transaction reads a key from before it")
     });
 }
 

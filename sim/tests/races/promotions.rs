@@ -230,7 +230,7 @@ fn r37_number_is_used_again() {
         // Its epoch is not announced yet. A reader who has no version of it goes to the primary.
         let at_least = s.claimed(txn);
         let read = at_least.map(|at_least| s.served(0, A, Ask { at_least, ..Ask::default() }));
-        broken_if(read == Some(Served::Hit), "the write has the version of a lost one")
+        broken_if!(read == Some(Served::Hit), "the write has the version of a lost one")
     });
 }
 

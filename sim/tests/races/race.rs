@@ -41,10 +41,13 @@ pub(crate) fn promise(story: impl Fn(Promise) -> Ending) {
     assert!(story(Promise::Broken).is_err(), "ends well although the promise is broken");
 }
 
-/// `Err` with `what` if `bad`.
-pub(crate) fn broken_if(bad: bool, what: &str) -> Ending {
-    if bad { Err(what.to_owned()) } else { Ok(()) }
+/// An ending: `Err` with the words if the condition is true.
+macro_rules! broken_if {
+    ($bad:expr, $what:literal) => {
+        if $bad { Err(($what).to_owned()) } else { Ok(()) }
+    };
 }
+pub(crate) use broken_if;
 
 fn without(cures: &[Cure], story: &dyn Fn() -> Ending) -> Ending {
     match cures {

@@ -11,7 +11,7 @@ use crate::{
 /// The region's replica lags behind a write; a reader there must not be sent to it.
 fn goes_to_primary(s: &mut Stage) -> crate::race::Ending {
     let leased = s.ask_lease(0, A, Reader::Anywhere);
-    broken_if(leased != Leased::ReadPrimary, "a reader is sent to a replica that lags")
+    broken_if!(leased != Leased::ReadPrimary, "a reader is sent to a replica that lags")
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn r52_no_room_for_a_mark() {
         s.publish();
         let at_least = s.version(txn);
         let read = s.served(0, A, Ask { at_least, ..Ask::default() });
-        broken_if(read != Served::Miss, "a writer does not see his write")
+        broken_if!(read != Served::Miss, "a writer does not see his write")
     });
 }
 
@@ -45,7 +45,7 @@ fn r52_mark_outlives_a_slow_replica() {
         goes_to_primary(&mut s)?;
         // Somebody puts into the cache what he found at the replica, and the delete is still on its way.
         s.nodes[0].shelf.put_unasked(A, s.db.read(REPLICA, A));
-        broken_if(s.get(0, A).is_some(), "a marked key is served")
+        broken_if!(s.get(0, A).is_some(), "a marked key is served")
     });
 }
 
@@ -141,7 +141,7 @@ fn r55_write_goes_on_without_its_mark() {
             Promise::Broken => Ask::default().at_least,
         };
         let read = s.served(0, A, Ask { at_least, ..Ask::default() });
-        broken_if(read == Served::Hit, "a writer does not see his write")
+        broken_if!(read == Served::Hit, "a writer does not see his write")
     });
 }
 
@@ -159,7 +159,7 @@ fn r56_reader_goes_to_another_region() {
             Promise::Broken => Ask::default().at_least,
         };
         let read = s.served(1, A, Ask { at_least, ..Ask::default() });
-        broken_if(read == Served::Hit, "a reader does not see what he has seen")
+        broken_if!(read == Served::Hit, "a reader does not see what he has seen")
     });
 }
 
@@ -172,7 +172,7 @@ fn r57_token_of_another_key() {
         s.settle();
         let at_least = s.version(txn);
         let read = s.served(0, A, Ask { at_least, ..Ask::default() });
-        broken_if(read != Served::Hit, "every key looks too old to whoever has seen a new one")
+        broken_if!(read != Served::Hit, "every key looks too old to whoever has seen a new one")
     });
 }
 

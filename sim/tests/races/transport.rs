@@ -21,7 +21,7 @@ fn r19_delivered_twice() {
         s.cache(0, A, PRIMARY);
         let batch = s.batch(0);
         s.apply(0, &batch);
-        broken_if(s.get(0, A).is_none(), "a fresh entry is gone")
+        broken_if!(s.get(0, A).is_none(), "a fresh entry is gone")
     });
 }
 
@@ -57,7 +57,7 @@ fn r21_lane_that_lags_confirms_again() {
         s.settle();
         let before = s.cursor(0);
         s.apply(0, &old);
-        broken_if(s.cursor(0) < before, "what was confirmed is not any more")
+        broken_if!(s.cursor(0) < before, "what was confirmed is not any more")
     });
     // What is said behind a hole counts only when the hole is filled.
     race(&[&[Cure::AppliedMovesWithCursor]], || {
@@ -73,7 +73,7 @@ fn r21_lane_that_lags_confirms_again() {
         s.apply(0, &batch);
         let at_least = s.version(txn);
         let read = s.served(0, A, Ask { at_least, ..Ask::default() });
-        broken_if(read == Served::Hit, "the delete is not applied, and counts as applied")
+        broken_if!(read == Served::Hit, "the delete is not applied, and counts as applied")
     });
 }
 
@@ -149,7 +149,7 @@ fn r27_region_is_cut_off() {
         s.cut(0);
         s.commit(A);
         s.pass(10_001);
-        broken_if(s.get(0, A).is_some(), "an old value, long after the last news")
+        broken_if!(s.get(0, A).is_some(), "an old value, long after the last news")
     });
 }
 
@@ -269,7 +269,7 @@ fn r29_tailer_of_a_former_primary() {
         s.publish();
         let at_least = s.version(txn);
         let read = s.served(0, A, Ask { at_least, ..Ask::default() });
-        broken_if(read != Served::Miss, "the node takes numbers of another epoch for its own")
+        broken_if!(read != Served::Miss, "the node takes numbers of another epoch for its own")
     });
 }
 
@@ -327,7 +327,7 @@ fn r64_one_of_two_partitions_has_reported() {
             s.progress();
             s.connect_partition(0, Partition(0));
             let (of, all) = (s.applied(0, Partition(1)), s.applied_everywhere(0));
-            broken_if(all.is_some_and(|all| all > of), "a partition has not applied that much")
+            broken_if!(all.is_some_and(|all| all > of), "a partition has not applied that much")
         })
     });
 }

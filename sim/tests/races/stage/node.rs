@@ -121,7 +121,7 @@ impl Stage {
     pub(crate) fn not_late(&self, node: usize, id: KeyId) -> Ending {
         let old = self.get(node, id).is_some_and(|got| got != self.db.settled(id));
         let hit = self.served(node, id, Ask::default()) == Served::Hit;
-        broken_if(old && hit, "a late read")
+        broken_if!(old && hit, "a late read")
     }
 
     /// A peer is asked for its entry: the first half of its answer.
