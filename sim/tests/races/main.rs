@@ -8,6 +8,7 @@
     reason = "tests: a panic is a failed test"
 )]
 
+mod catalogue;
 mod copies;
 mod events;
 mod filling;
