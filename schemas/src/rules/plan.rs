@@ -90,9 +90,8 @@ impl TablePlan {
     /// Every outcome of a row change, into `sink`; a key may come more than once.
     pub fn apply(&self, operation: Operation, row: &impl Row, sink: &mut impl FnMut(Outcome)) {
         let images: &[Image] = match operation {
-            Operation::Insert => &[Image::After],
             Operation::Update if Cure::MapsBothImages.works() => &[Image::Before, Image::After],
-            Operation::Update => &[Image::After],
+            Operation::Insert | Operation::Update => &[Image::After],
             Operation::Delete => &[Image::Before],
         };
         // Two buffers for all keys of the row: what is made, and what the image before it made.

@@ -23,8 +23,8 @@ pub(crate) enum Body {
     Insert(KeyId),
     /// A row whose number changes.
     Move(KeyId, KeyId),
-    /// An update of a row that has got a column in front of its number.
-    Altered(KeyId),
+    /// An update of a row that has two columns, in this order.
+    Wide([&'static str; 2], KeyId),
     /// A row whose columns have no names in the binlog.
     Nameless(KeyId),
     /// A statement that is its own transaction.
@@ -66,12 +66,15 @@ pub(crate) fn transaction(db: &Topology, txn: TxnId, body: &Body) -> Vec<Written
         ]
     };
     match body {
-        Body::Insert(id) => rows(table_map(&["id"]), 30, row_event(1, &[&[*id]])),
-        Body::Move(from, to) => rows(table_map(&["id"]), 31, row_event(1, &[&[*from], &[*to]])),
-        Body::Altered(id) => {
-            rows(table_map(&["rank", "id"]), 31, row_event(2, &[&[9, *id], &[9, *id]]))
+        Body::Insert(id) => rows(table_map(9, &["id"]), 30, row_event(9, 1, &[&[*id]])),
+        Body::Move(from, to) => {
+            rows(table_map(9, &["id"]), 31, row_event(9, 1, &[&[*from], &[*to]]))
         }
-        Body::Nameless(id) => rows(table_map_of(1, &[]), 31, row_event(1, &[&[*id], &[*id]])),
+        Body::Wide(columns, id) => {
+            let row = columns.map(|column| if column == "id" { *id } else { 9 });
+            rows(table_map(10, columns), 31, row_event(10, 2, &[&row, &row]))
+        }
+        Body::Nameless(id) => rows(table_map_of(9, 1, &[]), 31, row_event(9, 1, &[&[*id], &[*id]])),
         Body::Statement(text) => vec![first.clone(), event(2, query(text))],
         Body::Unknown => {
             vec![first.clone(), second.clone(), event(250, vec![1]), event(16, vec![0; 8])]
@@ -95,8 +98,7 @@ fn query(text: &str) -> Vec<u8> {
     body
 }
 
-/// The number of the table is always the same.
-fn table_map(columns: &[&str]) -> Vec<u8> {
+fn table_map(table: u8, columns: &[&str]) -> Vec<u8> {
     let mut names = Vec::new();
     for name in columns {
         names.push(u8::try_from(name.len()).unwrap());
@@ -104,11 +106,11 @@ fn table_map(columns: &[&str]) -> Vec<u8> {
     }
     let mut metadata = vec![4, u8::try_from(names.len()).unwrap()];
     metadata.extend(names);
-    table_map_of(columns.len(), &metadata)
+    table_map_of(table, columns.len(), &metadata)
 }
 
-fn table_map_of(columns: usize, names: &[u8]) -> Vec<u8> {
-    let mut body = vec![9, 0, 0, 0, 0, 0, 1, 0];
+fn table_map_of(table: u8, columns: usize, names: &[u8]) -> Vec<u8> {
+    let mut body = vec![table, 0, 0, 0, 0, 0, 1, 0];
     body.extend(b"\x04shop\0\x04item\0");
     body.push(u8::try_from(columns).unwrap());
     body.extend(vec![3; columns]); // INT
@@ -119,8 +121,8 @@ fn table_map_of(columns: usize, names: &[u8]) -> Vec<u8> {
 }
 
 /// Rows of INT columns: images one after the other.
-fn row_event(columns: usize, images: &[&[KeyId]]) -> Vec<u8> {
-    let mut body = vec![9, 0, 0, 0, 0, 0, 1, 0, 2, 0, u8::try_from(columns).unwrap()];
+fn row_event(table: u8, columns: usize, images: &[&[KeyId]]) -> Vec<u8> {
+    let mut body = vec![table, 0, 0, 0, 0, 0, 1, 0, 2, 0, u8::try_from(columns).unwrap()];
     body.extend(vec![0xff; images.len()]);
     for image in images {
         body.push(0);

@@ -32,6 +32,23 @@ fn r01_slow_reader() {
 }
 
 #[test]
+fn r01_fill_overtakes_the_delete() {
+    // The region has the change, the node has not heard of it yet, and the value is from before.
+    let story = |leases: bool| {
+        let mut s = Stage::new();
+        let fill = if leases { Fill::Lease(s.lease(0, A)) } else { Fill::Plain };
+        let old = s.read(PRIMARY, A);
+        s.commit(A);
+        s.replicate(REPLICA);
+        s.poll();
+        s.fill(0, A, old, fill);
+        s.ends_honest(0, A)
+    };
+    race(&[&[Cure::LeaseTakesPositionAtIssue]], || story(true));
+    race(&[&[Cure::PlainSetTakesOldPosition]], || story(false));
+}
+
+#[test]
 fn r02_delete_arrives_before_replication() {
     // A lease takes the position of the replica, though the primary is ahead.
     race(&[&[Cure::LeasePositionByReader]], || {
@@ -53,7 +70,7 @@ fn r02_delete_arrives_before_replication() {
         s.deliver(0);
         s.poll();
         let leased = s.ask_lease(0, A, Reader::CanReadPrimary);
-        broken_if(!matches!(leased, Leased::FillFromPrimary(_)), "sent to a replica that lags")
+        broken_if!(!matches!(leased, Leased::FillFromPrimary(_)), "sent to a replica that lags")
     });
 }
 
@@ -143,11 +160,25 @@ fn r08_lease_of_a_former_life() {
         s.commit(A);
         s.settle();
         s.restart_empty(0);
-        let now = s.moment();
-        s.nodes[0].rules.no_marks_lost(now);
+        s.no_marks(0);
         s.settle();
         s.lease(0, A);
         s.fill(0, A, old, Fill::Lease(before));
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r08_plain_fill_from_a_former_life() {
+    race(&[&[Cure::HistoryStartsUnknown]], || {
+        let mut s = Stage::new();
+        let old = s.read(PRIMARY, A);
+        s.commit(A);
+        s.settle();
+        s.restart_empty(0);
+        s.no_marks(0);
+        s.settle();
+        s.fill(0, A, old, Fill::Plain);
         s.ends_honest(0, A)
     });
 }
@@ -177,7 +208,7 @@ fn r10_stale_value_becomes_good_again() {
         s.commit(B);
         s.settle();
         let flagged = s.served(0, A, Ask { stale: Stale::Allow, ..Ask::default() });
-        broken_if(flagged == Served::Hit, "an old value, unflagged")?;
+        broken_if!(flagged == Served::Hit, "an old value, unflagged")?;
         s.ends_honest(0, A)
     });
     // A peer does not hand it on.
@@ -203,7 +234,7 @@ fn r11_old_value_is_written_back() {
         let at_least = s.version(txn);
         // Who is about to write names the version that he must have seen.
         let read = s.served(0, A, Ask { at_least, ..Ask::default() });
-        broken_if(read != Served::Miss, "a write is derived from an old value")
+        broken_if!(read != Served::Miss, "a write is derived from an old value")
     });
 }
 
@@ -226,15 +257,20 @@ fn r12_two_writers_store_what_they_wrote() {
 }
 
 #[test]
-fn r19_delivered_twice() {
-    race(&[&[Cure::DeleteSparesNewer]], || {
+fn r12_value_is_derived_from_an_old_one() {
+    // By an increment, say, when the region has the change and the delete is still on its way.
+    race(&[&[Cure::DerivedKeepsOlder]], || {
         let mut s = Stage::new();
-        s.commit(A);
-        s.settle();
         s.cache(0, A, PRIMARY);
-        let batch = s.batch(0);
-        s.apply(0, &batch);
-        broken_if(s.get(0, A).is_none(), "a fresh entry is gone")
+        let (from, old) = (s.filled(0, A), s.read(PRIMARY, A));
+        s.commit(A);
+        s.replicate(REPLICA);
+        for _ in 0..12 {
+            s.pass(1000);
+            s.poll();
+        }
+        s.fill(0, A, old, Fill::Derived(from));
+        s.ends_honest(0, A)
     });
 }
 
@@ -256,28 +292,17 @@ fn r20_delivered_out_of_order() {
 }
 
 #[test]
-fn r61_position_falls() {
-    // A tombstone lapsed; then a replica joins that is behind it.
-    let story = |again: bool| {
-        let mut s = Stage::with(|plan| plan.servers = 3);
-        s.fence(2);
+fn r04_tombstone_lapses_with_the_position() {
+    race(&[&[Cure::LapseBelowAgeFloor]], || {
+        let mut s = Stage::new();
+        let (old, seen) = (s.read(REPLICA, A), s.snapshot_version(REPLICA));
         s.commit(A);
-        s.pass_fill_age();
+        s.settle();
         s.commit(B); // Its delete sweeps what has lapsed.
         s.settle();
-        s.joins(2);
-        s.poll();
-        if again {
-            s.pass_fill_age();
-        }
-        let token = s.lease(0, A);
-        let old = s.read(2, A);
-        s.fill(0, A, old, Fill::Lease(token));
-        s.db.instances[2].follows = Some(PRIMARY);
+        s.fill(0, A, old, Fill::Version(seen));
         s.ends_honest(0, A)
-    };
-    race(&[&[Cure::AcceptAsksAgeFloor]], || story(false));
-    race(&[&[Cure::AgeFloorNeverFalls], &[Cure::AcceptAsksAgeFloor]], || story(true));
+    });
 }
 
 #[test]
@@ -293,21 +318,4 @@ fn r04_tombstone_lapses_before_an_old_fill_lands() {
         s.ends_honest(0, A)
     };
     race(&[&[Cure::AcceptAsksAgeFloor]], story);
-}
-
-#[test]
-fn r46_copy_lands_after_its_tombstone_lapsed() {
-    race(&[&[Cure::AcceptAsksAgeFloor, Cure::CopyOnlyServable]], || {
-        let mut s = Stage::with(|plan| plan.nodes = 2);
-        s.cache(1, A, PRIMARY);
-        s.cut(1);
-        s.commit(A);
-        s.pass_fill_age();
-        s.commit(B); // Its delete sweeps what has lapsed.
-        s.settle();
-        if let Some((value, version)) = s.copy(1, A) {
-            s.fill(0, A, value, Fill::Copy(version));
-        }
-        s.ends_honest(0, A)
-    });
 }

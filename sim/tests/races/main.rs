@@ -8,8 +8,15 @@
     reason = "tests: a panic is a failed test"
 )]
 
+mod catalogue;
+mod copies;
 mod events;
 mod filling;
+mod mapping;
+mod positions;
+mod promotions;
 mod race;
+mod reading;
 mod stage;
 mod tail;
+mod transport;

@@ -6,6 +6,12 @@ use schemas::cure::Cure;
 /// How a story ends: `Err` says which promise was broken.
 pub(crate) type Ending = Result<(), String>;
 
+/// A lane that began anew at the head would leave the node with a hole: each of these is enough against that.
+pub(crate) const AGAINST_LOST_BATCHES: [&[Cure]; 2] = [
+    &[Cure::LaneResumesAtNodeCursor, Cure::BatchAsksFrom],
+    &[Cure::LaneResumesAtNodeCursor, Cure::LaneRewinds],
+];
+
 /// Tells `story` with every cure, and without each of `needed`. Where several cures cover one hole they stand together:
 /// the story ends badly without all of them, and well as long as one is there.
 pub(crate) fn race(needed: &[&[Cure]], story: impl Fn() -> Ending) {
@@ -35,10 +41,13 @@ pub(crate) fn promise(story: impl Fn(Promise) -> Ending) {
     assert!(story(Promise::Broken).is_err(), "ends well although the promise is broken");
 }
 
-/// `Err` with `what` if `bad`.
-pub(crate) fn broken_if(bad: bool, what: &str) -> Ending {
-    if bad { Err(what.to_owned()) } else { Ok(()) }
+/// An ending: `Err` with the words if the condition is true.
+macro_rules! broken_if {
+    ($bad:expr, $what:literal) => {
+        if $bad { Err(($what).to_owned()) } else { Ok(()) }
+    };
 }
+pub(crate) use broken_if;
 
 fn without(cures: &[Cure], story: &dyn Fn() -> Ending) -> Ending {
     match cures {

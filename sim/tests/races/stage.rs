@@ -12,7 +12,8 @@ mod tail;
 use std::{collections::BTreeMap, time::Duration};
 
 use cache_node::rules::{
-    Ask, Entries, Fate, Fill, Leased, Lossy, Mark, OnStale, Reader, Rules, Served, Settings,
+    Ask, Condition, Entries, Fate, Fill, Leased, Lossy, Mark, OnStale, Reader, Rules, Served,
+    Settings,
 };
 use invalidator::{
     node_lane::NodeLane,
@@ -21,15 +22,19 @@ use invalidator::{
 use protocol::control::Batch;
 use schemas::{
     cursor::Partition, epochs::EpochTable, gtid::Dialect, key::Key, moment::Moment,
-    record::UnixMicros,
+    record::UnixMicros, version::Version,
 };
 use sim::{
     binlog,
     broker::Broker,
     database::{KeyId, Topology, Value},
 };
+use tailer::Limits;
 
-use crate::{race::Ending, tail::Tail};
+use crate::{
+    race::Ending,
+    tail::{LIMITS, Tail},
+};
 
 /// The first primary.
 pub(crate) const PRIMARY: usize = 0;
@@ -56,6 +61,7 @@ pub(crate) struct Plan {
     /// Whether a node keeps what a delete has found, for readers that take old values.
     pub(crate) shelf: Keeps,
     pub(crate) rules: String,
+    pub(crate) limits: Limits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +88,14 @@ impl Default for Plan {
             lossy: Lossy::Cut,
             unsourced: Vec::new(),
         };
-        Plan { servers: 2, nodes: 1, settings, shelf: Keeps::Good, rules: binlog::RULES.to_owned() }
+        Plan {
+            servers: 2,
+            nodes: 1,
+            settings,
+            shelf: Keeps::Good,
+            rules: binlog::RULES.to_owned(),
+            limits: LIMITS,
+        }
     }
 }
 
@@ -118,6 +131,8 @@ pub(crate) enum Wire {
     LosesAnswers,
     /// Batches are lost on their way; everything else arrives.
     LosesBatches,
+    /// Those of one partition are.
+    LosesBatchesOf(Partition),
     Cut,
 }
 
@@ -125,9 +140,17 @@ pub(crate) enum Wire {
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf(pub(crate) BTreeMap<KeyId, (Mark, Value)>, Keeps);
 
+impl Shelf {
+    /// An entry that came while nothing was known of any write.
+    pub(crate) fn put_unasked(&mut self, id: KeyId, value: Value) {
+        let mark = Mark { filled: Version::MAX, condition: Condition::Good, since: None };
+        self.0.insert(id, (mark, value));
+    }
+}
+
 impl Entries for Shelf {
     fn judge(&mut self, key: &Key, judge: &mut dyn FnMut(&mut Mark) -> Fate) {
-        let id = key_id(key);
+        let Some(id) = key_id(key) else { return };
         if let Some((mark, _)) = self.0.get_mut(&id)
             && judge(mark) == Fate::Stale
             && self.1 == Keeps::Good
@@ -141,8 +164,9 @@ pub(crate) fn key(id: KeyId) -> Key {
     Key::new(binlog::key_name(id)).unwrap()
 }
 
-fn key_id(key: &Key) -> KeyId {
-    std::str::from_utf8(key.as_bytes()).unwrap().trim_start_matches('k').parse().unwrap()
+/// The key's number; applications may have others, which nobody reads here.
+fn key_id(key: &Key) -> Option<KeyId> {
+    std::str::from_utf8(key.as_bytes()).ok()?.strip_prefix('k')?.parse().ok()
 }
 
 pub(crate) fn instance(server: usize) -> InstanceId {
@@ -164,7 +188,7 @@ impl Stage {
         let partitions = plan.settings.partitions;
         let db = Topology::new(plan.servers, KEYS);
         let mut log = Broker::new(partitions);
-        let tail = Tail::start(&mut log, partitions, &plan.rules);
+        let tail = Tail::start(&mut log, partitions, plan.limits, &plan.rules);
         let mut stage = Stage {
             db,
             log,
@@ -204,7 +228,7 @@ impl Stage {
         Moment::after_start(Duration::from_millis(self.now))
     }
 
-    fn wall(&self, ahead: i64) -> UnixMicros {
+    pub(crate) fn wall(&self, ahead: i64) -> UnixMicros {
         UnixMicros(WALL + (self.now * 1000).saturating_add_signed(ahead * 1000))
     }
 

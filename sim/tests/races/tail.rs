@@ -26,7 +26,7 @@ use tailer::{
 
 use crate::events::Written;
 
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     batch_keys_max: 16,
     batch_bytes_max: 10_000,
     record_bytes_max: 2_000,
@@ -42,6 +42,7 @@ pub(crate) struct Tail {
     server: Option<usize>,
     read: usize,
     partitions: u16,
+    limits: Limits,
     rules: Arc<Rules>,
     /// The last set of the primary before, if an operator knows it for certain.
     pub(crate) predecessor: Option<GtidSet>,
@@ -51,7 +52,7 @@ pub(crate) struct Tail {
 
 impl Tail {
     /// Takes the leadership, at the last checkpoint.
-    pub(crate) fn start(log: &mut Broker, partitions: u16, rules: &str) -> Tail {
+    pub(crate) fn start(log: &mut Broker, partitions: u16, limits: Limits, rules: &str) -> Tail {
         let ends = log.ends();
         let (mut sequencer, records) = Sequencer::begin(log.begin_term(), &ends);
         append(log, &mut sequencer, records);
@@ -74,7 +75,7 @@ impl Tail {
                 (0..partitions).map(|at| (Partition(at), Record::Floor(floor.clone())));
             append(log, &mut sequencer, everywhere.collect());
         }
-        let core = new_core(checkpoint, partitions, &rules);
+        let core = new_core(checkpoint, partitions, limits, &rules);
         Tail {
             core,
             sequencer,
@@ -82,6 +83,7 @@ impl Tail {
             server: None,
             read: 0,
             partitions,
+            limits,
             rules,
             predecessor: None,
             dies: false,
@@ -138,7 +140,7 @@ impl Tail {
 
     /// The next read connects anew, to the primary.
     pub(crate) fn disconnect(&mut self) {
-        self.core = new_core(self.core.checkpoint(), self.partitions, &self.rules);
+        self.core = new_core(self.core.checkpoint(), self.partitions, self.limits, &self.rules);
         self.server = None;
     }
 
@@ -215,14 +217,14 @@ fn empty() -> Checkpoint {
     }
 }
 
-fn new_core(checkpoint: Checkpoint, partitions: u16, rules: &Arc<Rules>) -> Tailer {
+fn new_core(checkpoint: Checkpoint, partitions: u16, limits: Limits, rules: &Arc<Rules>) -> Tailer {
     Tailer::new(Start {
         dialect: Dialect::Mysql,
         mode: Mode::Gtid,
         server_id: 99,
         checkpoint,
         partitions,
-        limits: LIMITS,
+        limits,
         rules: Arc::clone(rules),
         metrics: Metrics::default(),
     })

@@ -27,6 +27,25 @@ impl Stage {
         txn
     }
 
+    /// It is not committed after all, and its number is used again.
+    pub(crate) fn roll_back(&mut self, txn: TxnId) {
+        let primary = self.db.primary;
+        self.db.instances[primary].log.retain(|of| *of != txn);
+    }
+
+    /// One transaction changes all of these keys.
+    pub(crate) fn commit_all(&mut self, keys: impl IntoIterator<Item = KeyId>) -> TxnId {
+        let txn = self.db.flush(self.db.primary, Writes::Rows(keys.into_iter().collect()));
+        self.visible(self.db.primary, txn);
+        txn
+    }
+
+    /// All rows are gone, and nobody says which.
+    pub(crate) fn truncate(&mut self) {
+        let txn = self.db.flush(self.db.primary, Writes::Truncate);
+        self.visible(self.db.primary, txn);
+    }
+
     /// The server receives and applies everything that the one it follows has.
     pub(crate) fn replicate(&mut self, server: usize) {
         if let Some(from) = self.db.instances[server].follows {
@@ -63,6 +82,31 @@ impl Stage {
         }
     }
 
+    /// The old primary is gone, another server takes its post, and the tailer connects to that.
+    pub(crate) fn fail_over(&mut self, from: usize, to: usize) {
+        self.promote(to);
+        self.fence(from);
+        self.repoint();
+    }
+
+    /// The server has the binlog of the one it follows, and shows none of it yet.
+    pub(crate) fn receive(&mut self, server: usize) {
+        let from = self.db.instances[server].follows.expect("a replica");
+        self.db.instances[server].log = self.db.instances[from].log.clone();
+    }
+
+    /// What the server has received and does not show is gone with its disk.
+    pub(crate) fn forget_received(&mut self, server: usize) {
+        let instance = &mut self.db.instances[server];
+        instance.log.retain(|txn| instance.visible.contains(txn));
+    }
+
+    /// Somebody writes on a replica.
+    pub(crate) fn errant(&mut self, server: usize, key: KeyId) {
+        let txn = self.db.flush(server, Writes::Rows(vec![key]));
+        self.visible(server, txn);
+    }
+
     /// No reader reads from the server any more.
     pub(crate) fn fence(&mut self, server: usize) {
         self.db.instances[server].follows = None;
@@ -76,9 +120,14 @@ impl Stage {
 
     /// The version of a transaction, as a client names it.
     pub(crate) fn version(&mut self, txn: TxnId) -> Version {
+        self.claimed(txn).expect("its epoch is known")
+    }
+
+    /// The same, as far as that can be said.
+    pub(crate) fn claimed(&mut self, txn: TxnId) -> Option<Version> {
         self.learn_epochs();
         let executed = self.db.executed(self.db.primary);
-        self.epochs.version_of(&self.db.txn(txn).gtid(), executed).expect("its epoch is known")
+        self.epochs.version_of(&self.db.txn(txn).gtid(), executed)
     }
 
     /// Where a server stands, as a client names its snapshot.

@@ -1,15 +1,18 @@
 //! Stage directions for cache nodes and their clients.
 
 use cache_node::rules::{
-    Accepted, Ask, Fill, Leased, Reader, Refused, Rules, Served, Snapshot, Subject, Token,
+    Accepted, Ask, Fill, Leased, MarkersFull, Named, Nonce, Reader, Refused, Rules, Served,
+    Snapshot, Subject, Token,
 };
 use schemas::{
+    cure::Cure,
     cursor::{Partition, Place, partition_of},
     version::Version,
 };
 use sim::database::{KeyId, Value};
 
 use super::{KEYS, Node, Shelf, Stage, key};
+use crate::race::{Ending, broken_if};
 
 impl Stage {
     /// A reader asks for the right to fill, and gets it; he can read anywhere in the region.
@@ -59,6 +62,20 @@ impl Stage {
         self.fill(node, id, value, Fill::Lease(token)).expect("a fresh lease");
     }
 
+    /// The same, if the reader gets a lease at all, and the fill is taken.
+    pub(crate) fn cache_by(&mut self, reader: Reader, node: usize, id: KeyId, server: usize) {
+        let leased = self.ask_lease(node, id, reader);
+        if let Leased::Fill(token) | Leased::FillFromPrimary(token) = leased {
+            let value = self.read(server, id);
+            self.fill(node, id, value, Fill::Lease(token));
+        }
+    }
+
+    /// The fill version of an entry.
+    pub(crate) fn filled(&self, node: usize, id: KeyId) -> Version {
+        self.nodes[node].shelf.0[&id].0.filled
+    }
+
     /// What a reader gets, with and without asking for more.
     pub(crate) fn served(&self, node: usize, id: KeyId, ask: Ask) -> Served {
         let (now, name) = (self.moment(), key(id));
@@ -81,12 +98,60 @@ impl Stage {
         Some((*value, rules.copy_version(now, &Subject::new(name.as_bytes()), mark)?))
     }
 
+    /// A writer is about to change the key.
+    pub(crate) fn mark(&mut self, node: usize, id: KeyId, nonce: u64) -> Result<(), MarkersFull> {
+        let (now, name) = (self.moment(), key(id));
+        self.nodes[node].rules.mark(now, &Subject::new(name.as_bytes()), Nonce(nonce))
+    }
+
+    /// The writer names what he has committed.
+    pub(crate) fn name(&mut self, node: usize, id: KeyId, nonce: u64, version: Version) -> Named {
+        let now = self.moment();
+        let Node { rules, shelf, .. } = &mut self.nodes[node];
+        rules.name_mark(now, &key(id), Nonce(nonce), version, shelf)
+    }
+
+    /// Nobody has marked a key before now.
+    pub(crate) fn no_marks(&mut self, node: usize) {
+        let now = self.moment();
+        self.nodes[node].rules.no_marks_lost(now);
+    }
+
+    /// A reader gets, without a flag, what has been superseded for longer than nodes promise.
+    pub(crate) fn not_late(&self, node: usize, id: KeyId) -> Ending {
+        let old = self.get(node, id).is_some_and(|got| got != self.db.settled(id));
+        let hit = self.served(node, id, Ask::default()) == Served::Hit;
+        broken_if!(old && hit, "a late read")
+    }
+
+    /// A peer is asked for its entry: the first half of its answer.
+    pub(crate) fn copy_begins(&self, peer: usize, id: KeyId) -> (Value, Version) {
+        self.copy(peer, id).expect("the peer serves it")
+    }
+
+    /// The second half. A peer that did not take both together would say now what it has applied.
+    pub(crate) fn copy_ends(
+        &self,
+        peer: usize,
+        id: KeyId,
+        (value, version): (Value, Version),
+    ) -> (Value, Version) {
+        let late = self.applied(peer, partition_of(&key(id), self.plan.settings.partitions));
+        let works = Cure::CopyAppliedWithValue.works();
+        (value, if works { version } else { version.max(late) })
+    }
+
     /// The process is gone and starts again with nothing; its lane connects.
     pub(crate) fn restart_empty(&mut self, node: usize) {
+        self.start_empty(node);
+        self.connect(node);
+    }
+
+    /// The same, and no lane has come yet.
+    pub(crate) fn start_empty(&mut self, node: usize) {
         self.cut(node);
         self.nodes[node].rules = Rules::new(self.moment(), self.plan.settings.clone());
         self.nodes[node].shelf.0.clear();
-        self.connect(node);
     }
 
     /// What a node saves first, and what it saves then.
@@ -106,6 +171,16 @@ impl Stage {
         let within =
             |id: &KeyId| partition_of(&key(*id), self.plan.settings.partitions) == partition;
         (from..KEYS).find(within).expect("many keys")
+    }
+
+    /// Up to where a node has applied everything of a partition.
+    pub(crate) fn applied(&self, node: usize, partition: Partition) -> Version {
+        self.nodes[node].rules.applied(partition)
+    }
+
+    /// The same of all partitions.
+    pub(crate) fn applied_everywhere(&self, node: usize) -> Option<Version> {
+        self.nodes[node].rules.applied_everywhere()
     }
 
     /// The cursor of a node in the first partition.

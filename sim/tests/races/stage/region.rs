@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use invalidator::node_lane::{Action, Event};
+use invalidator::node_lane::{Action, Event, NodeLane};
 use protocol::control::{Answer, Batch, Greeting};
 use schemas::{
     cursor::{Partition, Place},
@@ -10,13 +10,27 @@ use schemas::{
 };
 use stream::Read;
 
-use super::{Node, Stage, Wire, instance};
+use super::{Node, SKEW_MAX, Stage, Wire, instance};
+
+/// A lane that is not done by then goes round in circles, and is left there.
+const STEPS_MAX: usize = 1000;
 
 impl Stage {
     /// The lane begins anew.
     pub(crate) fn connect(&mut self, node: usize) {
         self.nodes[node].wire = Wire::Whole;
         self.lane(node, Event::Connected);
+    }
+
+    /// The lane begins anew, on the wire that is there.
+    pub(crate) fn reconnect(&mut self, node: usize) {
+        self.lane(node, Event::Connected);
+    }
+
+    /// A lane for one partition alone begins.
+    pub(crate) fn connect_partition(&mut self, node: usize, partition: Partition) {
+        self.nodes[node].lane = NodeLane::new(vec![partition], SKEW_MAX);
+        self.connect(node);
     }
 
     /// The connection is gone.
@@ -87,7 +101,8 @@ impl Stage {
     pub(crate) fn lane(&mut self, node: usize, event: Event) {
         let now = self.moment();
         let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
+        for _ in 0..STEPS_MAX {
+            let Some(event) = events.pop_front() else { return };
             for action in self.nodes[node].lane.step(now, event) {
                 events.extend(self.act(node, action));
             }
@@ -119,7 +134,11 @@ impl Stage {
             _ => {}
         }
         let Node { rules, shelf, wire, last, .. } = &mut self.nodes[node];
-        let lost = *wire == Wire::LosesBatches && matches!(action, Action::Apply(_));
+        let lost = match (*wire, &action) {
+            (Wire::LosesBatches, Action::Apply(_)) => true,
+            (Wire::LosesBatchesOf(partition), Action::Apply(batch)) => batch.partition == partition,
+            _ => false,
+        };
         if *wire == Wire::Cut || lost {
             return Vec::new();
         }
@@ -141,13 +160,20 @@ impl Stage {
                 *last = Some(batch.clone());
                 let answer = Answer { cursor, age_floor: rules.age_floor(), wall: there };
                 let partition = batch.partition;
-                if *wire == Wire::Whole {
+                if *wire != Wire::LosesAnswers {
                     return vec![Event::Answered { partition, answer, sent: now, wall: here }];
                 }
             }
             Action::SampleHeads(_) | Action::Read { .. } => {}
         }
         Vec::new()
+    }
+
+    /// Another invalidator takes over from one that is gone, and knows nothing; it connects to the node.
+    pub(crate) fn replace_invalidator(&mut self, node: usize) {
+        let partitions = (0..self.plan.settings.partitions).map(Partition).collect();
+        self.nodes[node].lane = NodeLane::new(partitions, SKEW_MAX);
+        self.connect(node);
     }
 
     /// The batch that a node got last, to send it again.

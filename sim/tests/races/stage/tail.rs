@@ -23,7 +23,8 @@ impl Stage {
 
     /// Another tailer takes the leadership, at the last checkpoint. Returns the one that had it.
     pub(crate) fn take_over(&mut self) -> Tail {
-        let next = Tail::start(&mut self.log, self.plan.settings.partitions, &self.plan.rules);
+        let (plan, partitions) = (&self.plan, self.plan.settings.partitions);
+        let next = Tail::start(&mut self.log, partitions, plan.limits, &plan.rules);
         std::mem::replace(&mut self.tail, next)
     }
 

@@ -1,0 +1,248 @@
+//! Sources that forget: promotions, errant transactions, purged binlogs, numbers that begin anew.
+
+use cache_node::rules::{Ask, Fill, Reader, Served};
+use schemas::cure::Cure;
+
+use crate::{
+    race::{Promise, broken_if, promise, race},
+    stage::{A, B, OTHER, PRIMARY, REPLICA, Stage},
+};
+
+#[test]
+fn r34_binlog_is_purged_before_it_is_read() {
+    race(&[&[Cure::PurgeRaisesFloor]], || {
+        let mut s = Stage::new();
+        s.cache(0, A, PRIMARY);
+        s.commit(A);
+        s.db.instances[PRIMARY].purged = s.db.instances[PRIMARY].log.len();
+        s.repoint();
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r35_lost_transaction_is_cached() {
+    let needed: [&[Cure]; 3] =
+        [&[Cure::ServeAsksCuts], &[Cure::EpochNotProven], &[Cure::EpochOpensWithoutTransaction]];
+    race(&needed, || {
+        let mut s = Stage::new();
+        s.commit(A);
+        s.poll();
+        s.cache(0, A, PRIMARY); // Older than what it contains: the region stands at 1.1.
+        s.fail_over(PRIMARY, REPLICA);
+        s.ends_honest(0, A)
+    });
+    // It was published, and its reader knew the primary's position.
+    race(&[&[Cure::ServeAsksCuts]], || {
+        let mut s = Stage::new();
+        s.commit(A);
+        s.publish();
+        s.deliver(0);
+        s.poll();
+        s.cache_by(Reader::CanReadPrimary, 0, A, PRIMARY);
+        s.fail_over(PRIMARY, REPLICA);
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r35_slow_reader_of_a_lost_transaction() {
+    // He has his lease from before the last proof, and reads after it.
+    race(&[&[Cure::ProofTakesEchoedFloor]], || {
+        let mut s = Stage::new();
+        let slow = s.lease(0, A);
+        s.commit(B);
+        s.settle();
+        s.commit(A);
+        let doomed = s.read(PRIMARY, A);
+        s.fill(0, A, doomed, Fill::Lease(slow));
+        s.fail_over(PRIMARY, REPLICA);
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r35_lost_transaction_was_there_for_long() {
+    // The region's position was low for longer than a fill may take; the primary's was not.
+    race(&[&[Cure::ProofAsksHighest]], || {
+        let mut s = Stage::new();
+        let before = s.commit(B);
+        s.publish();
+        s.commit(A);
+        s.poll();
+        s.cache(0, A, PRIMARY);
+        s.receive(REPLICA);
+        s.visible(REPLICA, before);
+        s.forget_received(REPLICA);
+        for _ in 0..12 {
+            s.pass(1000);
+            s.poll();
+        }
+        s.cut(0);
+        s.connect(0);
+        s.poll();
+        s.fail_over(PRIMARY, REPLICA);
+        s.ends_honest(0, A)
+    });
+    // The primary did not say how far it was.
+    race(&[&[Cure::HighestAsksEveryInstance]], || {
+        let mut s = Stage::new();
+        let slow = s.lease(0, A);
+        s.commit(B);
+        s.settle();
+        s.commit(A);
+        let doomed = s.read(PRIMARY, A);
+        s.fill(0, A, doomed, Fill::Lease(slow));
+        for _ in 0..12 {
+            s.pass(1000);
+            s.poll_only(&[REPLICA]);
+        }
+        s.cut(0);
+        s.connect(0);
+        s.poll_only(&[REPLICA]);
+        s.fail_over(PRIMARY, REPLICA);
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r35_second_promotion() {
+    // A value with a lost transaction of the second epoch has a version of the first.
+    race(&[&[Cure::CutReachesOlderEpochs]], || {
+        let mut s = Stage::with(|plan| plan.servers = 3);
+        let slow = s.lease(0, A);
+        s.tail.predecessor = Some(s.db.executed(PRIMARY).clone());
+        s.fail_over(PRIMARY, REPLICA);
+        s.publish();
+        s.commit(A);
+        let doomed = s.read(REPLICA, A);
+        s.fill(0, A, doomed, Fill::Lease(slow));
+        s.deliver(0);
+        s.tail.predecessor = None;
+        s.fail_over(REPLICA, OTHER);
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r35_former_primary_is_still_read() {
+    // A fill with what is lost comes after the cut.
+    race(&[&[Cure::ServeAsksCuts]], || {
+        let mut s = Stage::new();
+        s.commit(A);
+        let slow = s.lease(0, A);
+        s.promote(REPLICA);
+        s.repoint();
+        s.publish();
+        s.deliver(0);
+        let doomed = s.read(PRIMARY, A);
+        s.fill(0, A, doomed, Fill::Lease(slow));
+        s.fence(PRIMARY);
+        s.ends_honest(0, A)
+    });
+    // A reader who was sent to the primary asks the former one.
+    race(&[&[Cure::PrimaryPositionAsksFormer]], || {
+        let mut s = Stage::new();
+        s.promote(REPLICA);
+        s.repoint();
+        s.commit(A);
+        s.publish();
+        s.deliver(0);
+        s.poll();
+        s.cache_by(Reader::CanReadPrimary, 0, A, PRIMARY);
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r36_replica_has_a_transaction_of_its_own() {
+    race(&[&[Cure::ForeignHoldsPosition]], || {
+        let mut s = Stage::new();
+        s.errant(REPLICA, A);
+        s.poll();
+        s.cache_by(Reader::Anywhere, 0, A, REPLICA);
+        s.ends_honest(0, A)
+    });
+    // A reader was faster than the next poll. Whoever rebuilds the replica then opens an epoch by hand.
+    promise(|operator| {
+        let mut s = Stage::new();
+        s.errant(REPLICA, A);
+        s.cache(0, A, REPLICA);
+        s.poll();
+        let all = s.db.instances[PRIMARY].log.len();
+        s.db.rebuild(REPLICA, PRIMARY, all);
+        if operator == Promise::Kept {
+            s.tail.force_epoch(&s.db, &mut s.log);
+        }
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r37_new_origin_after_a_failover() {
+    // Its numbers are below those of the origin before: the entry's version is 1.2.
+    let story = |connects_at_once: bool| {
+        let mut s = Stage::new();
+        s.commit(B);
+        s.settle();
+        s.cache(0, A, PRIMARY);
+        s.tail.predecessor = Some(s.db.executed(PRIMARY).clone());
+        s.fail_over(PRIMARY, REPLICA);
+        if connects_at_once {
+            s.publish();
+        }
+        s.commit(A); // Number 1.
+        s.ends_honest(0, A)
+    };
+    race(&[&[Cure::EpochOnNewOrigin, Cure::EpochOnLowerNumber]], || story(false));
+    let together: &[Cure] =
+        &[Cure::EpochOpensWithoutTransaction, Cure::EpochOnNewOrigin, Cure::EpochOnLowerNumber];
+    race(&[together], || story(true));
+}
+
+#[test]
+fn r37_new_origin_is_silent() {
+    // Nothing was written since the promotion, and the cache must be of use.
+    race(&[&[Cure::PositionEntersEmptyEpoch]], || {
+        let mut s = Stage::new();
+        s.fail_over(PRIMARY, REPLICA);
+        s.ends_useful(0, A)
+    });
+}
+
+#[test]
+fn r37_number_is_used_again() {
+    // A primary lost a transaction with its post, and wrote another one under the same number when it had returned.
+    race(&[&[Cure::VersionAsksSurvival]], || {
+        let mut s = Stage::new();
+        s.commit(B);
+        s.poll();
+        s.fail_over(PRIMARY, REPLICA);
+        s.commit(B);
+        s.settle();
+        let all = s.db.instances[REPLICA].log.len();
+        s.db.rebuild(PRIMARY, REPLICA, all);
+        s.joins(PRIMARY);
+        s.fail_over(REPLICA, PRIMARY);
+        s.poll();
+        s.cache(0, A, PRIMARY);
+        let txn = s.commit(A);
+        // Its epoch is not announced yet. A reader who has no version of it goes to the primary.
+        let at_least = s.claimed(txn);
+        let read = at_least.map(|at_least| s.served(0, A, Ask { at_least, ..Ask::default() }));
+        broken_if!(read == Some(Served::Hit), "the write has the version of a lost one")
+    });
+}
+
+#[test]
+fn r67_replica_is_ahead_of_the_promoted_one() {
+    race(&[&[Cure::ForeignHoldsPosition]], || {
+        let mut s = Stage::with(|plan| plan.servers = 3);
+        s.commit(A);
+        s.replicate(REPLICA);
+        s.fail_over(PRIMARY, OTHER);
+        s.settle();
+        s.cache_by(Reader::Anywhere, 0, A, REPLICA);
+        s.ends_honest(0, A)
+    });
+}
