@@ -1,8 +1,9 @@
-//! Developer entry point: `cargo xtask demo | test | sim | servers`. Light on purpose: it builds alone in seconds.
+//! Developer entry point: `cargo xtask demo | test | sim | bench | servers`. Light on purpose: it builds alone in seconds.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
 
 mod apt;
+mod bench;
 mod demo;
 mod servers;
 mod stages;
@@ -26,6 +27,9 @@ cargo xtask COMMAND
                            cargo xtask sim --seeds 10000
                            cargo xtask sim --seed 4711      # one history, told
                            cargo xtask sim --mutants        # every cure switched off in turn: all must be missed
+  bench NAME [OPTIONS]   measure a part, beside the peer or the bound that each figure names
+                           cargo xtask bench tail            # binlog to keys
+                           cargo xtask bench tail --quick --json figures.json
   servers                say which database servers and memcached are there, and get what is missing
 
 Servers come from the PATH; else they are unpacked, not installed, from distribution packages into
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => stages::run(rest),
         "sim" => stages::simulate(rest),
+        "bench" => bench::run(rest),
         "servers" => servers::provide(&servers::ALL).map(|found| {
             print!("{}", found.table());
             true
