@@ -83,7 +83,7 @@ pub(crate) enum Recovery {
     Retry,
     /// Connect again, after the longest wait.
     RetryLater,
-    /// Skip what is gone.
+    /// Connect again, and give up what is gone.
     Skip,
 }
 
@@ -198,16 +198,13 @@ pub(crate) async fn dump(
             Resume::Executed(GtidSet::Mysql(set)) => request.with_gtid().with_gtid_set(sids(set)?),
             // MariaDB goes by the session variable, and looks at neither file nor offset.
             Resume::Executed(GtidSet::MariaDb(_)) => request.with_pos(4),
-            Resume::Position(at) if at.offset > u64::from(u32::MAX) => {
-                return Err(SourceError::Gone(format!(
-                    "{at} is beyond 4 GiB, where a dump cannot start"
-                )));
-            }
             Resume::Position(at) => {
-                request.with_filename(at.file.as_bytes()).with_pos(at.offset.max(4))
+                // A dump cannot start beyond 4 GiB. From the start of the file, changes come twice, and none is lost.
+                let offset = if at.offset > u64::from(u32::MAX) { 4 } else { at.offset.max(4) };
+                request.with_filename(at.file.as_bytes()).with_pos(offset)
             }
         };
-        Ok(conn.get_binlog_stream(request).await?)
+        Ok::<_, SourceError>(conn.get_binlog_stream(request).await?)
     };
     let stream = timeout(ANSWER_DEADLINE, starting)
         .await
