@@ -222,8 +222,7 @@ impl<W: Writer> Shell<W> {
                 return Err(SourceError::Answer(what.to_owned()).into());
             }
         };
-        let conn = source::connect(&self.settings).await?;
-        Ok(source::dump(conn, &self.settings, report.dialect, resume).await?)
+        Ok(source::dump(&self.settings, report.dialect, resume).await?)
     }
 
     async fn read(
@@ -254,8 +253,8 @@ impl<W: Writer> Shell<W> {
                     self.say_lag(&tailer);
                 }
                 events = reader.next(), if self.appender.has_room() => {
-                    for event in events? {
-                        tailer.step(now(), Input::Binlog(event.as_event()), &mut batches)?;
+                    for piece in events? {
+                        tailer.step(now(), piece.as_input(), &mut batches)?;
                         if batches.len() > 1 {
                             self.append(&mut batches).await?;
                         }

@@ -143,15 +143,39 @@ mod tests {
     fn only_what_was_purged_is_given_up() {
         let ours = |upto| ours(&format!("{UUID}:1-{upto}"), None, 1);
         check(&report(Mode::Gtid, 4), &ours(4), None, expect![""]);
-        check(&report(Mode::Gtid, 4), &ours(3), None, expect!["U:1-4 at -: the server has purged its binlog up to 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-4"]);
+        check(
+            &report(Mode::Gtid, 4),
+            &ours(3),
+            None,
+            expect![
+                "U:1-4 at -: the server has purged its binlog up to 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-4"
+            ],
+        );
         check(&report(Mode::Gtid, 4), &ours(20), None, expect![""]);
-        check(&report(Mode::Gtid, 4), &ours(7), Some("it said no"), expect!["U:1-9 at binlog.000005:900: it said no"]);
-        check(&report(Mode::Gtid, 4), &ours(2), Some("it said no"), expect!["U:1-4 at -: the server has purged its binlog up to 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-4"]);
+        check(
+            &report(Mode::Gtid, 4),
+            &ours(7),
+            Some("it said no"),
+            expect!["U:1-9 at binlog.000005:900: it said no"],
+        );
+        check(
+            &report(Mode::Gtid, 4),
+            &ours(2),
+            Some("it said no"),
+            expect![
+                "U:1-4 at -: the server has purged its binlog up to 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-4"
+            ],
+        );
     }
 
     #[test]
     fn another_kind_of_server_gives_up_everything() {
-        check(&report(Mode::Gtid, 4), &ours("0-1-5", None, 1), None, expect!["U:1-9 at binlog.000005:900: the checkpoint is of another kind of server"]);
+        check(
+            &report(Mode::Gtid, 4),
+            &ours("0-1-5", None, 1),
+            None,
+            expect!["U:1-9 at binlog.000005:900: the checkpoint is of another kind of server"],
+        );
     }
 
     #[test]
@@ -161,10 +185,39 @@ mod tests {
         };
         check(1, Some(at(3, 7)), None, expect![""]);
         check(1, Some(at(5, 900)), None, expect![""]);
-        check(1, Some(at(2, 7)), None, expect![" at binlog.000003:4: the server has purged binlog files that were not read"]);
-        check(1, Some(at(6, 7)), None, expect![" at binlog.000003:4: the server has begun its binlog anew"]);
-        check(2, Some(at(3, 7)), None, expect![" at binlog.000005:900: without GTIDs a position means nothing to another server"]);
-        check(1, None, None, expect![" at binlog.000005:900: without GTIDs a position means nothing to another server"]);
-        check(1, Some(at(5, 901)), Some("it said no"), expect![" at binlog.000005:900: it said no"]);
+        check(
+            1,
+            Some(at(2, 7)),
+            None,
+            expect![" at binlog.000003:4: the server has purged binlog files that were not read"],
+        );
+        check(
+            1,
+            Some(at(6, 7)),
+            None,
+            expect![" at binlog.000003:4: the server has begun its binlog anew"],
+        );
+        check(
+            2,
+            Some(at(3, 7)),
+            None,
+            expect![
+                " at binlog.000005:900: without GTIDs a position means nothing to another server"
+            ],
+        );
+        check(
+            1,
+            None,
+            None,
+            expect![
+                " at binlog.000005:900: without GTIDs a position means nothing to another server"
+            ],
+        );
+        check(
+            1,
+            Some(at(5, 901)),
+            Some("it said no"),
+            expect![" at binlog.000005:900: it said no"],
+        );
     }
 }
