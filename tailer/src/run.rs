@@ -148,6 +148,10 @@ impl<W: Writer> Shell<W> {
         if std::mem::take(&mut self.first) && !report.findings.is_empty() {
             tracing::warn!("preflight:\n{report}");
         }
+        self.metrics.writable.set(i64::from(report.role == Role::Writer));
+        if report.role == Role::ReadOnly {
+            return Err(SourceError::ReadOnly.into());
+        }
         let mut tailer = self.tailer(&report);
         self.meet(&report, &mut tailer).await?;
         let reader = self.open(&report, &tailer.checkpoint()).await?;
@@ -213,7 +217,7 @@ impl<W: Writer> Shell<W> {
     }
 
     /// Asks for the dump. What was published and the server does not have, or does not show yet, is asked for again.
-    async fn open(&self, report: &Report, from: &Checkpoint) -> Result<source::Reader, Ended> {
+    async fn open(&mut self, report: &Report, from: &Checkpoint) -> Result<source::Reader, Ended> {
         let resume = match (report.mode, &from.position) {
             (Mode::Gtid, _) => source::Resume::Executed(&from.executed),
             (Mode::Position, Some(position)) => source::Resume::Position(position),

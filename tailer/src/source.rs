@@ -59,6 +59,9 @@ pub enum SourceError {
     /// Another reader uses our `server_id`. Two would push each other out for ever, so wait long.
     #[error("another replica or tailer uses our server_id: {0}")]
     Rival(String),
+    /// The server takes no writes: it may be a copy that lacks what was published. Wait until it does.
+    #[error("the source is read-only; name the server that takes writes")]
+    ReadOnly,
     /// The source no longer has what we have not read yet. Raise a floor over everything, and go on from where it is.
     #[error("the source no longer has the binlog that we need: {0}")]
     Gone(String),
@@ -80,6 +83,8 @@ impl SourceError {
         match self {
             SourceError::Gone(_) => Recovery::Skip,
             SourceError::Rival(_) | SourceError::Refused(_) => Recovery::RetryLater,
+            // Somebody may be about to promote it.
+            SourceError::ReadOnly => Recovery::Retry,
             SourceError::Lost(_)
             | SourceError::Silent(_)
             | SourceError::Ended

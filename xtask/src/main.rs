@@ -30,6 +30,7 @@ cargo xtask COMMAND
   bench NAME [OPTIONS]   measure a part, beside the peer or the bound that each figure names
                            cargo xtask bench tail            # binlog to keys
                            cargo xtask bench tail --quick --json figures.json
+                           cargo xtask bench tail --long     # with a transaction of 5 GB
   servers                say which database servers and memcached are there, and get what is missing
 
 Servers come from the PATH; else they are unpacked, not installed, from distribution packages into

@@ -3,15 +3,17 @@
 use anyhow::{Context, Result};
 use e2e::servers::{Database, DatabaseOptions, Durability, Kind, Servers};
 use mysql_async::prelude::Queryable;
+use schemas::gtid::{Dialect, GtidSet};
 
 /// The table of most phases: what a row of an ordinary application looks like.
-const TABLES: [&str; 4] = [
+const TABLES: [&str; 5] = [
     "CREATE DATABASE bench",
     "CREATE TABLE bench.u (id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(60), email VARCHAR(100), bio TEXT, \
      state TINYINT, balance DECIMAL(12,2), seen DATETIME(6), changed TIMESTAMP(3) NULL, kind ENUM('a','b','c'), \
      parent BIGINT, country CHAR(2), score DOUBLE)",
     "CREATE TABLE bench.seed LIKE bench.u",
     "CREATE TABLE bench.blobs (id BIGINT AUTO_INCREMENT PRIMARY KEY, body LONGBLOB)",
+    "CREATE TABLE bench.noise (id BIGINT AUTO_INCREMENT PRIMARY KEY, body VARBINARY(1000))",
 ];
 /// The rules of all phases.
 pub(super) const RULES: &str = r#"
@@ -26,6 +28,10 @@ keys = ["wide:{id}"]
 [[rule]]
 table = "bench.blobs"
 keys = ["blob:{id}"]
+
+[[rule]]
+table = "bench.noise"
+keys = ["noise:{id}"]
 "#;
 /// Rows of one bulk statement.
 const BULK_ROWS: u32 = 1000;
@@ -44,6 +50,13 @@ pub(super) struct Size {
 #[derive(Clone, Debug)]
 pub(super) struct Phase {
     pub(super) name: &'static str,
+    /// What the server had executed before and after.
+    pub(super) before: GtidSet,
+    pub(super) after: GtidSet,
+    /// Keys that come of it, at least.
+    pub(super) keys: u64,
+    /// The files' names.
+    pub(super) names: Vec<String>,
     /// The files' contents, each from its magic number on.
     pub(super) files: Vec<Vec<u8>>,
 }
@@ -93,21 +106,32 @@ pub(super) async fn phases(database: &Database, size: Size) -> Result<Vec<Phase>
     let blobs =
         "INSERT INTO bench.blobs (body) VALUES (REPEAT('0123456789abcdef', 262144))".to_owned();
     Ok(vec![
-        phase(database, "bulk", size.bulk_statements, &bulk).await?,
-        phase(database, "oltp", size.oltp_transactions, &oltp).await?,
-        phase(database, "wide", size.wide_rows.div_ceil(BULK_ROWS), &wide).await?,
-        phase(database, "blobs", size.blobs, &blobs).await?,
+        phase(database, "bulk", size.bulk_statements, BULK_ROWS, &bulk).await?,
+        phase(database, "oltp", size.oltp_transactions, 1, &oltp).await?,
+        phase(
+            database,
+            "wide",
+            size.wide_rows.div_ceil(BULK_ROWS),
+            BULK_ROWS.min(size.wide_rows),
+            &wide,
+        )
+        .await?,
+        phase(database, "blobs", size.blobs, 1, &blobs).await?,
     ])
 }
 
+/// Runs `statement` `times` times; each makes `keys` keys.
 async fn phase(
     database: &Database,
-    name: &'static str,
+    phase: &'static str,
     times: u32,
+    keys: u32,
     statement: &str,
 ) -> Result<Phase> {
+    let keys = u64::from(times) * u64::from(keys);
     let mut conn = database.connect().await?;
     conn.query_drop("FLUSH BINARY LOGS").await.context("begin a file")?;
+    let before = executed(database).await?;
     let old = binlogs(database)?.len();
     conn.query_drop("USE bench").await?;
     conn.query_drop("DROP PROCEDURE IF EXISTS again").await?;
@@ -117,17 +141,30 @@ async fn phase(
     ))
     .await
     .context("make a loop")?;
-    conn.query_drop("CALL again()").await.with_context(|| format!("write {name}"))?;
+    conn.query_drop("CALL again()").await.with_context(|| format!("write {phase}"))?;
     conn.query_drop("FLUSH BINARY LOGS").await.context("end a file")?;
+    let after = executed(database).await?;
     let all = binlogs(database)?;
     // The last one has just begun.
-    let files = all.iter().take(all.len() - 1).skip(old - 1);
+    let files = || all.iter().take(all.len() - 1).skip(old - 1);
+    let name = |path: &std::path::PathBuf| {
+        path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let names = files().map(name).collect();
     let read = |path: &std::path::PathBuf| {
         std::fs::read(path).with_context(|| format!("read {}", path.display()))
     };
-    let files = files.map(read).collect::<Result<Vec<_>>>()?;
+    let files = files().map(read).collect::<Result<Vec<_>>>()?;
     conn.disconnect().await.context("disconnect")?;
-    Ok(Phase { name, files })
+    Ok(Phase { name: phase, before, after, keys, names, files })
+}
+
+/// What the server has executed.
+pub(super) async fn executed(database: &Database) -> Result<GtidSet> {
+    let mut conn = database.connect().await?;
+    let executed: Option<String> = conn.query_first("SELECT @@global.gtid_executed").await?;
+    conn.disconnect().await?;
+    GtidSet::parse(Dialect::Mysql, &executed.unwrap_or_default()).context("a set of transactions")
 }
 
 /// The binlog files, oldest first.

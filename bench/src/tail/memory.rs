@@ -1,75 +1,128 @@
-//! From bytes in memory to keys, on one thread: ours, and `mysql_common`'s row decoder beside it.
+//! How much memory one large transaction takes: of a process that does nothing but tail, with the embedded stream.
 
-use std::sync::Arc;
+use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use binlog::{
-    assemble::{Assembler, Change},
-    frame::FileReader,
+use e2e::servers::Database;
+use mysql_async::prelude::Queryable;
+use schemas::{config::Address, rules::Rules};
+use stream::embedded::Embedded;
+use tailer::{Metrics, Settings, Status};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    sync::watch,
+    time::timeout,
 };
-use mysql_common::binlog::{BinlogFile, consts::BinlogVersion, events::EventData};
-use schemas::{gtid::Dialect, rules::Rules};
-use tailer::map::{Mapped, Mapper};
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// What one pass over a binlog saw, and how long it took.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Pass {
-    pub(super) seconds: f64,
-    pub(super) rows: u64,
-    pub(super) transactions: u64,
-    pub(super) keys: u64,
+use super::{backlog, latency};
+
+/// The program's first argument when it is the one that is measured.
+pub(super) const CHILD: &str = "--tail-for-memory";
+const DEADLINE: Duration = Duration::from_secs(600);
+/// Bytes of each row, that no compression makes shorter.
+const ROW_BYTES: u64 = 1000;
+
+/// How the transaction is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Plain,
+    Compressed,
 }
 
-/// Frames, checksums, transactions, rows and keys.
-pub(super) fn ours(bytes: &[u8], rules: &Arc<Rules>) -> Result<Pass> {
-    let begin = Instant::now();
-    let mut reader = FileReader::new(bytes).context("read a binlog")?;
-    let mut assembler = Assembler::new(Dialect::Mysql);
-    let mut mapper = Mapper::new(Arc::clone(rules));
-    let (mut rows, mut transactions, mut keys, mut floors) = (0, 0, 0, 0_u64);
-    while let Some(event) = reader.next_event().context("read a binlog")? {
-        assembler.push(event, &mut |change| match change {
-            Change::Rows(changed) => {
-                rows += mapper.rows(&changed, &mut |mapped| match mapped {
-                    Mapped::Key { key, .. } => {
-                        std::hint::black_box(&key);
-                        keys += 1;
-                    }
-                    Mapped::Floor { .. } => floors += 1,
-                    _ => {}
-                });
-            }
-            Change::Commit(_) => transactions += 1,
-            Change::Undecodable(_) => floors += 1,
-            _ => {}
-        });
-    }
-    ensure!(floors == 0, "{floors} changes had no keys");
-    Ok(Pass { seconds: begin.elapsed().as_secs_f64(), rows, transactions, keys })
+/// MiB above idle while a transaction of `mib` is read.
+pub(super) async fn peak(database: &Database, form: Form, mib: u64) -> Result<f64> {
+    let mut tailing = Tailing::start(database)?;
+    let idle = tailing.ask("idle").await?;
+    let mut conn = database.connect().await?;
+    let compression = if form == Form::Compressed { "ON" } else { "OFF" };
+    conn.query_drop(format!("SET SESSION binlog_transaction_compression = {compression}")).await?;
+    conn.query_drop("DELETE FROM bench.noise").await.context("empty a table")?;
+    let rows = mib * (1 << 20) / ROW_BYTES;
+    let insert = format!(
+        "INSERT INTO bench.noise (body) SELECT RANDOM_BYTES({ROW_BYTES}) FROM bench.seed a, bench.seed b LIMIT {rows}"
+    );
+    conn.query_drop(insert).await.context("write a large transaction")?;
+    conn.query_drop("UPDATE bench.u SET state = state + 1 WHERE id = 1").await?;
+    conn.disconnect().await.context("disconnect")?;
+    let peak = tailing.ask("peak").await?;
+    tailing.child.kill().await.context("end the tailing process")?;
+    Ok((peak - idle) / 1024.0)
 }
 
-/// Every row decoded with `mysql_common::rows()`, until `seconds_max` have passed.
-pub(super) fn theirs(bytes: &[u8], seconds_max: f64) -> Result<Pass> {
-    let begin = Instant::now();
-    let mut file = BinlogFile::new(BinlogVersion::Version4, bytes).context("read a binlog")?;
-    let mut pass = Pass { seconds: 0.0, rows: 0, transactions: 0, keys: 0 };
-    while let Some(event) = file.next() {
-        match event.context("read a binlog")?.read_data().context("read an event")? {
-            Some(EventData::RowsEvent(event)) => {
-                let table = file.reader().get_tme(event.table_id()).context("a table map")?;
-                for row in event.rows(table) {
-                    std::hint::black_box(&row.context("read a row")?);
-                    pass.rows += 1;
-                }
+/// The process that is measured.
+struct Tailing {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Tailing {
+    fn start(database: &Database) -> Result<Tailing> {
+        let folder = tempfile::tempdir().context("make a folder for the stream")?;
+        let program = std::env::current_exe().context("find ourselves")?;
+        let mut child = Command::new(program)
+            .args([CHILD, &database.address()])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start a tailing process")?;
+        let lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+        Ok(Tailing { child, lines, _folder: folder })
+    }
+
+    /// KiB.
+    async fn ask(&mut self, what: &str) -> Result<f64> {
+        let stdin = self.child.stdin.as_mut().context("a pipe")?;
+        stdin.write_all(format!("{what}\n").as_bytes()).await.context("ask")?;
+        let line = timeout(DEADLINE, self.lines.next_line()).await.context("an answer in time")?;
+        let line = line.context("an answer")?.context("the tailing process has ended")?;
+        line.parse().with_context(|| format!("a number: {line}"))
+    }
+}
+
+/// What the process does that is measured: tails `address`, and answers `idle` once it is connected, `peak` once it has
+/// seen the row that is written last.
+#[expect(clippy::print_stdout, reason = "answers")]
+pub(super) async fn child(address: &str, folder: &Path) -> Result<()> {
+    let address: Address = address.parse().ok().context("an address")?;
+    let embedded = Embedded::open(&folder.join("stream.db"), latency::options())?;
+    let rules = Arc::new(Rules::parse("bench", backlog::RULES).context("the bench's rules")?);
+    let status = watch::Sender::new(Status::default());
+    let mut told = status.subscribe();
+    let settings = Settings::new("bench", address, 4004);
+    let shutdown = CancellationToken::new();
+    tokio::spawn(tailer::run(settings, rules, embedded, Metrics::default(), status, shutdown));
+    let mut seen = 0;
+    for line in std::io::stdin().lines() {
+        let line = line.context("read a question")?;
+        // Everything is read when nothing is left to read, and something has come.
+        let is_there = |status: &Status| match line.as_str() {
+            "idle" => status.connected && status.lag_seconds.is_some(),
+            _ => {
+                status.keys > seen && status.lag_seconds == Some(0.0) && status.lag_bytes == Some(0)
             }
-            Some(EventData::XidEvent(_)) => pass.transactions += 1,
-            _ => {}
-        }
-        pass.seconds = begin.elapsed().as_secs_f64();
-        if pass.seconds > seconds_max {
-            break;
+        };
+        let status = timeout(DEADLINE, told.wait_for(is_there)).await.context("in time")?;
+        seen = status.context("a tailer")?.keys;
+        if line == "idle" {
+            // Forgets the highest so far.
+            std::fs::write("/proc/self/clear_refs", "5").context("reset the peak")?;
+            println!("{}", kib("VmRSS:")?);
+        } else {
+            println!("{}", kib("VmHWM:")?);
         }
     }
-    Ok(pass)
+    Ok(())
+}
+
+fn kib(name: &str) -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("read our own status")?;
+    let line = status.lines().find(|line| line.starts_with(name));
+    let number = line.and_then(|line| line.split_whitespace().nth(1)).context("a number")?;
+    ensure!(line.is_some_and(|line| line.ends_with("kB")), "{name} is not in kB");
+    number.parse().context("a number")
 }

@@ -369,8 +369,7 @@ impl Judge<'_> {
             self.find(Severity::Refuse, what, vec![]);
         }
         if Role::of(self.answers.variable("read_only").unwrap_or_default()) == Role::ReadOnly {
-            let what = "the server is read-only: while it is, nobody knows how far the writer is, and nodes count as \
-                        not fresh";
+            let what = "the server is read-only: it is not read before it takes writes";
             let fix = vec!["# name the server that takes writes as the source".to_owned()];
             self.find(Severity::Warn, what, fix);
         }
