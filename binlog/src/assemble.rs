@@ -20,9 +20,9 @@ use schemas::{
 };
 
 use crate::{
-    compressed::{self, Payload},
+    compressed::{self, Unpacker},
     event::{self, GtidBody, kind},
-    frame::{Event, HEADER_BYTES, Header},
+    frame::{Event, Header},
     table_map::TableMap,
 };
 
@@ -116,6 +116,27 @@ pub struct Assembler {
     /// Offset of the next event, 64 bits.
     offset: u64,
     open: Option<Open>,
+    unpacker: Unpacker,
+    unpacking: Unpacking,
+}
+
+/// A TRANSACTION_PAYLOAD event, cut into parts.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// Its header.
+    Begin(Header),
+    /// Some of its body, in order.
+    Bytes(&'a [u8]),
+    /// The body is complete, and its checksum good.
+    End,
+}
+
+/// How far a payload in parts is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unpacking {
+    Fine,
+    /// It cannot be read, or there is none.
+    Broken,
 }
 
 /// The transaction that the next events belong to.
@@ -136,7 +157,15 @@ type Each<'e> = &'e mut dyn FnMut(Change<'_>);
 impl Assembler {
     /// A fresh state: at the start of a file or connection.
     pub fn new(dialect: Dialect) -> Assembler {
-        Assembler { dialect, tables: HashMap::new(), file: None, offset: 0, open: None }
+        Assembler {
+            dialect,
+            tables: HashMap::new(),
+            file: None,
+            offset: 0,
+            open: None,
+            unpacker: Unpacker::default(),
+            unpacking: Unpacking::Broken,
+        }
     }
 
     /// Tells where the next event comes from, for a reader of files.
@@ -150,6 +179,32 @@ impl Assembler {
     pub fn push(&mut self, event: Event<'_>, each: Each<'_>) {
         self.advance(&event.header);
         self.interpret(event, each);
+    }
+
+    /// Takes a compressed transaction that is too large to be held, a part at a time. What is in it is handed out as it
+    /// comes; a part that cannot be read makes [`Change::Undecodable`] of the rest, at the end.
+    pub fn push_part(&mut self, part: Part<'_>, each: Each<'_>) {
+        match part {
+            Part::Begin(header) => {
+                self.advance(&header);
+                self.unpacker.begin();
+                self.unpacking = Unpacking::Fine;
+            }
+            Part::Bytes(bytes) if self.unpacking == Unpacking::Fine => {
+                let mut unpacker = std::mem::take(&mut self.unpacker);
+                if self.unpack(&mut unpacker, bytes, each).is_none() {
+                    self.unpacking = Unpacking::Broken;
+                }
+                self.unpacker = unpacker;
+            }
+            Part::Bytes(_) => {}
+            Part::End => {
+                if self.unpacking == Unpacking::Broken || !self.unpacker.is_whole() {
+                    each(unreadable(kind::TRANSACTION_PAYLOAD));
+                }
+                self.unpacking = Unpacking::Broken; // Whatever comes now does not belong to it.
+            }
+        }
     }
 
     /// Whether a transaction is open: resume points lie only outside.
@@ -219,11 +274,7 @@ impl Assembler {
             },
         };
         if understood.is_none() {
-            let reason = match header.kind {
-                kind::EXECUTE_LOAD_QUERY => "LOAD DATA logged as a statement".to_owned(),
-                other => format!("event type {other} cannot be read"),
-            };
-            each(Change::Undecodable(Undecodable { kind: header.kind, table: None, reason }));
+            each(unreadable(header.kind));
         }
     }
 
@@ -361,21 +412,18 @@ impl Assembler {
     }
 
     fn payload(&mut self, body: &[u8], each: Each<'_>) -> Option<()> {
-        let (compression, events) = event::payload(body)?;
-        let mut payload = Payload::new(compression, events)?;
-        let (mut head, mut rest) = (Vec::new(), Vec::new());
-        while payload.fill(HEADER_BYTES, &mut head)? {
-            let header = Header::parse(&head).ok()?;
-            let length = usize::try_from(header.event_bytes).ok()?.checked_sub(HEADER_BYTES)?;
-            if !payload.fill(length, &mut rest)? && length > 0 {
-                return None;
-            }
-            if header.kind == kind::TRANSACTION_PAYLOAD {
-                return None; // They do not nest.
-            }
-            self.interpret(Event { header, body: &rest }, each);
-        }
-        Some(())
+        let mut unpacker = std::mem::take(&mut self.unpacker);
+        unpacker.begin();
+        let understood = self.unpack(&mut unpacker, body, each).filter(|()| unpacker.is_whole());
+        self.unpacker = unpacker;
+        understood
+    }
+
+    fn unpack(&mut self, unpacker: &mut Unpacker, bytes: &[u8], each: Each<'_>) -> Option<()> {
+        unpacker.push(bytes, &mut |event| {
+            // They do not nest.
+            (event.header.kind != kind::TRANSACTION_PAYLOAD).then(|| self.interpret(event, each))
+        })
     }
 
     fn rotate(&mut self, header: &Header, body: &[u8], each: Each<'_>) -> Option<()> {
@@ -397,6 +445,14 @@ impl Assembler {
         each(Change::Rotate(FilePosition { file, offset }));
         Some(())
     }
+}
+
+fn unreadable(kind: u8) -> Change<'static> {
+    let reason = match kind {
+        kind::EXECUTE_LOAD_QUERY => "LOAD DATA logged as a statement".to_owned(),
+        other => format!("event type {other} cannot be read"),
+    };
+    Change::Undecodable(Undecodable { kind, table: None, reason })
 }
 
 /// Statements that only steer transactions.

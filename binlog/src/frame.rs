@@ -14,9 +14,9 @@ pub const HEADER_BYTES: usize = 19;
 /// The beginning of every binlog file.
 pub const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
 /// Bytes of an event's checksum.
-const CHECKSUM_BYTES: usize = 4;
+pub const CHECKSUM_BYTES: usize = 4;
 /// FORMAT_DESCRIPTION_EVENT.
-const FORMAT_DESCRIPTION: u8 = 15;
+pub const FORMAT_DESCRIPTION: u8 = 15;
 /// Set in the format description of a file that is being written; it is not part of its checksum.
 const IN_USE: u16 = 0x0001;
 
@@ -96,17 +96,39 @@ impl Header {
     }
 }
 
-/// Checks the CRC32 over header and body.
-pub fn verify(header: &Header, body: &[u8], checksum: [u8; 4]) -> Result<(), FrameError> {
-    let mut header = *header;
-    if header.kind == FORMAT_DESCRIPTION {
-        header.flags &= !IN_USE;
+/// The CRC32 of an event, as its bytes come.
+#[derive(Clone, Debug)]
+pub struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    /// Of the header; the body follows.
+    pub fn of(header: &Header) -> Checksum {
+        let mut header = *header;
+        if header.kind == FORMAT_DESCRIPTION {
+            header.flags &= !IN_USE;
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&header.to_bytes());
+        Checksum(hasher)
     }
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&header.to_bytes());
-    hasher.update(body);
-    let (need, have) = (hasher.finalize(), u32::from_le_bytes(checksum));
-    if need == have { Ok(()) } else { Err(FrameError::Checksum { need, have }) }
+
+    /// The next bytes of the body.
+    pub fn update(&mut self, body: &[u8]) {
+        self.0.update(body);
+    }
+
+    /// Compares it with the one behind the event.
+    pub fn verify(self, checksum: [u8; CHECKSUM_BYTES]) -> Result<(), FrameError> {
+        let (need, have) = (self.0.finalize(), u32::from_le_bytes(checksum));
+        if need == have { Ok(()) } else { Err(FrameError::Checksum { need, have }) }
+    }
+}
+
+/// Whether the events behind a format description end in a checksum. Its body still has its own, which is always there.
+pub fn has_checksums(format_description: &[u8]) -> bool {
+    // The algorithm stands before the checksum; 1 is CRC32. Servers since 5.6 always write both.
+    let at = format_description.len().saturating_sub(CHECKSUM_BYTES.saturating_add(1));
+    format_description.get(at) == Some(&1)
 }
 
 /// Cuts a binlog file into events, verifying checksums as its format description says.
@@ -134,13 +156,13 @@ impl<'a> FileReader<'a> {
         let (event, rest) = self.rest.split_at_checked(need).ok_or(truncated.clone())?;
         let (_, mut body) = event.split_at_checked(HEADER_BYTES).ok_or(truncated.clone())?;
         if header.kind == FORMAT_DESCRIPTION {
-            // The algorithm stands before the checksum; 1 is CRC32. Servers since 5.6 always write both.
-            let at = body.len().saturating_sub(CHECKSUM_BYTES.saturating_add(1));
-            self.checksums = body.get(at) == Some(&1);
+            self.checksums = has_checksums(body);
         }
         if self.checksums {
             let (whole, checksum) = body.split_last_chunk::<CHECKSUM_BYTES>().ok_or(truncated)?;
-            verify(&header, whole, *checksum)?;
+            let mut computed = Checksum::of(&header);
+            computed.update(whole);
+            computed.verify(*checksum)?;
             body = whole;
         }
         self.rest = rest;

@@ -119,7 +119,8 @@ pub trait CursorStore: Send + Sync + 'static {
 pub struct Pending(oneshot::Receiver<Result<(), StreamError>>);
 
 impl Pending {
-    pub(crate) fn new(acked: oneshot::Receiver<Result<(), StreamError>>) -> Pending {
+    /// Acknowledged by whoever has the other end.
+    pub fn new(acked: oneshot::Receiver<Result<(), StreamError>>) -> Pending {
         Pending(acked)
     }
 }

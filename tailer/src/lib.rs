@@ -27,6 +27,7 @@ mod source;
 pub mod statement;
 mod status;
 pub mod tailer;
+mod wire;
 
 pub use metrics::Metrics;
 pub use run::{TailerError, run};

@@ -28,6 +28,7 @@ pub struct Metrics {
     pub(crate) epochs: Counter,
     pub(crate) reconnects: Counter,
     pub(crate) connected: Gauge,
+    pub(crate) writable: Gauge,
     pub(crate) lag_seconds: Gauge<f64, AtomicU64>,
     pub(crate) lag_bytes: Gauge,
     pub(crate) append_seconds: Histogram,
@@ -78,6 +79,11 @@ impl Metrics {
             metrics.reconnects.clone(),
         );
         of.register("connected", "1 while the binlog is being read", metrics.connected.clone());
+        of.register(
+            "writable",
+            "1 if the source takes writes; else no Progress is said",
+            metrics.writable.clone(),
+        );
         of.register_with_unit(
             "lag",
             "Age of the newest event read; 0 when there is nothing more to read",
@@ -130,6 +136,7 @@ impl Default for Metrics {
             epochs: Counter::default(),
             reconnects: Counter::default(),
             connected: Gauge::default(),
+            writable: Gauge::default(),
             lag_seconds: Gauge::default(),
             lag_bytes: Gauge::default(),
             // 50 us to 26 s.
@@ -163,6 +170,7 @@ mod tests {
             mcsqueal_tailer_epochs counter
             mcsqueal_tailer_reconnects counter
             mcsqueal_tailer_connected gauge
+            mcsqueal_tailer_writable gauge
             mcsqueal_tailer_lag_seconds gauge
             mcsqueal_tailer_lag_bytes gauge
             mcsqueal_tailer_append_seconds histogram"#]]

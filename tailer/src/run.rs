@@ -29,7 +29,7 @@ use crate::{
     backoff::Backoff,
     epochs::EpochError,
     metrics::Metrics,
-    preflight::{self, Report},
+    preflight::{self, Report, Role},
     settings::Settings,
     source::{self, Recovery, SourceError},
     status::Status,
@@ -37,9 +37,11 @@ use crate::{
 };
 
 mod appender;
+mod gone;
 mod observer;
 use appender::Appender;
-use observer::Observer;
+use gone::{Gone, gone};
+use observer::{Answer, Observer};
 
 /// What ends a tailer.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +84,17 @@ pub async fn run<W: Writer>(
 ) -> Result<(), TailerError> {
     let appender = Appender::new(writer, settings.limits.batches_in_flight_max, metrics.clone());
     let checkpoint = appender.stored_checkpoint(&settings.source);
-    let mut shell =
-        Shell { settings, rules, appender, metrics, status, checkpoint, first: true, rival: false };
+    let mut shell = Shell {
+        settings,
+        rules,
+        appender,
+        metrics,
+        status,
+        checkpoint,
+        gone: None,
+        first: true,
+        rival: false,
+    };
     let mut backoff = Backoff::new();
     loop {
         let ended = tokio::select! {
@@ -114,6 +125,8 @@ struct Shell<W> {
     status: watch::Sender<Status>,
     /// The last that is durable.
     checkpoint: Option<Checkpoint>,
+    /// What the server said when it did not have what we asked for.
+    gone: Option<String>,
     /// No connection has passed preflight yet.
     first: bool,
     /// We were pushed out by another reader with our `server_id`.
@@ -135,9 +148,13 @@ impl<W: Writer> Shell<W> {
         if std::mem::take(&mut self.first) && !report.findings.is_empty() {
             tracing::warn!("preflight:\n{report}");
         }
+        self.metrics.writable.set(i64::from(report.role == Role::Writer));
+        if report.role == Role::ReadOnly {
+            return Err(SourceError::ReadOnly.into());
+        }
         let mut tailer = self.tailer(&report);
-        let mut batches = Vec::new();
-        let reader = self.open(&report, &mut tailer, &mut batches).await?;
+        self.meet(&report, &mut tailer).await?;
+        let reader = self.open(&report, &tailer.checkpoint()).await?;
         let observer = Observer::start(conn, &self.settings, &report);
         self.tell(|status| (status.connected, status.last_error) = (true, None));
         self.metrics.connected.set(1);
@@ -153,7 +170,7 @@ impl<W: Writer> Shell<W> {
     fn tailer(&self, report: &Report) -> Tailer {
         let fresh = || Checkpoint {
             source: Arc::clone(&self.settings.source),
-            executed: report.executed.clone(),
+            executed: report.server.executed.clone(),
             position: report.end.clone(),
             epoch: None,
             version: Version::ZERO,
@@ -171,32 +188,45 @@ impl<W: Writer> Shell<W> {
         })
     }
 
-    /// Asks for the dump. The first checkpoint, and the floor over what is gone, are durable before anything is read.
-    async fn open(
-        &mut self,
-        report: &Report,
-        tailer: &mut Tailer,
-        batches: &mut Vec<Batch>,
-    ) -> Result<source::Reader, Ended> {
+    /// Gives up what the server no longer has, and tells the tailer which server this is. What follows of that, and
+    /// the first checkpoint, is durable before anything is read.
+    async fn meet(&mut self, report: &Report, tailer: &mut Tailer) -> Result<(), Ended> {
+        let mut batches = Vec::new();
         if self.checkpoint.is_none() {
-            tailer.step(now(), Input::Tick, batches)?;
-            self.append(batches).await?;
-            self.settle().await?;
+            tailer.step(now(), Input::Tick, &mut batches)?;
         }
-        let from = tailer.checkpoint();
-        let other_kind = from.executed.dialect() != report.dialect;
+        let lost = gone(report, &tailer.checkpoint(), self.gone.as_deref());
+        if let Some(Gone { executed, position, reason }) = lost {
+            tracing::error!(
+                reason,
+                "changes were lost before they were read, raising a floor over all keys"
+            );
+            let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
+            tailer.skip_to(executed, position, &reason, &mut batches);
+        }
+        let mut server = report.server.clone();
+        if report.mode == Mode::Position {
+            // Sets are not followed there: nothing of it is missing, and nothing waited for.
+            server.executed = tailer.checkpoint().executed;
+        }
+        tailer.connected(server, &mut batches)?;
+        self.append(&mut batches).await?;
+        self.settle().await?;
+        self.gone = None;
+        Ok(())
+    }
+
+    /// Asks for the dump. What was published and the server does not have, or does not show yet, is asked for again.
+    async fn open(&mut self, report: &Report, from: &Checkpoint) -> Result<source::Reader, Ended> {
         let resume = match (report.mode, &from.position) {
-            (Mode::Gtid, _) if !other_kind => source::Resume::Executed(&from.executed),
-            (Mode::Position, Some(position)) if !other_kind => source::Resume::Position(position),
-            _ => {
-                return Err(SourceError::Gone(
-                    "the checkpoint is of another kind of server".to_owned(),
-                )
-                .into());
+            (Mode::Gtid, _) => source::Resume::Executed(&from.executed),
+            (Mode::Position, Some(position)) => source::Resume::Position(position),
+            (Mode::Position, None) => {
+                let what = "without GTIDs, the account must be allowed to ask for the binlog's end";
+                return Err(SourceError::Answer(what.to_owned()).into());
             }
         };
-        let conn = source::connect(&self.settings).await?;
-        Ok(source::dump(conn, &self.settings, report.dialect, resume).await?)
+        Ok(source::dump(&self.settings, report.dialect, resume).await?)
     }
 
     async fn read(
@@ -211,20 +241,24 @@ impl<W: Writer> Shell<W> {
             tokio::select! {
                 biased;
                 acked = self.appender.acked(), if self.appender.in_flight() > 0 => self.durable(acked)?,
-                observation = observer.next() => {
-                    let observation = observation?;
+                answer = observer.next() => {
+                    let Answer { observation, role } = answer?;
                     if let Some(end) = &observation.end {
                         self.metrics.lag_bytes.set(lag_bytes(&tailer, end).try_into().unwrap_or(i64::MAX));
                     }
-                    tailer.step(now(), Input::Observed(observation), &mut batches)?;
+                    self.metrics.writable.set(i64::from(role == Role::Writer));
+                    // Of a server that takes no writes, another may be ahead: nothing is said of how far all is.
+                    if role == Role::Writer {
+                        tailer.step(now(), Input::Observed(observation), &mut batches)?;
+                    }
                 }
                 _ = tick.tick() => {
                     tailer.step(now(), Input::Tick, &mut batches)?;
                     self.say_lag(&tailer);
                 }
                 events = reader.next(), if self.appender.has_room() => {
-                    for event in events? {
-                        tailer.step(now(), Input::Binlog(event.as_event()), &mut batches)?;
+                    for piece in events? {
+                        tailer.step(now(), piece.as_input(), &mut batches)?;
                         if batches.len() > 1 {
                             self.append(&mut batches).await?;
                         }
@@ -274,7 +308,7 @@ impl<W: Writer> Shell<W> {
     ) -> Result<Duration, TailerError> {
         self.metrics.connected.set(0);
         self.metrics.reconnects.inc();
-        let mut recovery = match &ended {
+        let recovery = match &ended {
             // Once, it may be our own connection from before, which the server has not given up yet.
             Ended::Source(SourceError::Rival(_)) if !std::mem::replace(&mut self.rival, true) => {
                 Recovery::Retry
@@ -301,14 +335,7 @@ impl<W: Writer> Shell<W> {
             return Err(TailerError::Stream(error));
         }
         if recovery == Recovery::Skip {
-            tracing::error!(
-                error = shown,
-                "changes were lost before they were read, raising a floor over all keys"
-            );
-            if let Err(error) = self.skip(&shown).await {
-                self.tell(|status| status.last_error = Some(chain(&error)));
-                recovery = Recovery::Retry;
-            }
+            self.gone = Some(shown.clone());
         }
         if recovery == Recovery::RetryLater {
             backoff.at_longest();
@@ -316,19 +343,6 @@ impl<W: Writer> Shell<W> {
         let wait = backoff.next(RandomState::new().hash_one(0));
         tracing::warn!(error = shown, retry_ms = wait.as_millis(), "lost the source, trying again");
         Ok(wait)
-    }
-
-    /// Raises the floor over everything, and moves the checkpoint to where the source is now.
-    async fn skip(&mut self, reason: &str) -> Result<(), Ended> {
-        let mut conn = source::connect(&self.settings).await?;
-        let answers = preflight::ask(&mut conn, &self.rules).await?;
-        let report = preflight::judge(&self.settings, &self.rules, &answers)?;
-        let mut tailer = self.tailer(&report);
-        let mut batches = Vec::new();
-        let reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
-        tailer.skip_to(report.executed, report.end, &reason, &mut batches);
-        self.append(&mut batches).await?;
-        self.settle().await
     }
 
     /// Nothing more is read; what is on its way may arrive.

@@ -1,43 +1,31 @@
-//! The source's socket: connecting, and the stream of binlog events. All of `mysql_async` that tailing needs is here.
-//!
-//! The library connects, authenticates, encrypts and asks for the dump; its decoding is not used. What it gets wrong is
-//! mended here: it has no read deadline, does not check checksums, and panics on truncated events (so it runs in a task
-//! of its own). It also unpacks compressed transactions, in memory; those copies are passed over, because
-//! [`binlog::assemble::Assembler`] unpacks them itself and notices when it cannot.
+//! The source's sockets: connecting, what goes wrong, and the dump. All of `mysql_async` that tailing needs is here; the
+//! dump itself has a connection of its own, in [`crate::wire`].
 
 use std::time::Duration;
 
-use binlog::frame::{self, FrameError, Header};
-use futures_util::{FutureExt, StreamExt};
-use mysql_async::{
-    BinlogStream, BinlogStreamRequest, Conn, GnoInterval, Opts, OptsBuilder, Sid, SslOpts,
-    binlog::{BinlogChecksumAlg, events::Event},
-    prelude::Queryable,
-};
+use binlog::frame::FrameError;
+use bytes::BytesMut;
+use mysql_async::{Conn, GnoInterval, Opts, OptsBuilder, Sid, SslOpts};
+use mysql_common::packets::{ComBinlogDumpGtid, ComRegisterSlave};
 use schemas::{
     gtid::{Dialect, GtidSet, MysqlGtidSet},
     record::FilePosition,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use crate::settings::{Settings, Tls};
+use crate::{
+    settings::{Settings, Tls},
+    wire::{Cutter, Piece, Uncut, Wire},
+};
 
-/// Largest packet that is taken; the protocol's own limit. With less, one large row would end the stream for ever.
-const PACKET_BYTES_MAX: usize = 1 << 30;
 /// Connecting and each question take at most this long.
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the server waits for us while the stream is slow, before it gives us up.
 const SERVER_PATIENCE_S: u32 = 600;
-/// Events that are handed on together.
-const CHUNK_EVENTS_MAX: usize = 512;
-/// Likewise, in bytes.
-const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// Chunks that wait.
+/// Chunks that wait, each of about a socket's buffer.
 const CHUNKS_MAX: usize = 4;
-
-const ROTATE: u8 = 4;
-const FORMAT_DESCRIPTION: u8 = 15;
-const TRANSACTION_PAYLOAD: u8 = 40;
+/// Offset of a file's first event.
+const FILE_START: u32 = 4;
 
 /// What went wrong with the source, by what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +59,9 @@ pub enum SourceError {
     /// Another reader uses our `server_id`. Two would push each other out for ever, so wait long.
     #[error("another replica or tailer uses our server_id: {0}")]
     Rival(String),
+    /// The server takes no writes: it may be a copy that lacks what was published. Wait until it does.
+    #[error("the source is read-only; name the server that takes writes")]
+    ReadOnly,
     /// The source no longer has what we have not read yet. Raise a floor over everything, and go on from where it is.
     #[error("the source no longer has the binlog that we need: {0}")]
     Gone(String),
@@ -83,7 +74,7 @@ pub(crate) enum Recovery {
     Retry,
     /// Connect again, after the longest wait.
     RetryLater,
-    /// Skip what is gone.
+    /// Connect again, and give up what is gone.
     Skip,
 }
 
@@ -92,6 +83,8 @@ impl SourceError {
         match self {
             SourceError::Gone(_) => Recovery::Skip,
             SourceError::Rival(_) | SourceError::Refused(_) => Recovery::RetryLater,
+            // Somebody may be about to promote it.
+            SourceError::ReadOnly => Recovery::Retry,
             SourceError::Lost(_)
             | SourceError::Silent(_)
             | SourceError::Ended
@@ -170,7 +163,6 @@ fn opts(settings: &Settings) -> Opts {
         .ssl_opts(tls)
         .prefer_socket(false)
         .tcp_nodelay(true)
-        .max_allowed_packet(Some(PACKET_BYTES_MAX))
         .stmt_cache_size(0)
         .into()
 }
@@ -184,49 +176,66 @@ pub(crate) enum Resume<'a> {
     Position(&'a FilePosition),
 }
 
-/// Turns the connection into a stream of events.
+/// Connects for a dump, and asks for it.
 pub(crate) async fn dump(
-    mut conn: Conn,
     settings: &Settings,
     dialect: Dialect,
     from: Resume<'_>,
 ) -> Result<Reader, SourceError> {
     let starting = async {
-        conn.query_drop(session(settings, dialect, from)).await?;
-        let request = BinlogStreamRequest::new(settings.server_id);
-        let request = match from {
-            Resume::Executed(GtidSet::Mysql(set)) => request.with_gtid().with_gtid_set(sids(set)?),
+        let mut wire = Wire::connect(settings, ANSWER_DEADLINE).await?;
+        wire.run(&session(settings, dialect, from)).await?;
+        wire.command(&ComRegisterSlave::new(settings.server_id)).await?;
+        match from {
+            Resume::Executed(GtidSet::Mysql(set)) => {
+                let request =
+                    ComBinlogDumpGtid::new(settings.server_id).with_pos(FILE_START.into());
+                wire.ask(&request.with_sids(sids(set)?)).await?;
+            }
             // MariaDB goes by the session variable, and looks at neither file nor offset.
-            Resume::Executed(GtidSet::MariaDb(_)) => request.with_pos(4),
-            Resume::Position(at) if at.offset > u64::from(u32::MAX) => {
-                return Err(SourceError::Gone(format!(
-                    "{at} is beyond 4 GiB, where a dump cannot start"
-                )));
+            Resume::Executed(GtidSet::MariaDb(_)) => {
+                wire.ask_bytes(&dump_command(settings, dialect, "", FILE_START)).await?;
             }
             Resume::Position(at) => {
-                request.with_filename(at.file.as_bytes()).with_pos(at.offset.max(4))
+                // A dump cannot start beyond 4 GiB. From the start of the file, changes come twice, and none is lost.
+                let offset = u32::try_from(at.offset).unwrap_or(FILE_START).max(FILE_START);
+                wire.ask_bytes(&dump_command(settings, dialect, &at.file, offset)).await?;
             }
-        };
-        Ok(conn.get_binlog_stream(request).await?)
+        }
+        Ok::<_, SourceError>(wire)
     };
-    let stream = timeout(ANSWER_DEADLINE, starting)
+    let wire = timeout(ANSWER_DEADLINE, starting)
         .await
         .map_err(|_| SourceError::Silent(ANSWER_DEADLINE))??;
     let (chunks, received) = mpsc::channel(CHUNKS_MAX);
     let deadline = settings.read_deadline();
     let task = tokio::spawn(async move {
-        let last = read(stream, deadline, &chunks).await;
+        let last = read(wire, deadline, &chunks).await;
         // If nobody listens any more, nobody wants to know why it ended.
         drop(chunks.send(Err(last)).await);
     });
     Ok(Reader { received, task })
 }
 
-/// Everything that the library does not set by itself.
+/// COM_BINLOG_DUMP.
+fn dump_command(settings: &Settings, dialect: Dialect, file: &str, offset: u32) -> Vec<u8> {
+    const COMMAND: u8 = 0x12;
+    // MariaDB: with the statements that made the rows.
+    let flags: u16 = if dialect == Dialect::MariaDb { 2 } else { 0 };
+    let mut command = vec![COMMAND];
+    command.extend_from_slice(&offset.to_le_bytes());
+    command.extend_from_slice(&flags.to_le_bytes());
+    command.extend_from_slice(&settings.server_id.to_le_bytes());
+    command.extend_from_slice(file.as_bytes());
+    command
+}
+
+/// What a dump goes by.
 fn session(settings: &Settings, dialect: Dialect, from: Resume<'_>) -> String {
     let heartbeat_ns = settings.heartbeat.as_nanos();
     let common = format!(
         "SET @master_heartbeat_period={heartbeat_ns}, @source_heartbeat_period={heartbeat_ns}, \
+         @master_binlog_checksum='CRC32', @source_binlog_checksum='CRC32', \
          @@session.net_write_timeout={SERVER_PATIENCE_S}"
     );
     // 4: we understand GTID events; otherwise the server rewrites them, and fails on XA.
@@ -265,16 +274,16 @@ fn sids(set: &MysqlGtidSet) -> Result<Vec<Sid<'static>>, SourceError> {
 /// Events as they come.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    received: mpsc::Receiver<Result<Vec<RawEvent>, SourceError>>,
+    received: mpsc::Receiver<Result<Vec<Piece>, SourceError>>,
     task: JoinHandle<()>,
 }
 
 impl Reader {
     /// The next events, at least one.
-    pub(crate) async fn next(&mut self) -> Result<Vec<RawEvent>, SourceError> {
+    pub(crate) async fn next(&mut self) -> Result<Vec<Piece>, SourceError> {
         match self.received.recv().await {
             Some(chunk) => chunk,
-            None => Err(SourceError::Broken("the library cannot read an event".to_owned())),
+            None => Err(SourceError::Broken("the task that reads it has ended".to_owned())),
         }
     }
 
@@ -290,100 +299,41 @@ impl Drop for Reader {
     }
 }
 
-/// Hands on events until something is wrong; backs up while nobody takes them.
+/// Hands on events until something is wrong; backs up while nobody takes them. The deadline is for the socket alone,
+/// not for whoever takes the events.
 async fn read(
-    mut stream: BinlogStream,
+    mut wire: Wire,
     deadline: Duration,
-    chunks: &mpsc::Sender<Result<Vec<RawEvent>, SourceError>>,
+    chunks: &mpsc::Sender<Result<Vec<Piece>, SourceError>>,
 ) -> SourceError {
-    let mut sieve = Sieve { in_payload: false };
+    let (mut cutter, mut buffer) = (Cutter::default(), BytesMut::new());
     loop {
-        let (mut chunk, mut bytes) = (Vec::new(), 0_usize);
-        let mut failure = None;
-        let mut next = match timeout(deadline, stream.next()).await {
-            Ok(next) => Some(next),
+        match timeout(deadline, wire.fill(&mut buffer)).await {
+            Ok(Ok(0)) => return SourceError::Ended,
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return error,
             Err(_) => return SourceError::Silent(deadline),
-        };
-        while let Some(event) = next.take() {
-            match event.map_or(Err(SourceError::Ended), |event| sieve.take(event?)) {
-                Ok(event) => {
-                    bytes = bytes
-                        .saturating_add(event.as_ref().map_or(0, |event| event.event.data().len()));
-                    chunk.extend(event);
-                }
-                Err(error) => failure = Some(error),
-            }
-            if failure.is_none() && chunk.len() < CHUNK_EVENTS_MAX && bytes < CHUNK_BYTES_MAX {
-                next = stream.next().now_or_never();
-            }
         }
+        let mut chunk = Vec::new();
+        let failure = loop {
+            match cutter.next(&mut buffer) {
+                Ok(Some(piece)) => chunk.push(piece),
+                Ok(None) => break None,
+                Err(uncut) => break Some(uncut),
+            }
+        };
         if !chunk.is_empty() && chunks.send(Ok(chunk)).await.is_err() {
             return SourceError::Ended;
         }
-        if let Some(failure) = failure {
-            return failure;
+        match failure {
+            None => {}
+            Some(Uncut::End) => return SourceError::Ended,
+            Some(Uncut::Error(packet)) => return wire.error(&packet),
+            Some(Uncut::Strange(what)) => return SourceError::Broken(what.to_owned()),
+            Some(Uncut::Frame { position, error }) => {
+                return SourceError::Damaged { position, source: error };
+            }
         }
-    }
-}
-
-/// An event that is whole.
-#[derive(Debug)]
-pub(crate) struct RawEvent {
-    header: Header,
-    event: Event,
-    /// In place of the event's data, of which the library took away something.
-    body: Option<Vec<u8>>,
-}
-
-impl RawEvent {
-    /// For the assembler.
-    pub(crate) fn as_event(&self) -> frame::Event<'_> {
-        let body = self.body.as_deref().unwrap_or(self.event.data());
-        frame::Event { header: self.header, body }
-    }
-}
-
-/// Checks events, and passes over the library's own.
-struct Sieve {
-    /// The last real event was a compressed transaction: copies of what is in it may follow.
-    in_payload: bool,
-}
-
-impl Sieve {
-    fn take(&mut self, event: Event) -> Result<Option<RawEvent>, SourceError> {
-        let from = event.header();
-        let header = Header {
-            timestamp_s: from.timestamp(),
-            kind: from.event_type_raw(),
-            server_id: from.server_id(),
-            event_bytes: from.event_size(),
-            end_position: from.log_pos(),
-            flags: from.flags_raw(),
-        };
-        // Inside of a payload, events have no position; of those on the wire, only a server's artificial ones have none.
-        if self.in_payload
-            && header.end_position == 0
-            && !matches!(header.kind, ROTATE | FORMAT_DESCRIPTION)
-        {
-            return Ok(None);
-        }
-        self.in_payload = header.kind == TRANSACTION_PAYLOAD;
-        let mut body = None;
-        if header.kind == FORMAT_DESCRIPTION
-            && let Ok(Some(algorithm)) = event.footer().get_checksum_alg()
-        {
-            let mut whole = event.data().to_vec();
-            whole.push(match algorithm {
-                BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_OFF => 0,
-                BinlogChecksumAlg::BINLOG_CHECKSUM_ALG_CRC32 => 1,
-            });
-            body = Some(whole);
-        }
-        if let Some(checksum) = event.checksum() {
-            frame::verify(&header, body.as_deref().unwrap_or(event.data()), checksum)
-                .map_err(|source| SourceError::Damaged { position: header.end_position, source })?;
-        }
-        Ok(Some(RawEvent { header, event, body }))
     }
 }
 

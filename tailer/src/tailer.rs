@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use binlog::{
-    assemble::{Assembler, Begin, Change, Commit},
+    assemble::{Assembler, Begin, Change, Commit, Part},
     frame::{Event, Header},
 };
 use schemas::{
@@ -44,6 +44,8 @@ const ROTATE: u8 = 4;
 pub enum Input<'a> {
     /// The next event of the connection.
     Binlog(Event<'a>),
+    /// The next part of a compressed transaction that is too large to be held.
+    Part(Part<'a>),
     /// The source said how far it is.
     Observed(Observation),
     /// No more events are here at the moment: publish what is complete.
@@ -202,6 +204,14 @@ impl Tailer {
                 if !self.assembler.in_transaction() && event.header.kind != ROTATE {
                     self.state.move_position(&event.header);
                 }
+            }
+            Input::Part(part) => {
+                let state = &mut self.state;
+                if let Part::Begin(header) = part {
+                    state.metrics.events.inc();
+                    state.metrics.bytes.inc_by(u64::from(header.event_bytes));
+                }
+                self.assembler.push_part(part, &mut |change| state.change(now, change, out));
             }
             Input::Observed(observation) => self.state.observed.add(observation),
             Input::Idle => {

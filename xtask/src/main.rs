@@ -1,8 +1,10 @@
-//! Developer entry point: `cargo xtask demo | test | sim | fuzz | servers`. Light on purpose: it builds alone in seconds.
+//! Developer entry point: `cargo xtask demo | test | sim | bench | fuzz | servers`. Light on purpose: it builds alone in
+//! seconds.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
 
 mod apt;
+mod bench;
 mod budgets;
 mod demo;
 mod fuzz;
@@ -31,6 +33,10 @@ cargo xtask COMMAND
   fuzz [--list] [TARGET]... [--seconds N]
                          feed every parser with inputs that reach ever more of it; needs a nightly compiler
                            cargo xtask fuzz binlog --seconds 600
+  bench NAME [OPTIONS]   measure a part, beside the peer or the bound that each figure names
+                           cargo xtask bench tail            # binlog to keys
+                           cargo xtask bench tail --quick --json figures.json
+                           cargo xtask bench tail --long     # with a transaction of 5 GB
   servers                say which database servers and memcached are there, and get what is missing
 
 Servers come from the PATH; else they are unpacked, not installed, from distribution packages into
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         "test" => stages::run(rest),
         "sim" => stages::simulate(rest),
         "fuzz" => fuzz::run(rest),
+        "bench" => bench::run(rest),
         "servers" => servers::provide(&servers::ALL).map(|found| {
             print!("{}", found.table());
             true

@@ -4,8 +4,11 @@ use mysql_async::{Conn, Row, Value, prelude::Queryable};
 use schemas::{gtid::Dialect, record::FilePosition, rules::Rules};
 use tokio::time::timeout;
 
-use super::{Answers, Table};
-use crate::source::{ANSWER_DEADLINE, SourceError};
+use super::{Answers, Role, Table};
+use crate::{
+    source::{ANSWER_DEADLINE, SourceError},
+    tailer::Mode,
+};
 
 /// Tables that are asked for at a time.
 const TABLES_ASKED_MAX: usize = 200;
@@ -15,7 +18,7 @@ const CASCADES_MAX: usize = 20;
 const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', \
     'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'binlog_checksum', 'gtid_mode', 'server_id', \
     'log_replica_updates', 'log_slave_updates', 'wsrep_on', 'group_replication_single_primary_mode', \
-    'group_replication_group_name', 'innodb_native_foreign_keys')";
+    'group_replication_group_name', 'innodb_native_foreign_keys', 'server_uuid', 'gtid_domain_id', 'read_only')";
 
 /// Puts all questions.
 pub(crate) async fn ask(conn: &mut Conn, rules: &Rules) -> Result<Answers, SourceError> {
@@ -43,6 +46,8 @@ pub(crate) async fn ask(conn: &mut Conn, rules: &Rules) -> Result<Answers, Sourc
         }
     }
     answers.executed = executed(conn, dialect).await?;
+    answers.oldest = oldest_file(conn).await?;
+    answers.purged = purged(conn, dialect, answers.oldest.as_deref()).await?;
     answers.is_replica = is_replica(conn, dialect).await;
     answers.tables = tables(conn, rules).await?;
     let native = dialect == Dialect::MariaDb || !answers.is("innodb_native_foreign_keys", "OFF");
@@ -60,6 +65,69 @@ pub(crate) async fn executed(conn: &mut Conn, dialect: Dialect) -> Result<String
     };
     let executed: Option<String> = within(conn.query_first(question)).await?;
     Ok(executed.unwrap_or_default())
+}
+
+/// The name of the oldest binlog file; `None` where we may not ask, or where there is no binlog.
+async fn oldest_file(conn: &mut Conn) -> Result<Option<String>, SourceError> {
+    let row: Option<Row> = match within(conn.query_first("SHOW BINARY LOGS")).await {
+        Err(SourceError::Lost(mysql_async::Error::Server(_)) | SourceError::Refused(_)) => None,
+        answer => answer?,
+    };
+    Ok(row.and_then(|row| text(&row, "Log_name")))
+}
+
+/// What the server has executed and does not have in its binlog any more, as text. MariaDB says what stands before
+/// its oldest file.
+async fn purged(
+    conn: &mut Conn,
+    dialect: Dialect,
+    oldest: Option<&str>,
+) -> Result<String, SourceError> {
+    let purged: Option<Option<String>> = match (dialect, oldest) {
+        (Dialect::Mysql, _) => within(conn.query_first("SELECT @@global.gtid_purged")).await?,
+        (Dialect::MariaDb, Some(file)) => {
+            let question =
+                format!("SELECT BINLOG_GTID_POS({}, 4)", Value::from(file).as_sql(false));
+            within(conn.query_first(question)).await?
+        }
+        (Dialect::MariaDb, None) => None,
+    };
+    Ok(purged.flatten().unwrap_or_default())
+}
+
+/// How far a server is.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// What it had executed, as text; empty without GTIDs.
+    pub(crate) executed: String,
+    /// Whether it took writes after that.
+    pub(crate) role: Role,
+    pub(crate) server_id: u32,
+}
+
+/// Asks how far a server is.
+pub(crate) async fn standing(
+    conn: &mut Conn,
+    dialect: Dialect,
+    mode: Mode,
+) -> Result<Standing, SourceError> {
+    // Left to right: a server that takes writes now did so when it said what it had executed.
+    let executed = match (mode, dialect) {
+        (Mode::Position, _) => "''",
+        (Mode::Gtid, Dialect::Mysql) => "@@global.gtid_executed",
+        (Mode::Gtid, Dialect::MariaDb) => "@@global.gtid_binlog_pos",
+    };
+    let question = format!(
+        "SELECT {executed} AS executed, @@global.read_only AS read_only, @@global.server_id AS server_id"
+    );
+    let row: Option<Row> = within(conn.query_first(question)).await?;
+    let answer = |name| row.as_ref().and_then(|row| text(row, name));
+    let server_id = answer("server_id").and_then(|id| id.parse().ok());
+    Ok(Standing {
+        executed: answer("executed").unwrap_or_default(),
+        role: Role::of(&answer("read_only").unwrap_or_default()),
+        server_id: server_id.ok_or_else(|| SourceError::Answer("no server_id".to_owned()))?,
+    })
 }
 
 /// The end of the binlog; `None` where we may not ask, or where there is no binlog.

@@ -10,18 +10,19 @@ mod tables;
 use std::collections::BTreeMap;
 
 use schemas::{
-    gtid::{Dialect, GtidSet},
-    record::FilePosition,
+    gtid::{Dialect, GtidError, GtidSet, Uuid},
+    record::{FilePosition, Origin},
     rules::Rules,
 };
 
-pub(crate) use ask::{ask, binlog_end, executed};
+pub(crate) use ask::{ask, binlog_end, standing};
 pub use grants::grants;
 
 use crate::{
+    epochs::origin_of,
     settings::Settings,
     source::{self, SourceError},
-    tailer::Mode,
+    tailer::{Mode, Server},
 };
 
 /// What the server answered.
@@ -43,6 +44,10 @@ pub struct Answers {
     pub cascades: Vec<String>,
     /// What it has executed; empty without GTIDs.
     pub executed: String,
+    /// What it has executed and does not have in its binlog any more.
+    pub purged: String,
+    /// Its oldest binlog file, where it may be asked.
+    pub oldest: Option<String>,
     /// The end of the binlog.
     pub end: Option<FilePosition>,
 }
@@ -73,10 +78,35 @@ pub struct Report {
     pub mode: Mode,
     /// Of the server.
     pub server_id: u32,
-    /// What the server has executed; empty without GTIDs.
-    pub executed: GtidSet,
+    /// Who it is, and what it has executed.
+    pub server: Server,
+    /// Whether it takes writes.
+    pub role: Role,
+    /// What it has executed and does not have in its binlog any more.
+    pub purged: GtidSet,
+    /// The start of its binlog, where it may be asked.
+    pub start: Option<FilePosition>,
     /// The end of its binlog, where it may be asked.
     pub end: Option<FilePosition>,
+}
+
+/// Whether a server takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Applications may write to it: what it has executed bounds everybody's staleness.
+    Writer,
+    /// It is read-only: another server may be ahead of it.
+    ReadOnly,
+}
+
+impl Role {
+    /// From `@@read_only`, as a number or a word.
+    fn of(read_only: &str) -> Role {
+        match read_only {
+            "0" | "OFF" | "" => Role::Writer,
+            _ => Role::ReadOnly,
+        }
+    }
 }
 
 /// One thing to know.
@@ -139,8 +169,10 @@ impl std::fmt::Display for Report {
 pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Report, SourceError> {
     let dialect =
         if answers.version.contains("MariaDB") { Dialect::MariaDb } else { Dialect::Mysql };
-    let executed = GtidSet::parse(dialect, &answers.executed)
-        .map_err(|err| SourceError::Answer(err.to_string()))?;
+    let set = |text: &str| {
+        GtidSet::parse(dialect, text).map_err(|err| SourceError::Answer(err.to_string()))
+    };
+    let (executed, purged) = (set(&answers.executed)?, set(&answers.purged)?);
     let has_gtids = dialect == Dialect::MariaDb || answers.is("gtid_mode", "ON");
     let mode = if has_gtids { Mode::Gtid } else { Mode::Position };
     let mut judge = Judge { dialect, answers, findings: Vec::new() };
@@ -152,15 +184,48 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
     tables::judge(&mut judge, settings, rules);
     let mut findings = judge.findings;
     findings.sort_by_key(|finding| finding.severity); // Stable: the order above stays.
+    let server_id =
+        answers.variable("server_id").and_then(|id| id.parse().ok()).unwrap_or_default();
+    let file_start = |file: &String| FilePosition { file: file.as_str().into(), offset: 4 };
     Ok(Report {
         findings,
         dialect,
         version: answers.version.clone(),
         mode,
-        server_id: answers.variable("server_id").and_then(|id| id.parse().ok()).unwrap_or_default(),
-        executed,
+        server_id,
+        server: server(answers, mode, server_id, executed)?,
+        role: Role::of(answers.variable("read_only").unwrap_or_default()),
+        purged,
+        start: answers.oldest.as_ref().map(file_start),
         end: answers.end.clone(),
     })
+}
+
+/// Who numbers what the server writes itself, and the number that comes next.
+fn server(
+    answers: &Answers,
+    mode: Mode,
+    server_id: u32,
+    executed: GtidSet,
+) -> Result<Server, SourceError> {
+    let answer = |name: &str| answers.variable(name).unwrap_or_default();
+    let (origin, last) = match (&executed, mode) {
+        (_, Mode::Position) => {
+            let (origin, next) = origin_of(None, server_id, answers.end.as_ref());
+            (origin, next.saturating_sub(1))
+        }
+        (GtidSet::Mysql(executed), Mode::Gtid) => {
+            let uuid: Uuid = answer("server_uuid")
+                .parse()
+                .map_err(|err: GtidError| SourceError::Answer(err.to_string()))?;
+            (Origin::Mysql { uuid, tag: "".into(), server_id }, executed.highest(uuid, ""))
+        }
+        (GtidSet::MariaDb(executed), Mode::Gtid) => {
+            let domain = answer("gtid_domain_id").parse().unwrap_or_default();
+            (Origin::MariaDb { domain, server_id }, executed.up_to(domain))
+        }
+    };
+    Ok(Server { origin, next_number: last.saturating_add(1), executed, predecessor: None })
 }
 
 impl Answers {
@@ -302,6 +367,11 @@ impl Judge<'_> {
                 settings.server_id
             );
             self.find(Severity::Refuse, what, vec![]);
+        }
+        if Role::of(self.answers.variable("read_only").unwrap_or_default()) == Role::ReadOnly {
+            let what = "the server is read-only: it is not read before it takes writes";
+            let fix = vec!["# name the server that takes writes as the source".to_owned()];
+            self.find(Severity::Warn, what, fix);
         }
         let logs =
             self.answers.is_on("log_replica_updates") || self.answers.is_on("log_slave_updates");

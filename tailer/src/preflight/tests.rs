@@ -21,6 +21,8 @@ fn good(version: &str) -> Answers {
         ("binlog_checksum", "CRC32"),
         ("gtid_mode", "ON"),
         ("server_id", "1"),
+        ("server_uuid", "3e11fa47-71ca-11e1-9e33-c80aa9429562"),
+        ("read_only", "OFF"),
         ("log_replica_updates", "ON"),
     ];
     let users = Table {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::now;
 use crate::{
-    preflight::{self, Report},
+    preflight::{self, Report, Role},
     settings::Settings,
     source::{self, SourceError},
     tailer::{Mode, Observation},
@@ -23,9 +23,17 @@ const END_INTERVAL: Duration = Duration::from_secs(1);
 /// After a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) observation: Observation,
+    /// Only what a writer has executed bounds anybody's staleness.
+    pub(super) role: Role,
+}
+
 /// A task that asks; it ends with the value.
 pub(super) struct Observer {
-    received: mpsc::Receiver<Observation>,
+    received: mpsc::Receiver<Result<Answer, SourceError>>,
     task: JoinHandle<()>,
 }
 
@@ -37,15 +45,16 @@ impl Observer {
             settings: settings.clone(),
             dialect: report.dialect,
             mode: report.mode,
+            server_id: report.server_id,
             end_asked: None,
         };
         Observer { received, task: tokio::spawn(asker.run(conn, answers)) }
     }
 
-    pub(super) async fn next(&mut self) -> Result<Observation, SourceError> {
+    pub(super) async fn next(&mut self) -> Result<Answer, SourceError> {
         let gone =
             || SourceError::Broken("the connection that asks for the source's position".to_owned());
-        self.received.recv().await.ok_or_else(gone)
+        self.received.recv().await.ok_or_else(gone)?
     }
 }
 
@@ -59,11 +68,13 @@ struct Asker {
     settings: Settings,
     dialect: Dialect,
     mode: Mode,
+    /// Of the server whose binlog is read. Behind one address, another may answer tomorrow.
+    server_id: u32,
     end_asked: Option<Instant>,
 }
 
 impl Asker {
-    async fn run(mut self, conn: Conn, answers: mpsc::Sender<Observation>) {
+    async fn run(mut self, conn: Conn, answers: mpsc::Sender<Result<Answer, SourceError>>) {
         let mut conn = Some(conn);
         loop {
             let asked = match conn.as_mut() {
@@ -74,11 +85,15 @@ impl Asker {
                 },
             };
             let wait = match asked {
-                Ok(observation) => {
-                    if answers.send(observation).await.is_err() {
+                Ok(answer) => {
+                    if answers.send(Ok(answer)).await.is_err() {
                         return;
                     }
                     self.settings.progress_interval
+                }
+                Err(error @ SourceError::Answer(_)) => {
+                    drop(answers.send(Err(error)).await); // The last, whether anybody listens or not.
+                    return;
                 }
                 Err(error) => {
                     // Without answers nothing is claimed; the binlog goes on being read.
@@ -91,13 +106,15 @@ impl Asker {
         }
     }
 
-    async fn ask(&mut self, conn: &mut Conn) -> Result<Observation, SourceError> {
+    async fn ask(&mut self, conn: &mut Conn) -> Result<Answer, SourceError> {
         let at = now();
-        let executed = match self.mode {
-            Mode::Gtid => preflight::executed(conn, self.dialect).await?,
-            Mode::Position => String::new(),
-        };
-        let executed = GtidSet::parse(self.dialect, &executed)
+        let standing = preflight::standing(conn, self.dialect, self.mode).await?;
+        if standing.server_id != self.server_id {
+            let what =
+                format!("server {} answers in place of {}", standing.server_id, self.server_id);
+            return Err(SourceError::Answer(what));
+        }
+        let executed = GtidSet::parse(self.dialect, &standing.executed)
             .map_err(|error| SourceError::Answer(error.to_string()))?;
         let due = self.mode == Mode::Position
             || self.end_asked.is_none_or(|at| at.elapsed() >= END_INTERVAL);
@@ -106,6 +123,6 @@ impl Asker {
             self.end_asked = Some(Instant::now());
             end = preflight::binlog_end(conn).await?;
         }
-        Ok(Observation { at, executed, end })
+        Ok(Answer { observation: Observation { at, executed, end }, role: standing.role })
     }
 }

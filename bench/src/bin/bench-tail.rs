@@ -1,0 +1,7 @@
+//! `cargo xtask bench tail`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bench::tail::main()
+}

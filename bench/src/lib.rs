@@ -1,0 +1,7 @@
+//! Benchmarks. What they share: [`figures`] prints and keeps results, [`reference`] says how fast the machine is.
+
+#![expect(clippy::cast_precision_loss, reason = "measurements have few digits")]
+
+pub mod figures;
+pub mod reference;
+pub mod tail;

@@ -1,0 +1,37 @@
+//! `cargo xtask bench NAME`: gets the servers, builds for release, and hands over to the benchmark itself.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{servers, stages};
+
+/// Name of a benchmark, and the servers that it needs.
+const BENCHMARKS: [(&str, &[&str]); 1] = [("tail", &["mysql"])];
+
+/// Runs the command; true if the benchmark succeeded.
+pub(crate) fn run(args: &[String]) -> Result<bool> {
+    let names = || BENCHMARKS.map(|(name, _)| name).join(" ");
+    let Some((name, rest)) = args.split_first() else { bail!("bench needs a name: {}", names()) };
+    let Some((_, needs)) = BENCHMARKS.iter().find(|(known, _)| known == name) else {
+        bail!("there is no benchmark {name:?}: {}", names());
+    };
+    let program = format!("bench-{name}");
+    let debug =
+        stages::build(&["build", "--quiet", "--release", "-p", "bench", "--bin", &program])?;
+    let release: PathBuf = debug.with_file_name("release");
+    let found = servers::provide(needs)?;
+    if let Some((name, why)) = found.missing().next() {
+        bail!("{name} is missing: {why}");
+    }
+    print!("{}", found.table());
+    let manifest = found.write()?;
+    let mut argv = vec![release.join(program).into_os_string()];
+    argv.extend(rest.iter().map(Into::into));
+    let mut command = stages::dies_with_us(&argv);
+    let run = stages::RunFolder::make()?;
+    command.env("MCSQUEAL_SERVERS", &manifest).env("MCSQUEAL_RUN_DIR", run.path());
+    let status = command.status().context("run the benchmark")?;
+    std::fs::remove_file(manifest).context("remove the list of servers")?;
+    Ok(status.success())
+}
