@@ -240,8 +240,8 @@ impl Check {
 
     pub(crate) fn node_emptied(&mut self, node: usize) {
         // What was promised to a writer stands, whatever the node forgets.
-        let Told { at_snapshot, marks, named, .. } = std::mem::take(&mut self.told[node]);
-        self.told[node] = Told { at_snapshot, marks, named, ..Told::default() };
+        let Told { marks, named, at_snapshot, .. } = std::mem::take(&mut self.told[node]);
+        self.told[node] = Told { marks, named, at_snapshot, ..Told::default() };
         self.oracle.retain(|(of, _), _| *of != node);
     }
 

@@ -164,7 +164,7 @@ impl World {
         if let Some((value, _)) = self.get(node, id, Ask::default())
             && let Some(entry) = self.entry(node, id)
         {
-            drop(self.store(node, id, value, Fill::Derived(entry.mark.filled)));
+            let _stored = self.store(node, id, value, Fill::Derived(entry.mark.filled));
         }
     }
 

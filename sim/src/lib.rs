@@ -13,6 +13,7 @@ pub mod broker;
 mod check;
 mod client;
 pub mod database;
+mod faults;
 mod node;
 mod operator;
 mod recognise;

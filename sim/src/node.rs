@@ -292,7 +292,7 @@ impl World {
         self.check.cursor_moved(at, node, before, state.rules.cursor(batch.partition));
         for (id, entry) in &shelf.0 {
             let good = |entry: &&Entry| entry.mark.condition == Condition::Good;
-            if good(&entry) && state.shelf.0.get(id).filter(good).is_none() {
+            if good(&entry) && !state.shelf.0.get(id).is_some_and(|entry| good(&entry)) {
                 let deleted = batch.items.iter().filter_map(|item| match item {
                     Item::Delete { key, version } if key_id(key) == *id => Some(*version),
                     _ => None,

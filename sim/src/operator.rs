@@ -1,4 +1,4 @@
-//! [`Operator`]: what breaks, and what people and orchestrators do about it.
+//! [`Operator`]: what people and orchestrators do about what breaks.
 //!
 //! What the rules demand of operators is done here, and nothing more: a server that lost its place is
 //! fenced from readers before it is forgotten; one that joins is polled by every invalidator, and read
@@ -6,17 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use protocol::control::{Batch, Item};
-use schemas::{
-    cursor::{Partition, Place, partition_of},
-    gtid::GtidSet,
-};
+use schemas::{cursor::Partition, gtid::GtidSet};
 
 use crate::{
-    database::{Topology, TxnId, Writes},
-    node::key,
+    database::{Topology, TxnId},
     region::{instance, role},
-    world::{Climate, Event, MS, World},
+    world::{Event, MS, World},
 };
 
 /// How a primary is replaced.
@@ -85,7 +80,7 @@ pub(crate) struct Operator {
     /// Servers that are out of service.
     out: BTreeSet<usize>,
     /// Servers that are being replaced, repaired or joined: one thing at a time.
-    busy: u32,
+    pub busy: u32,
 }
 
 impl Operator {
@@ -95,243 +90,11 @@ impl Operator {
     }
 }
 
-// === What breaks ===
-
 impl World {
-    pub(crate) fn fault(&mut self) {
-        if !self.is_chaos() {
-            return;
-        }
-        let pauses = if self.climate == Climate::Storm { 150..800 } else { 1_000..3_000 };
-        let pause = self.rng.u64(pauses) * MS;
-        self.after(pause, Event::Fault);
-        self.stats.faults += 1;
-        let node = self.rng.usize(..self.size.nodes);
-        let region = self.rng.usize(..self.size.regions);
-        let server = self.rng.usize(..self.size.servers);
-        let heals = if self.one_in(4) {
-            self.rng.u64(1_000 * MS..4_000 * MS)
-        } else {
-            self.rng.u64(30 * MS..900 * MS)
-        };
-        match self.rng.u8(..25) {
-            0 | 1 => self.fault_node(node, heals),
-            2 => self.after(0, Event::Snapshot { node, life: self.nodes[node].life, key: 0 }),
-            3 | 4 => {
-                self.note(|| format!("the link of invalidator {region} to node {node} is cut"));
-                self.regions[region].cut.insert(node);
-                self.disconnect(region, node);
-                self.later(heals, Step::HealLink { region, node });
-            }
-            5 => {
-                self.stop_region(region);
-                self.later(heals, Step::RestartRegion { region });
-            }
-            6 => {
-                self.note(|| format!("invalidator {region} cannot reach server {server}"));
-                self.regions[region].unreachable.insert(server);
-                self.later(heals, Step::HealPoll { region, server });
-            }
-            7 => self.fault_source(heals),
-            8 => self.take_over(heals),
-            9 => {
-                self.note(|| "the broker is down".to_owned());
-                self.broker.up = false;
-                self.later(heals, Step::BrokerUp);
-            }
-            10 => self.lose_tail(),
-            11 => {
-                let (partition, keep) =
-                    (self.rng.usize(..usize::from(self.size.partitions)), self.rng.usize(..6));
-                self.note(|| format!("retention leaves {keep} records of partition {partition}"));
-                self.broker.retain(partition, keep);
-            }
-            12 | 13 => {
-                self.note(|| format!("server {server} lags"));
-                self.operator.lagging = Some(server);
-                self.later(heals, Step::ReplicationHeals);
-            }
-            14 => {
-                self.note(|| format!("server {server} receives nothing"));
-                self.operator.cut_off = Some(server);
-                self.later(heals, Step::ReplicationHeals);
-            }
-            15 => {
-                self.note(|| "replicas commit out of order".to_owned());
-                self.operator.parallel = true;
-                self.later(heals, Step::ReplicationHeals);
-            }
-            16 | 17 => self.fail_over(heals),
-            18 => self.fault_replica(server, heals),
-            19 => self.write_on_replica(server),
-            20 => self.rebalance(region, heals),
-            21 => {
-                self.note(|| format!("the clock of node {node} jumps back"));
-                self.stats.race("r40");
-                self.skews[node] = -3_000_000;
-                self.later(heals + 1_000 * MS, Step::ClockHeals { node });
-            }
-            22 => self.purge(heals),
-            23 => {
-                self.note(|| "nobody writes".to_owned());
-                self.operator.quiet_until = self.now + heals + 500 * MS;
-            }
-            _ => self.replay(node),
-        }
-    }
-
-    fn later(&mut self, delay: u64, step: Step) {
+    pub(crate) fn later(&mut self, delay: u64, step: Step) {
         self.after(delay, Event::Operator { step });
     }
 
-    fn fault_node(&mut self, node: usize, heals: u64) {
-        if self.nodes[node].up {
-            if self.one_in(3) {
-                self.nodes[node].saved = None;
-            }
-            self.stop_node(node);
-            self.later(heals, Step::RestartNode { node });
-        }
-    }
-
-    fn fault_source(&mut self, heals: u64) {
-        let Some(source) = self.sources.iter().position(|source| source.up) else { return };
-        self.stop_source(source);
-        self.later(heals, Step::RestartSource { source });
-    }
-
-    /// The other tailer takes the leadership; the first does not know for a while.
-    fn take_over(&mut self, heals: u64) {
-        if let (Some(old), Some(new)) = (
-            self.sources.iter().position(|source| source.up),
-            self.sources.iter().position(|source| !source.up),
-        ) {
-            self.stats.race("r29");
-            self.start_source(new);
-            self.later(heals.min(900 * MS), Step::StopSource { source: old });
-        }
-    }
-
-    /// An unclean election. The tailer notices at its next start, its readers by the hole.
-    fn lose_tail(&mut self) {
-        let partition = self.rng.usize(..usize::from(self.size.partitions));
-        let count = self.rng.usize(1..6);
-        self.note(|| format!("partition {partition} loses its last {count} records"));
-        self.stats.race("r28");
-        let lost = self.broker.lose_tail(partition, count);
-        self.check.records_lost(partition, &lost);
-        if let Some(source) = self.sources.iter().position(|source| source.up) {
-            self.stop_source(source);
-            self.later(20 * MS, Step::RestartSource { source });
-        }
-    }
-
-    fn fault_replica(&mut self, server: usize, heals: u64) {
-        if server == self.db.primary
-            || !self.db.instances[server].readable
-            || self.operator.busy > 0
-        {
-            return;
-        }
-        if self.one_in(2) {
-            self.note(|| format!("server {server} dies"));
-            self.db.instances[server].up = false;
-            self.later(heals, Step::ServerUp { server });
-        } else {
-            self.note(|| format!("server {server} is to be restored from a backup"));
-            self.stats.race("r17");
-            self.operator.busy += 1;
-            self.later(0, Step::Fence { server, then: Then::Rebuild });
-        }
-    }
-
-    fn write_on_replica(&mut self, server: usize) {
-        let state = &self.db.instances[server];
-        if server == self.db.primary
-            || !state.readable
-            || !state.up
-            || self.operator.busy > 0
-            || self.db.diverged(server)
-        {
-            return;
-        }
-        self.operator.busy += 1;
-        self.stats.race("r36");
-        let key = self.rng.usize(..self.size.keys);
-        let txn = self.db.flush(server, Writes::Rows(vec![key]));
-        self.db.txns[txn.0 as usize].lost_at = Some(self.now);
-        self.check.errant(txn);
-        self.note(|| format!("somebody writes {txn:?} on replica {server}"));
-        self.after(2 * MS, Event::Visible { server, txn });
-        let noticed = self.rng.u64(100 * MS..900 * MS);
-        self.later(noticed, Step::Fence { server, then: Then::ForceEpoch });
-    }
-
-    /// The partitions of one invalidator go to another, which begins before the first has stopped.
-    fn rebalance(&mut self, region: usize, heals: u64) {
-        let other = (region + 1) % self.size.regions;
-        let all: Vec<Partition> = (0..self.size.partitions).map(Partition).collect();
-        self.stats.race("r21");
-        self.assign(region, all);
-        self.later(heals.min(400 * MS), Step::Assign { region: other, partitions: Vec::new() });
-        self.later(heals + 500 * MS, Step::Assign { region: other, partitions: self.usual(other) });
-        self.later(heals + 700 * MS, Step::Assign { region, partitions: self.usual(region) });
-    }
-
-    fn usual(&self, region: usize) -> Vec<Partition> {
-        let owned =
-            (0..self.size.partitions).filter(|at| usize::from(*at) % self.size.regions == region);
-        owned.map(Partition).collect()
-    }
-
-    /// The binlog is purged while no tailer reads it.
-    fn purge(&mut self, heals: u64) {
-        self.fault_source(heals);
-        self.later(heals.saturating_sub(MS), Step::Purge);
-    }
-
-    /// An operator replays old deletes, in any order.
-    fn replay(&mut self, node: usize) {
-        if !self.nodes[node].up {
-            return;
-        }
-        let (id, count) = (self.rng.usize(..self.size.keys), self.rng.usize(2..8));
-        self.note(|| format!("the last {count} deletes of k{id} are replayed to node {node}"));
-        let delete = |version| Item::Delete { key: key(id), version };
-        let items = self.check.replayable(id, count).into_iter().map(delete).collect();
-        let partition = partition_of(&key(id), self.size.partitions);
-        let batch = Batch { partition, from: Place::START, to: Place::START, items };
-        self.apply(node, &batch).ok();
-    }
-
-    fn fail_over(&mut self, heals: u64) {
-        let old = self.db.primary;
-        let fit = |server: &usize| {
-            let state = &self.db.instances[*server];
-            *server != old && state.up && state.readable && !self.db.diverged(*server)
-        };
-        let fit: Vec<usize> = (0..self.size.servers).filter(fit).collect();
-        if self.operator.busy > 0 || fit.is_empty() || !self.db.instances[old].up {
-            return;
-        }
-        let server = fit[self.rng.usize(..fit.len())];
-        let how = [Failover::Crash, Failover::Zombie, Failover::Switchover][self.rng.usize(..3)];
-        self.operator.busy += 1;
-        self.note(|| format!("server {old} is replaced by {server}: {how:?}"));
-        self.db.instances[old].writable = false;
-        self.operator.tailed = Some(old);
-        if how == Failover::Crash {
-            self.db.instances[old].up = false;
-            self.later(heals + 600 * MS, Step::ServerUp { server: old });
-        }
-        let decided = self.rng.u64(30 * MS..500 * MS);
-        self.later(decided, Step::Promote { server, how });
-    }
-}
-
-// === What people do about it ===
-
-impl World {
     pub(crate) fn operate(&mut self, step: Step) {
         match step {
             Step::HealLink { region, node } => {
@@ -367,14 +130,7 @@ impl World {
             Step::ClockHeals { node } => self.skews[node] = 0,
             Step::Assign { region, partitions } => self.assign(region, partitions),
             Step::Promote { server, how } => self.promote(server, how),
-            Step::Repoint => {
-                self.operator.tailed = None;
-                for source in 0..self.sources.len() {
-                    if self.sources[source].server.is_some_and(|server| server != self.db.primary) {
-                        self.disconnect_source(source);
-                    }
-                }
-            }
+            Step::Repoint => self.repoint(),
             Step::ServerUp { server } => self.server_up(server),
             Step::Fence { server, then } => {
                 self.note(|| format!("server {server} is fenced from readers"));
@@ -404,6 +160,16 @@ impl World {
                 self.operator.former.remove(&server);
                 self.tell_roles();
                 self.operator.busy -= 1;
+            }
+        }
+    }
+
+    /// Tailers are told who takes the writes now.
+    fn repoint(&mut self) {
+        self.operator.tailed = None;
+        for source in 0..self.sources.len() {
+            if self.sources[source].server.is_some_and(|server| server != self.db.primary) {
+                self.disconnect_source(source);
             }
         }
     }

@@ -84,8 +84,8 @@ impl SourceError {
             SourceError::Gone(_) => Recovery::Skip,
             SourceError::Rival(_) | SourceError::Refused(_) => Recovery::RetryLater,
             // Somebody may be about to promote it.
-            SourceError::ReadOnly => Recovery::Retry,
-            SourceError::Lost(_)
+            SourceError::ReadOnly
+            | SourceError::Lost(_)
             | SourceError::Silent(_)
             | SourceError::Ended
             | SourceError::Damaged { .. }
