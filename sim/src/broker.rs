@@ -13,6 +13,7 @@ struct Part {
     entries: Vec<Entry>,
     /// The last record that was removed from the beginning.
     removed: Option<Place>,
+    highest: u64,
 }
 
 /// A checkpoint, and where the partitions ended behind it.
@@ -62,6 +63,11 @@ impl Broker {
         self.parts.iter().map(end).collect()
     }
 
+    /// The highest sequence that a partition ever gave out.
+    pub(crate) fn highest(&self, partition: Partition) -> u64 {
+        self.parts[usize::from(partition.0)].highest
+    }
+
     /// A record arrives. Returns the epoch that it begins, if that is new.
     pub fn append(
         &mut self,
@@ -80,6 +86,7 @@ impl Broker {
             begins.filter(|start| !self.epochs.iter().any(|known| known.epoch == start.epoch));
         self.epochs.extend(begins.clone());
         let part = &mut self.parts[usize::from(partition.0)];
+        part.highest = part.highest.max(place.sequence);
         part.entries.push(Entry { place, appended_at: UnixMicros(at), record });
         begins
     }

@@ -258,6 +258,16 @@ impl Check {
         self.told[node].attached = true;
     }
 
+    /// Whether a node's marks stand that it does not know of.
+    pub(crate) fn has_marks(&self, node: usize, now: u64) -> bool {
+        self.told[node].marks.iter().any(|(_, _, since)| now < since + MARKER_TTL)
+    }
+
+    /// The highest version of a delete that a node was told of.
+    pub(crate) fn highest_delete(&self, node: usize, id: KeyId) -> Version {
+        self.told[node].highest.get(&id).copied().unwrap_or_default()
+    }
+
     /// A lane asks a node where it is: from now on it may name what the log has now.
     pub(crate) fn greeted(&mut self, node: usize, db: &Topology) {
         for (id, deletes) in self.deletes.iter().enumerate() {
@@ -281,9 +291,12 @@ impl Check {
         }
     }
 
-    pub(crate) fn marked(&mut self, node: usize, id: KeyId, nonce: Nonce, now: u64) {
+    /// A key was marked. Returns whether it is already, for another write.
+    pub(crate) fn marked(&mut self, node: usize, id: KeyId, nonce: Nonce, now: u64) -> bool {
         self.told[node].marks.retain(|(_, _, since)| now < since + MARKER_TTL);
+        let already = self.told[node].marks.iter().any(|(of, _, _)| *of == id);
         self.told[node].marks.push((id, nonce, now));
+        already
     }
 
     pub(crate) fn named(

@@ -20,6 +20,8 @@ pub(crate) struct Op {
     pub key: KeyId,
     pub how: How,
     pub server: usize,
+    /// Which node, in which of its lives, told the reader to fill.
+    pub told_by: (usize, u64),
     /// What was read, and when.
     pub value: Value,
     pub opened: u64,
@@ -83,6 +85,7 @@ impl World {
         let served =
             self.nodes[node].rules.serve(now, &Subject::new(name.as_bytes()), &entry.mark, ask);
         let at = self.now;
+        self.recognise_read(node, &entry, served, ask);
         if served == Served::Miss {
             self.check_refusal(node, id, &entry, ask);
             return None;
@@ -139,14 +142,14 @@ impl World {
             format!("reader of {name} at node {node}: {leased:?}, reads server {server:?}")
         });
         let Some(server) = server else { return };
-        self.open_later(Op { node, key: id, how, server, value: None, opened: 0 });
+        self.open_later(node, id, how, server);
     }
 
     fn read_and_set(&mut self, node: usize, id: KeyId) {
         if self.get(node, id, Ask::default()).is_none()
             && let Some(server) = self.any_instance()
         {
-            self.open_later(Op { node, key: id, how: How::Plain, server, value: None, opened: 0 });
+            self.open_later(node, id, How::Plain, server);
         }
     }
 
@@ -154,8 +157,7 @@ impl World {
         if self.get(node, id, Ask::default()).is_none()
             && let Some(server) = self.any_instance()
         {
-            let how = How::Version(Version::ZERO);
-            self.open_later(Op { node, key: id, how, server, value: None, opened: 0 });
+            self.open_later(node, id, How::Version(Version::ZERO), server);
         }
     }
 
@@ -213,7 +215,9 @@ impl World {
             return;
         };
         let how = How::Copy { peer, version };
-        let op = Op { node, key: id, how, server: 0, value: entry.value, opened: self.now };
+        let told_by = (node, self.nodes[node].life);
+        let (server, value, opened) = (0, entry.value, self.now);
+        let op = Op { node, key: id, how, server, told_by, value, opened };
         self.note(|| {
             format!("node {node} copies {name} = {:?} at {version} from node {peer}", entry.value)
         });
@@ -251,7 +255,12 @@ impl World {
         self.db.instances[server].up.then_some(server)
     }
 
-    fn open_later(&mut self, op: Op) {
+    fn open_later(&mut self, node: usize, key: KeyId, how: How, server: usize) {
+        let told_by = (node, self.nodes[node].life);
+        // Now and then a value goes to another node than the one that asked for it.
+        let astray = self.weather == Weather::Faults && self.one_in(50);
+        let node = if astray { (node + 1) % self.size.nodes } else { node };
+        let op = Op { node, key, how, server, told_by, value: None, opened: 0 };
         let opens = self.delay(1, 20);
         self.after(opens, Event::Open { op });
     }
@@ -350,6 +359,7 @@ impl World {
         let now = self.moment();
         for node in 0..self.size.nodes {
             if !self.nodes[node].up {
+                self.stats.race("r55");
                 return None;
             }
             for id in keys {
@@ -359,7 +369,9 @@ impl World {
         }
         for node in 0..self.size.nodes {
             for id in keys {
-                self.check.marked(node, *id, nonce, self.now);
+                if self.check.marked(node, *id, nonce, self.now) {
+                    self.stats.race("r53");
+                }
             }
         }
         Some((nonce, self.now))
@@ -393,9 +405,7 @@ impl World {
             for id in keys {
                 let state = &mut self.nodes[node];
                 let named = state.rules.name_mark(now, &key(*id), nonce, version, &mut state.shelf);
-                if named == Named::InTime {
-                    self.stats.race("r54");
-                }
+                self.stats.race(if named == Named::InTime { "r54" } else { "r52" });
                 let in_time = (named == Named::InTime).then_some(txn);
                 self.check.named(self.now, node, *id, nonce, in_time);
             }

@@ -181,6 +181,7 @@ impl World {
         } else {
             self.check.node_restored(node);
         }
+        self.recognise_restart(node);
         for region in 0..self.size.regions {
             self.after(5 * MS, Event::Connect { region, node });
         }
@@ -282,6 +283,7 @@ impl World {
         let (before, shelf) = (state.rules.cursor(batch.partition), state.shelf.clone());
         let cursor = state.rules.apply(now, wall, batch, &mut state.shelf);
         self.note(|| format!("node {node} applies {}", crate::trace::batch(batch, cursor)));
+        self.recognise_batch(node, batch, before, &shelf);
         for item in &batch.items {
             if let Item::Delete { key, version } = item {
                 self.check.delete_came(node, key_id(key), *version);

@@ -128,6 +128,9 @@ impl World {
     /// The process dies; of what is on its way, only a beginning arrives.
     pub(crate) fn stop_source(&mut self, source: usize) {
         self.note(|| format!("tailer {source} dies"));
+        if self.sources[source].sending.iter().any(|sending| sending.saved.is_some()) {
+            self.stats.race("r22");
+        }
         self.sources[source].up = false;
         let arrives = self.rng.usize(..=self.sources[source].sending.len());
         if self.broker.up {
@@ -330,6 +333,7 @@ impl World {
         let author = if leads { Author::Leader } else { Author::Replaced };
         for (partition, place, record) in records {
             self.note(|| format!("log {partition} {place}: {}", crate::trace::record(&record)));
+            self.recognise_record(&record, partition, place, author);
             self.check.appended(&self.db, &record, place, author);
             if let Some(start) = self.broker.append(partition, place, self.now, record) {
                 self.check.epoch_appended(self.now, &self.db, &start);
