@@ -287,7 +287,7 @@ impl World {
         if self.regions[region].life != life {
             return;
         }
-        let pause = self.delay(8, 25);
+        let pause = if self.is_chaos() { self.delay(8, 25) } else { self.delay(20, 60) };
         self.after(pause, Event::Wake { region, life });
         if !self.broker.up {
             return;
@@ -340,7 +340,7 @@ impl World {
         for node in 0..self.size.nodes {
             self.step_lane(region, node, LaneEvent::Polled(poll));
         }
-        let pause = self.delay(5, 10);
+        let pause = if self.is_chaos() { self.delay(5, 10) } else { self.delay(30, 50) };
         self.after(pause, Event::PollBegin { region, life });
     }
 }

@@ -382,7 +382,8 @@ impl World {
         let pause = match more {
             _ if lags => self.delay(100, 900),
             true => MS / 2,
-            false => self.delay(2, 12),
+            false if self.is_chaos() => self.delay(2, 12),
+            false => self.delay(10, 40),
         };
         self.after(pause, Event::Replicate { server });
     }
