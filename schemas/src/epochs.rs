@@ -195,4 +195,6 @@ fn highest_number(origin: &Origin, has: &GtidSet) -> u64 {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

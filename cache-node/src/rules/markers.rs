@@ -33,9 +33,9 @@ pub enum Named {
 #[derive(Clone, Debug, Default)]
 struct Marker {
     pending: Vec<(Nonce, Moment)>,
-    /// The highest version that a writer has named, and when.
-    named: Version,
-    named_at: Moment,
+    /// What writers have named, and when: the highest version that was seen somewhere, and all that were not. Each for
+    /// itself, because one that is never seen must not take a true one with it.
+    named: Vec<(Version, Moment)>,
 }
 
 /// What a region knows that decides when a named mark may go.
@@ -109,27 +109,29 @@ impl Markers {
         version: Version,
         known: Known,
     ) -> Named {
-        if self.marks >= self.marks_max && !self.marked.contains_key(&hash) {
+        let (full, ttl) = (self.marks >= self.marks_max, self.ttl);
+        if full && !self.marked.contains_key(&hash) {
             return Named::Expired;
         }
         let marker = self.marked.entry(hash).or_default();
-        let before = marker.pending.len();
+        let before = marker.len();
         let in_time = marker.pending.iter().any(|(of, until)| *of == nonce && now < *until);
         if Cure::MarkerPerWriter.works() {
             marker.pending.retain(|(of, _)| *of != nonce);
         } else {
             marker.pending.clear();
         }
-        let highest =
-            if Cure::MarkerKeepsHighest.works() { marker.named.max(version) } else { version };
-        if highest > known.age_floor {
-            if marker.named == Version::ZERO {
-                self.marks = self.marks.saturating_add(1);
-            }
-            (marker.named, marker.named_at) = (highest, now);
+        if !Cure::MarkerKeepsHighest.works() {
+            marker.named.clear();
         }
-        self.marks = self.marks.saturating_sub(before.saturating_sub(marker.pending.len()));
-        if marker.pending.is_empty() && marker.named == Version::ZERO {
+        marker.named.retain(|(of, _)| *of != version);
+        marker.named.push((version, now));
+        marker.forget(now, ttl, known);
+        if full && marker.len() > before {
+            marker.named.pop();
+        }
+        self.marks = self.marks.saturating_sub(before).saturating_add(marker.len());
+        if marker.len() == 0 {
             self.marked.remove(&hash);
         }
         if in_time { Named::InTime } else { Named::Expired }
@@ -145,13 +147,9 @@ impl Markers {
 
     /// What is older than this contains not every write of the key that a client has named.
     pub(super) fn named(&self, now: Moment, hash: u64, known: Known) -> Version {
-        let named = self.marked.get(&hash).filter(|marker| !self.is_invented(now, marker, known));
-        named.map_or(Version::ZERO, |marker| marker.named)
-    }
-
-    /// A version that nobody has seen anywhere, although it would have been visible long ago.
-    fn is_invented(&self, now: Moment, marker: &Marker, known: Known) -> bool {
-        marker.named > known.highest && now.since(marker.named_at) >= self.ttl
+        let named = self.marked.get(&hash).map_or(&[][..], |marker| &marker.named);
+        let good = named.iter().filter(|named| !is_invented(now, self.ttl, known, **named));
+        good.map(|(version, _)| *version).max().unwrap_or(Version::ZERO)
     }
 
     /// Marks held, pending and named.
@@ -161,18 +159,41 @@ impl Markers {
 
     fn sweep(&mut self, now: Moment, known: Known) {
         self.swept = now;
-        let mut marked = std::mem::take(&mut self.marked);
+        let (mut marked, ttl) = (std::mem::take(&mut self.marked), self.ttl);
         marked.retain(|_, marker| {
             marker.pending.retain(|(_, until)| now < *until);
-            if marker.named <= known.age_floor || self.is_invented(now, marker, known) {
-                marker.named = Version::ZERO;
-            }
-            !marker.pending.is_empty() || marker.named > Version::ZERO
+            marker.forget(now, ttl, known);
+            marker.len() > 0
         });
-        let marks = |marker: &Marker| {
-            marker.pending.len().saturating_add(usize::from(marker.named > Version::ZERO))
-        };
         self.marked = marked;
-        self.marks = self.marked.values().map(marks).sum();
+        self.marks = self.marked.values().map(Marker::len).sum();
     }
+}
+
+impl Marker {
+    fn len(&self) -> usize {
+        self.pending.len().saturating_add(self.named.len())
+    }
+
+    /// Drops named versions that are of no use any more.
+    fn forget(&mut self, now: Moment, ttl: Duration, known: Known) {
+        let seen = self.named.iter().map(|(version, _)| *version);
+        let highest = seen.filter(|version| *version <= known.highest).max();
+        let floor = highest.unwrap_or(Version::ZERO).max(known.age_floor);
+        self.named.retain(|named| {
+            let (version, _) = *named;
+            let useful = version > floor || (Some(version) == highest && version > known.age_floor);
+            useful && !is_invented(now, ttl, known, *named)
+        });
+    }
+}
+
+/// A version that nobody has seen anywhere, although it would have been visible long ago.
+fn is_invented(
+    now: Moment,
+    ttl: Duration,
+    known: Known,
+    (version, since): (Version, Moment),
+) -> bool {
+    version > known.highest && now.since(since) >= ttl
 }

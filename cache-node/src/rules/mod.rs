@@ -598,3 +598,6 @@ impl Rules {
         self.markers.nothing_lost(now);
     }
 }
+
+#[cfg(test)]
+mod models;

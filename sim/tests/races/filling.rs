@@ -82,13 +82,8 @@ fn r03_binlog_before_commit() {
         s.publish();
         s.deliver(0);
         s.poll_only(&[PRIMARY]);
-        let leased = s.ask_lease(0, A, Reader::CanReadPrimary);
-        let (Leased::Fill(token) | Leased::FillFromPrimary(token)) = leased else {
-            panic!("{leased:?}")
-        };
-        let old = s.read(PRIMARY, A);
+        s.cache_by(Reader::CanReadPrimary, 0, A, PRIMARY);
         s.visible(PRIMARY, txn);
-        s.fill(0, A, old, Fill::Lease(token));
         s.ends_honest(0, A)
     });
 }

@@ -105,9 +105,7 @@ fn r61_position_falls() {
         if again {
             s.pass_fill_age();
         }
-        let token = s.lease(0, A);
-        let old = s.read(OTHER, A);
-        s.fill(0, A, old, Fill::Lease(token));
+        s.cache_by(Reader::Anywhere, 0, A, OTHER);
         s.db.instances[OTHER].follows = Some(PRIMARY);
         s.ends_honest(0, A)
     };

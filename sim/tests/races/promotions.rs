@@ -1,10 +1,11 @@
 //! Sources that forget: promotions, errant transactions, purged binlogs, numbers that begin anew.
 
 use cache_node::rules::{Ask, Fill, Reader, Served};
-use schemas::cure::Cure;
+use schemas::{cure::Cure, epochs::EpochTable};
+use sim::database::TxnId;
 
 use crate::{
-    race::{Promise, broken_if, promise, race},
+    race::{Ending, Promise, broken_if, promise, race},
     stage::{A, B, OTHER, PRIMARY, REPLICA, Stage},
 };
 
@@ -213,25 +214,45 @@ fn r37_new_origin_is_silent() {
 #[test]
 fn r37_number_is_used_again() {
     // A primary lost a transaction with its post, and wrote another one under the same number when it had returned.
-    race(&[&[Cure::VersionAsksSurvival]], || {
+    race(&[&[Cure::VersionAsksSurvival, Cure::VersionAsksWholeSet]], || {
         let mut s = Stage::new();
         s.commit(B);
         s.poll();
-        s.fail_over(PRIMARY, REPLICA);
-        s.commit(B);
-        s.settle();
-        let all = s.db.instances[REPLICA].log.len();
-        s.db.rebuild(PRIMARY, REPLICA, all);
-        s.joins(PRIMARY);
-        s.fail_over(REPLICA, PRIMARY);
+        returns(&mut s);
         s.poll();
         s.cache(0, A, PRIMARY);
-        let txn = s.commit(A);
-        // Its epoch is not announced yet. A reader who has no version of it goes to the primary.
-        let at_least = s.claimed(txn);
-        let read = at_least.map(|at_least| s.served(0, A, Ask { at_least, ..Ask::default() }));
-        broken_if!(read == Some(Served::Hit), "the write has the version of a lost one")
+        let txn = s.commit(A); // Its epoch is not announced yet.
+        let knows = s.knows();
+        reads_own_write(&s, &knows, txn)
     });
+    // Whoever writes has not heard of the epochs since.
+    race(&[&[Cure::VersionAsksWholeSet]], || {
+        let mut s = Stage::new();
+        let knows = s.knows();
+        returns(&mut s);
+        s.settle();
+        s.cache(0, A, PRIMARY);
+        let txn = s.commit(A);
+        reads_own_write(&s, &knows, txn)
+    });
+}
+
+/// The primary loses its post, another server writes, and the first one has its post again.
+fn returns(s: &mut Stage) {
+    s.fail_over(PRIMARY, REPLICA);
+    s.commit(B);
+    s.settle();
+    let all = s.db.instances[REPLICA].log.len();
+    s.db.rebuild(PRIMARY, REPLICA, all);
+    s.joins(PRIMARY);
+    s.fail_over(REPLICA, PRIMARY);
+}
+
+/// A writer names the version of what he has written, or goes to the primary if he cannot.
+fn reads_own_write(s: &Stage, knows: &EpochTable, txn: TxnId) -> Ending {
+    let at_least = knows.version_of(&s.db.txn(txn).gtid(), s.db.executed(PRIMARY));
+    let read = at_least.map(|at_least| s.served(0, A, Ask { at_least, ..Ask::default() }));
+    broken_if!(read == Some(Served::Hit), "the write has a version that is long passed")
 }
 
 #[test]

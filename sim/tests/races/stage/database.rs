@@ -1,7 +1,7 @@
 //! Stage directions for the database.
 
 use invalidator::poller::Role;
-use schemas::version::Version;
+use schemas::{epochs::EpochTable, version::Version};
 use sim::database::{KeyId, TxnId, Value, Writes};
 
 use super::{Stage, instance};
@@ -120,14 +120,15 @@ impl Stage {
 
     /// The version of a transaction, as a client names it.
     pub(crate) fn version(&mut self, txn: TxnId) -> Version {
-        self.claimed(txn).expect("its epoch is known")
-    }
-
-    /// The same, as far as that can be said.
-    pub(crate) fn claimed(&mut self, txn: TxnId) -> Option<Version> {
         self.learn_epochs();
         let executed = self.db.executed(self.db.primary);
-        self.epochs.version_of(&self.db.txn(txn).gtid(), executed)
+        self.epochs.version_of(&self.db.txn(txn).gtid(), executed).expect("its epoch is known")
+    }
+
+    /// The epochs that a client knows by now.
+    pub(crate) fn knows(&mut self) -> EpochTable {
+        self.learn_epochs();
+        self.epochs.clone()
     }
 
     /// Where a server stands, as a client names its snapshot.
