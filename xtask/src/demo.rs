@@ -7,10 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt::is_program, servers, stages};
+use crate::{apt::is_program, engine::Pull, servers, stages};
 
 /// Runs the command; true if the demo succeeded.
-pub(crate) fn run(args: &[String]) -> Result<bool> {
+pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     let target = stages::build(&["build", "--quiet", "-p", "cli", "-p", "e2e", "--bins"])?;
     let demo = target.join("demo");
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         None if is_program("mysqld") => ["mysql", "memcached"],
         None => ["mariadb", "memcached"],
     };
-    let found = servers::provide(&wanted)?;
+    let found = servers::provide(&wanted, pull)?;
     if let Some((name, why)) = found.missing().next() {
         bail!("{name} is missing: {why}");
     }

@@ -7,6 +7,7 @@ mod apt;
 mod bench;
 mod budgets;
 mod demo;
+mod engine;
 mod fuzz;
 mod servers;
 mod stages;
@@ -40,7 +41,7 @@ cargo xtask COMMAND
   servers                say which database servers and memcached are there, and get what is missing
 
 Servers come from the PATH; else they are unpacked, not installed, from distribution packages into
-~/.cache/mcsqueal. MCSQUEAL_REQUIRE=mysql,mariadb,memcached,python turns a missing one into a failure.
+~/.cache/mcsqueal, or from an image that docker or podman has, or, with --pull, fetches. MCSQUEAL_REQUIRE=mysql,mariadb,memcached,python turns a missing one into a failure.
 ";
 
 fn main() -> ExitCode {
@@ -49,13 +50,15 @@ fn main() -> ExitCode {
         Some((command, rest)) => (command.as_str(), rest),
         None => ("help", &[][..]),
     };
+    let (pull, rest) = engine::Pull::take(rest);
+    let rest = rest.as_slice();
     let outcome = match command {
-        "demo" => demo::run(rest),
-        "test" => stages::run(rest),
+        "demo" => demo::run(rest, pull),
+        "test" => stages::run(rest, pull),
         "sim" => stages::simulate(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
-        "servers" => servers::provide(&servers::ALL).map(|found| {
+        "servers" => servers::provide(&servers::ALL, pull).map(|found| {
             print!("{}", found.table());
             true
         }),

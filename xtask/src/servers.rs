@@ -1,4 +1,4 @@
-//! Real servers: found on the PATH, else unpacked into the cache.
+//! Real servers: found on the PATH, else unpacked into the cache, from packages or a container image.
 //!
 //! What was found is written as JSON to a file that `MCSQUEAL_SERVERS` names for tests and demo:
 //!
@@ -16,9 +16,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::apt::{Apt, on_path};
+use crate::{
+    apt::{Apt, on_path},
+    engine::{Engine, Pull},
+};
 
 /// Everything that tests can use.
 pub(crate) const ALL: [&str; 4] = ["mysql", "mariadb", "memcached", "python"];
@@ -26,6 +29,49 @@ pub(crate) const ALL: [&str; 4] = ["mysql", "mariadb", "memcached", "python"];
 const COMPLETE: &str = ".complete";
 /// Python packages: independent clients that tests compare with.
 const PYTHON_PACKAGES: [&str; 3] = ["pylibmc==1.6.3", "pymemcache==4.0.0", "pymysql"];
+
+/// Where programs lie in an unpacked folder; the last is where images put what they built.
+const BINARIES: [&str; 3] = ["usr/sbin", "usr/bin", "usr/local/bin"];
+
+/// A server, and where it can be had.
+struct Recipe {
+    name: &'static str,
+    file: &'static str,
+    /// The first that the distribution has.
+    packages: &'static [&'static str],
+    /// More that belongs to it.
+    tools: &'static [&'static str],
+    image: &'static str,
+}
+
+const MYSQL: Recipe = Recipe {
+    name: "mysql",
+    file: "mysqld",
+    packages: &["mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0"],
+    tools: &["mysql-client-core"],
+    image: "mysql:9",
+};
+const MARIADB: Recipe = Recipe {
+    name: "mariadb",
+    file: "mariadbd",
+    packages: &["mariadb-server-core"],
+    tools: &["mariadb-client"],
+    image: "mariadb:11.8",
+};
+const MEMCACHED: Recipe = Recipe {
+    name: "memcached",
+    file: "memcached",
+    packages: &["memcached"],
+    tools: &[],
+    image: "memcached:1.6",
+};
+
+/// What is used to get what is missing.
+struct Fetcher {
+    /// Opened when it is needed first.
+    apt: Option<Apt>,
+    pull: Pull,
+}
 
 /// How one program is started.
 #[derive(Clone, Debug, Default)]
@@ -53,15 +99,15 @@ pub(crate) fn cache() -> Result<PathBuf> {
 }
 
 /// Finds or unpacks what `wanted` names.
-pub(crate) fn provide(wanted: &[&'static str]) -> Result<Servers> {
+pub(crate) fn provide(wanted: &[&'static str], pull: Pull) -> Result<Servers> {
     let cache = cache()?;
     // Two of us at once would unpack into the same folder.
     let lock = File::create(cache.join("lock")).context("make the lock file")?;
     lock.lock().context("wait for another xtask to finish fetching")?;
     let mut servers = Servers::default();
-    let mut apt = None;
+    let mut fetcher = Fetcher { apt: None, pull };
     for &name in wanted {
-        if let Err(err) = servers.add(name, &cache, &mut apt) {
+        if let Err(err) = servers.add(name, &cache, &mut fetcher) {
             servers.missing.insert(name, format!("{err:#}"));
         }
     }
@@ -69,34 +115,20 @@ pub(crate) fn provide(wanted: &[&'static str]) -> Result<Servers> {
 }
 
 impl Servers {
-    fn add(&mut self, name: &'static str, cache: &Path, apt: &mut Option<Apt>) -> Result<()> {
+    fn add(&mut self, name: &'static str, cache: &Path, fetcher: &mut Fetcher) -> Result<()> {
         match name {
             "mysql" => {
-                let root = root(
-                    "mysql",
-                    "mysqld",
-                    cache,
-                    apt,
-                    &["mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0"],
-                    &["mysql-client-core"],
-                )?;
-                self.server("mysql", "mysqld", root.as_deref(), "share/mysql")?;
+                let root = fetcher.root(&MYSQL, cache)?;
+                self.server(&MYSQL, root.as_deref())?;
                 self.tool("mysqlbinlog", "mysqlbinlog", root.as_deref());
             }
             "mariadb" => {
-                let root = root(
-                    "mariadb",
-                    "mariadbd",
-                    cache,
-                    apt,
-                    &["mariadb-server-core"],
-                    &["mariadb-client"],
-                )?;
-                self.server("mariadb", "mariadbd", root.as_deref(), "share/mariadb")?;
+                let root = fetcher.root(&MARIADB, cache)?;
+                self.server(&MARIADB, root.as_deref())?;
                 self.tool("mariadb-binlog", "mariadb-binlog", root.as_deref());
             }
             "memcached" => {
-                let root = root("memcached", "memcached", cache, apt, &["memcached"], &[])?;
+                let root = fetcher.root(&MEMCACHED, cache)?;
                 let program =
                     program("memcached", root.as_deref()).context("memcached was not unpacked")?;
                 self.programs.insert("memcached", program);
@@ -106,25 +138,22 @@ impl Servers {
         Ok(())
     }
 
-    fn server(
-        &mut self,
-        name: &'static str,
-        file: &str,
-        root: Option<&Path>,
-        share: &str,
-    ) -> Result<()> {
+    fn server(&mut self, recipe: &Recipe, root: Option<&Path>) -> Result<()> {
+        let Recipe { name, file, .. } = recipe;
         let mut program =
             program(file, root).with_context(|| format!("{file} was not unpacked"))?;
         let usr = root.map_or_else(|| PathBuf::from("/usr"), |root| root.join("usr"));
-        let share = usr.join(share).display().to_string();
+        let share = share(&usr, name).display().to_string();
         if root.is_some() {
+            let plugins = ["lib/mysql/plugin", "lib64/mysql/plugin"].map(|folder| usr.join(folder));
+            let plugins = plugins.iter().find(|folder| folder.is_dir()).unwrap_or(&plugins[0]);
             program.args = vec![
                 format!("--lc-messages-dir={share}"),
                 format!("--character-sets-dir={share}/charsets"),
-                format!("--plugin-dir={}", usr.join("lib/mysql/plugin").display()),
+                format!("--plugin-dir={}", plugins.display()),
             ];
         }
-        if name == "mysql" {
+        if *name == "mysql" {
             program.args.push("--secure-file-priv=".to_owned());
         }
         program.share = Some(share);
@@ -238,37 +267,55 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// `None`: the PATH has it. Else the folder into which it is unpacked.
-fn root(
-    name: &str,
-    file: &str,
-    cache: &Path,
-    apt: &mut Option<Apt>,
-    packages: &[&str],
-    more: &[&str],
-) -> Result<Option<PathBuf>> {
-    let local = Path::new("/usr/sbin").join(file).is_file();
-    if on_path(file).is_some() || local {
-        return Ok(None);
+impl Fetcher {
+    /// `None`: the PATH has it. Else the folder into which it is unpacked.
+    fn root(&mut self, recipe: &Recipe, cache: &Path) -> Result<Option<PathBuf>> {
+        let Recipe { name, file, .. } = recipe;
+        let local = Path::new("/usr/sbin").join(file).is_file();
+        if on_path(file).is_some() || local {
+            return Ok(None);
+        }
+        let folder = cache.join("servers").join(name);
+        if is_whole(&folder) {
+            return Ok(Some(folder));
+        }
+        println!("{name} is not on the PATH");
+        fs::create_dir_all(cache.join("servers")).context("make the folder for servers")?;
+        drop(fs::remove_dir_all(&folder));
+        if let Err(no_package) = self.unpack(recipe, cache, &folder) {
+            drop(fs::remove_dir_all(&folder));
+            let from_image = match Engine::find() {
+                Some(engine) => engine.unpack(recipe.image, self.pull, &folder),
+                None => Err(anyhow!("there is no docker or podman")),
+            };
+            if let Err(no_image) = from_image {
+                drop(fs::remove_dir_all(&folder));
+                bail!("install it; no package: {no_package:#}; no image: {no_image:#}");
+            }
+        }
+        let whole = content(&folder, file).with_context(|| format!("{file} was not in it"))?;
+        fs::write(folder.join(COMPLETE), whole).context("mark the folder as complete")?;
+        Ok(Some(folder))
     }
-    let folder = cache.join("servers").join(name);
-    if is_whole(&folder) {
-        return Ok(Some(folder));
+
+    fn unpack(&mut self, recipe: &Recipe, cache: &Path, into: &Path) -> Result<()> {
+        let apt = match &self.apt {
+            Some(apt) => apt,
+            None => self.apt.insert(Apt::open(cache)?),
+        };
+        apt.unpack(recipe.packages, recipe.tools, into)
     }
-    println!("{name} is not on the PATH");
-    fs::create_dir_all(cache.join("servers")).context("make the folder for servers")?;
-    let apt = match apt {
-        Some(apt) => apt,
-        None => apt.insert(
-            Apt::open(cache).with_context(|| format!("get {name}; or install it yourself"))?,
-        ),
-    };
-    drop(fs::remove_dir_all(&folder));
-    apt.unpack(packages, more, &folder)
-        .with_context(|| format!("get {name}; or install it yourself"))?;
-    let whole = content(&folder, file).with_context(|| format!("{file} is not in its package"))?;
-    fs::write(folder.join(COMPLETE), whole).context("mark the folder as complete")?;
-    Ok(Some(folder))
+}
+
+/// Where a database server keeps its messages; images name the folder after the version.
+fn share(usr: &Path, name: &str) -> PathBuf {
+    let listed = fs::read_dir(usr.join("share")).into_iter().flatten().flatten();
+    let versioned = listed.map(|entry| entry.path()).find(|path| {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        file.starts_with(&format!("{name}-")) && path.join("charsets").is_dir()
+    });
+    let plain = usr.join("share").join(name);
+    if plain.join("charsets").is_dir() { plain } else { versioned.unwrap_or(plain) }
 }
 
 /// Whether what was unpacked once is still what it was.
@@ -283,10 +330,8 @@ fn is_whole(folder: &Path) -> bool {
 
 /// SHA-256 and path of the program, as `sha256sum` prints them.
 fn content(folder: &Path, file: &str) -> Option<String> {
-    let path = ["usr/sbin", "usr/bin"]
-        .into_iter()
-        .map(|bin| folder.join(bin).join(file))
-        .find(|path| path.is_file())?;
+    let path =
+        BINARIES.into_iter().map(|bin| folder.join(bin).join(file)).find(|path| path.is_file())?;
     let output = Command::new("sha256sum").arg(path).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -298,15 +343,17 @@ fn program(file: &str, root: Option<&Path>) -> Option<Program> {
         let argv = vec![path.display().to_string()];
         return Some(Program { version: version(&argv), argv, ..Program::default() });
     };
-    let path = ["usr/sbin", "usr/bin"]
-        .into_iter()
-        .map(|bin| root.join(bin).join(file))
-        .find(|path| path.is_file())?;
+    let path =
+        BINARIES.into_iter().map(|bin| root.join(bin).join(file)).find(|path| path.is_file())?;
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let libraries =
-        [format!("usr/lib/{triple}"), format!("lib/{triple}"), "usr/lib/mysql/private".to_owned()];
-    let libraries: Vec<String> =
-        libraries.iter().map(|folder| root.join(folder).display().to_string()).collect();
+    let libraries = [
+        format!("usr/lib/{triple}"),
+        format!("lib/{triple}"),
+        "usr/lib64".to_owned(),
+        "usr/lib/mysql/private".to_owned(),
+        "usr/lib64/mysql/private".to_owned(),
+    ];
+    let libraries = libraries.map(|folder| root.join(folder).display().to_string());
     let argv = vec![
         loader(root)?.display().to_string(),
         "--library-path".to_owned(),
@@ -319,11 +366,13 @@ fn program(file: &str, root: Option<&Path>) -> Option<Program> {
 /// The folder's own dynamic loader: its libraries are newer than the system's.
 fn loader(root: &Path) -> Option<PathBuf> {
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
+    // First where it is a file: elsewhere it may be a link, and lead to the system's own.
     let folders = [
+        format!("usr/lib/{triple}"),
+        format!("lib/{triple}"),
         "usr/lib64".to_owned(),
         "lib64".to_owned(),
         "usr/lib".to_owned(),
-        format!("usr/lib/{triple}"),
     ];
     let names = ["ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
     folders

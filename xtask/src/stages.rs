@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{apt::is_program, budgets::Spent, servers, tidy};
+use crate::{apt::is_program, budgets::Spent, engine::Pull, servers, tidy};
 
 pub(crate) const STAGES: [&str; 7] = ["tidy", "clippy", "build", "unit", "sim", "doc", "servers"];
 /// Histories of the simulation, and of its long form.
@@ -41,7 +41,7 @@ struct Program {
 }
 
 /// Runs the command; true if nothing failed.
-pub(crate) fn run(args: &[String]) -> Result<bool> {
+pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     let (chosen, length) = parse(args)?;
     guard(length);
     let (mut outcome, mut spent, mut table) = (Outcome::default(), Spent::default(), Vec::new());
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
             reason = "there is no runtime whose time could be paused"
         )]
         let (begin, failed) = (Instant::now(), outcome.failed);
-        if let Err(err) = run_stage(stage, length, &mut outcome) {
+        if let Err(err) = run_stage(stage, length, pull, &mut outcome) {
             println!("{stage}: {err:#}");
             // Its failed tests were counted one by one.
             outcome.failed = outcome.failed.max(failed + 1);
@@ -123,7 +123,7 @@ fn guard(length: Length) {
     });
 }
 
-fn run_stage(stage: &str, length: Length, outcome: &mut Outcome) -> Result<()> {
+fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> Result<()> {
     match stage {
         "tidy" => {
             cargo(&["fmt", "--all", "--", "--check"])?;
@@ -148,7 +148,7 @@ fn run_stage(stage: &str, length: Length, outcome: &mut Outcome) -> Result<()> {
         }
         "doc" => cargo(&["test", "--doc", "--workspace", "--quiet"]),
         _ => {
-            let found = servers::provide(&servers::ALL)?;
+            let found = servers::provide(&servers::ALL, pull)?;
             print!("{}", found.table());
             for required in std::env::var("MCSQUEAL_REQUIRE")
                 .unwrap_or_default()

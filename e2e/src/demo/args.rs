@@ -24,7 +24,8 @@ Examples:
   cargo xtask demo --naive                  # without mcsqueal: shows the stale values that remain
   cargo xtask demo --json figures.json --seed 7
 
-Exit status: 0 no cached value is stale, 1 one is (or something failed), 64 wrong options.
+Exit status: 0 no cached value is stale or was read more than 5 seconds too late, 1 one is or was (or
+something failed), 64 wrong options.
 With --naive stale values are what you came for, and the status is 0."
 )]
 pub(super) struct Args {

@@ -15,7 +15,7 @@ use crate::{
     cache::Nodes,
     http,
     servers::{
-        Database, DatabaseOptions, Mcsqueal, McsquealOptions, Memcached, Region, Servers,
+        Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Memcached, Region, Servers,
         mcsqueal_binary, shop_rules,
     },
     shop::{Settings, Shop, Traffic},
@@ -33,9 +33,9 @@ const FIRST_DELETE: &str = "pass=\"First\"";
 /// What the exit status says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// No value that mcsqueal answers for is stale.
+    /// No value that mcsqueal answers for is stale, or was so for too long.
     Clean,
-    /// One is.
+    /// One is or was.
     Stale,
 }
 
@@ -51,8 +51,8 @@ pub(super) async fn run(args: Args) -> Result<Verdict> {
     if let Some(path) = &args.json {
         figures::write_json(path, &figures)?;
     }
-    let stale = with.is_some_and(|outcome| outcome.stale() > 0);
-    Ok(if stale { Verdict::Stale } else { Verdict::Clean })
+    let clean = with.is_none_or(|outcome| outcome.is_clean());
+    Ok(if clean { Verdict::Clean } else { Verdict::Stale })
 }
 
 impl Args {
@@ -88,7 +88,7 @@ impl Stage {
         let kind = chosen.or_else(|| servers.manifest().some_database());
         let kind =
             kind.context("no database server in the manifest: run this through cargo xtask")?;
-        let mut view = View::new(title(args, &servers, kind.name())?);
+        let mut view = View::new(title(args, &servers, kind)?);
         view.print(&format!("starting {kind} and {} memcached nodes ...\n", args.nodes))?;
         let database = servers.database(kind, &DatabaseOptions::default()).await?;
         let mut memcached = Vec::new();
@@ -225,15 +225,15 @@ async fn deletes(mcsqueal: &Mcsqueal) -> Option<u64> {
     format!("{sum:.0}").parse().ok()
 }
 
-fn title(args: &Args, servers: &Servers, name: &str) -> Result<String> {
+fn title(args: &Args, servers: &Servers, kind: Kind) -> Result<String> {
     let version = |name: &str| {
         let program = servers.manifest().program(name);
         let program = program.with_context(|| format!("there is no {name} on this machine"))?;
         anyhow::Ok(program.version.clone())
     };
     Ok(format!(
-        "mcsqueal demo: {name} {}, {} nodes of memcached {}, seed {}",
-        version(name)?,
+        "mcsqueal demo: {kind} {}, {} nodes of memcached {}, seed {}",
+        version(kind.name())?,
         args.nodes,
         version("memcached")?,
         args.seed

@@ -48,6 +48,11 @@ impl Outcome {
     pub(super) fn stale(&self) -> usize {
         self.comparison.stale.len()
     }
+
+    /// Whether every cached value is right, and no reader got one that had been wrong for too long.
+    pub(super) fn is_clean(&self) -> bool {
+        self.stale() == 0 && self.late_reads == 0
+    }
 }
 
 /// The table, the first stale values, and how to read them.
@@ -70,10 +75,12 @@ pub(super) fn text(with: Option<&Outcome>, naive: Option<&Outcome>) -> String {
     row("reads", &|of| grouped(of.reads));
     row("hit rate", &|of| percent(of.hits, of.reads));
     row("slow fills (up to a second)", &|of| grouped(of.slow_fills));
-    row("commit to delete, p50", &|of| latency(of, of.commit_to_delete.p50_ms));
-    row("commit to delete, p99", &|of| latency(of, of.commit_to_delete.p99_ms));
-    row("commit to delete, max", &|of| latency(of, of.commit_to_delete.max_ms));
-    row("canaries not deleted in time", &|of| grouped(of.canaries_lost));
+    if with.is_some() {
+        row("commit to delete, p50", &|of| latency(of, of.commit_to_delete.p50_ms));
+        row("commit to delete, p99", &|of| latency(of, of.commit_to_delete.p99_ms));
+        row("commit to delete, max", &|of| latency(of, of.commit_to_delete.max_ms));
+        row("canaries not deleted in time", &|of| grouped(of.canaries_lost));
+    }
     row("oldest superseded value read", &|of| age(of.superseded.max_ms));
     row("reads superseded for over 5 s", &|of| grouped(of.late_reads));
     row("cached values compared", &|of| of.comparison.cached.to_string());
@@ -81,8 +88,19 @@ pub(super) fn text(with: Option<&Outcome>, naive: Option<&Outcome>) -> String {
     for (title, outcome) in &columns {
         stale(&mut text, title, &outcome.comparison.stale);
     }
+    if let Some(with) = with {
+        text.push_str(verdict(with));
+    }
     text.push('\n');
     text
+}
+
+fn verdict(with: &Outcome) -> &'static str {
+    if with.is_clean() {
+        "\n  With mcsqueal, no cached value differs from the database.\n"
+    } else {
+        "\n  FAILED: with mcsqueal, values are stale or were read long after they were.\n"
+    }
 }
 
 fn stale(text: &mut String, title: &str, stale: &[Stale]) {
