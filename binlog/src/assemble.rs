@@ -111,7 +111,10 @@ pub struct Undecodable {
 #[derive(Debug)]
 pub struct Assembler {
     dialect: Dialect,
-    tables: HashMap<u64, Arc<TableMap>>,
+    /// Announced in the open transaction, and seldom more than a few.
+    tables: Vec<Arc<TableMap>>,
+    /// Table maps that were read before, with their bytes: each transaction sends its own again.
+    known: HashMap<u64, (Box<[u8]>, Arc<TableMap>)>,
     file: Option<Arc<str>>,
     /// Offset of the next event, 64 bits.
     offset: u64,
@@ -149,6 +152,8 @@ struct Open {
 
 /// Tells a server to keep the event from readers that do not know its type.
 const IGNORABLE_FLAG: u16 = 0x0080;
+/// Table maps that are kept; beyond that all are read anew.
+const KNOWN_TABLES_MAX: usize = 4096;
 /// "No table": ends a statement without rows.
 const DUMMY_TABLE: u64 = 0x00ff_ffff;
 
@@ -159,7 +164,8 @@ impl Assembler {
     pub fn new(dialect: Dialect) -> Assembler {
         Assembler {
             dialect,
-            tables: HashMap::new(),
+            tables: Vec::new(),
+            known: HashMap::new(),
             file: None,
             offset: 0,
             open: None,
@@ -352,12 +358,21 @@ impl Assembler {
     }
 
     fn table_map(&mut self, body: &[u8]) -> Option<()> {
-        let Some(table) = TableMap::parse(self.dialect, body) else {
-            // Its rows are then of an unknown table, and undecodable themselves.
-            self.tables.remove(&TableMap::id_of(body)?);
-            return None;
+        let id = TableMap::id_of(body)?;
+        self.tables.retain(|table| table.table_id != id);
+        let known = self.known.get(&id).filter(|(bytes, _)| **bytes == *body);
+        let table = if let Some((_, table)) = known {
+            Arc::clone(table)
+        } else {
+            // One that cannot be read is unknown, and its rows are undecodable themselves.
+            let table = Arc::new(TableMap::parse(self.dialect, body)?);
+            if self.known.len() >= KNOWN_TABLES_MAX {
+                self.known.clear();
+            }
+            self.known.insert(id, (body.into(), Arc::clone(&table)));
+            table
         };
-        self.tables.insert(table.table_id, Arc::new(table));
+        self.tables.push(table);
         Some(())
     }
 
@@ -372,7 +387,9 @@ impl Assembler {
         if rows.table_id == DUMMY_TABLE && rows.images.is_empty() {
             return;
         }
-        let Some(table) = self.tables.get(&rows.table_id).map(Arc::clone) else {
+        let Some(table) =
+            self.tables.iter().find(|table| table.table_id == rows.table_id).map(Arc::clone)
+        else {
             return each(undecodable(None, "rows of a table that was not announced"));
         };
         if rows.columns != table.columns.len() {

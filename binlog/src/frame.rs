@@ -124,6 +124,23 @@ impl Checksum {
     }
 }
 
+/// Checks the checksum of a whole event, which is at its end.
+pub fn verify(
+    header: &Header,
+    event: &[u8],
+    checksum: [u8; CHECKSUM_BYTES],
+) -> Result<(), FrameError> {
+    let covered = event.len().saturating_sub(CHECKSUM_BYTES);
+    if header.kind == FORMAT_DESCRIPTION {
+        let mut computed = Checksum::of(header);
+        computed.update(event.get(HEADER_BYTES..covered).unwrap_or_default());
+        return computed.verify(checksum);
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(event.get(..covered).unwrap_or_default());
+    Checksum(hasher).verify(checksum)
+}
+
 /// Whether the events behind a format description end in a checksum. Its body still has its own, which is always there.
 pub fn has_checksums(format_description: &[u8]) -> bool {
     // The algorithm stands before the checksum; 1 is CRC32. Servers since 5.6 always write both.
@@ -160,9 +177,7 @@ impl<'a> FileReader<'a> {
         }
         if self.checksums {
             let (whole, checksum) = body.split_last_chunk::<CHECKSUM_BYTES>().ok_or(truncated)?;
-            let mut computed = Checksum::of(&header);
-            computed.update(whole);
-            computed.verify(*checksum)?;
+            verify(&header, event, *checksum)?;
             body = whole;
         }
         self.rest = rest;

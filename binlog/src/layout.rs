@@ -22,6 +22,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Layout {
     steps: Vec<Step>,
+    /// The way through an image that carries every column, none of them NULL: most are.
+    strides: Vec<Stride>,
     /// The columns that are wanted, for their text forms; index as in [`Layout::compile`].
     wanted: Vec<Column>,
 }
@@ -32,6 +34,17 @@ struct Step {
     width: Width,
     /// The index in `wanted`s of [`Layout::compile`]; each column is wanted once at most.
     wanted: Option<usize>,
+}
+
+/// A piece of the way through a whole image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stride {
+    /// Columns of fixed width that nobody wants, together.
+    Skip(usize),
+    /// A value that nobody wants, with its length before it.
+    SkipPrefixed(usize),
+    /// A column that is wanted.
+    Take { width: Width, wanted: usize },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +126,8 @@ impl Layout {
             }
             wanted.push(column.clone());
         }
-        Ok(Layout { steps, wanted })
+        let strides = strides(&steps);
+        Ok(Layout { steps, strides, wanted })
     }
 
     /// Calls `each` for every row of the event.
@@ -125,18 +139,23 @@ impl Layout {
         let mut bytes = Bytes(rows.images);
         let absent = || vec![Raw::Absent; self.wanted.len()];
         let mut images = RowImages { wanted: &self.wanted, before: absent(), after: absent() };
+        let is_whole = |present| bits_are_set(present, self.steps.len());
+        let (before, after) = (
+            Present { bits: rows.before_columns, whole: is_whole(rows.before_columns) },
+            Present { bits: rows.after_columns, whole: is_whole(rows.after_columns) },
+        );
         let mut row = 0_usize;
         while !bytes.is_empty() {
             let error = |what| RowError { row, what };
             let left = bytes.0.len();
             if rows.operation != Operation::Insert {
-                self.image(&mut bytes, rows.before_columns, &mut images.before).map_err(error)?;
+                self.image(&mut bytes, before, &mut images.before).map_err(error)?;
             }
             if rows.operation != Operation::Delete {
                 if rows.partial {
                     return Err(error("after images with JSON differences"));
                 }
-                self.image(&mut bytes, rows.after_columns, &mut images.after).map_err(error)?;
+                self.image(&mut bytes, after, &mut images.after).map_err(error)?;
             }
             if bytes.0.len() == left {
                 return Err(error("it takes no bytes, though some are left"));
@@ -150,21 +169,25 @@ impl Layout {
     fn image<'a>(
         &self,
         bytes: &mut Bytes<'a>,
-        present: &[u8],
+        present: Present<'_>,
         out: &mut [Raw<'a>],
     ) -> Result<(), &'static str> {
+        if present.whole {
+            let nulls = bytes.take(self.steps.len().div_ceil(8)).ok_or(IN_NULL_BITS)?;
+            if bits_are_clear(nulls, self.steps.len()) {
+                return self.stride(bytes, out).ok_or(IN_VALUE);
+            }
+            return self.columns(bytes, nulls, out).ok_or(IN_VALUE);
+        }
+        let present = present.bits;
         let count = (0..self.steps.len()).filter(|&at| bit(present, at)).count();
-        let nulls = bytes.take(count.div_ceil(8)).ok_or("it ends within the NULL bits")?;
+        let nulls = bytes.take(count.div_ceil(8)).ok_or(IN_NULL_BITS)?;
         let mut seen = 0_usize;
         for (at, step) in self.steps.iter().enumerate() {
             let raw = if bit(present, at) {
                 let null = bit(nulls, seen);
                 seen = seen.saturating_add(1);
-                if null {
-                    Raw::Null
-                } else {
-                    Raw::Value(value(bytes, step.width).ok_or("it ends within a value")?)
-                }
+                if null { Raw::Null } else { Raw::Value(value(bytes, step.width).ok_or(IN_VALUE)?) }
             } else {
                 Raw::Absent
             };
@@ -174,6 +197,68 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+impl Layout {
+    /// An image with every column, none of them NULL.
+    fn stride<'a>(&self, bytes: &mut Bytes<'a>, out: &mut [Raw<'a>]) -> Option<()> {
+        for stride in &self.strides {
+            match *stride {
+                Stride::Skip(count) => {
+                    bytes.take(count)?;
+                }
+                Stride::SkipPrefixed(prefix) => {
+                    value(bytes, Width::Prefixed(prefix))?;
+                }
+                Stride::Take { width, wanted } => {
+                    *out.get_mut(wanted)? = Raw::Value(value(bytes, width)?);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// An image with every column.
+    fn columns<'a>(&self, bytes: &mut Bytes<'a>, nulls: &[u8], out: &mut [Raw<'a>]) -> Option<()> {
+        for (at, step) in self.steps.iter().enumerate() {
+            let raw =
+                if bit(nulls, at) { Raw::Null } else { Raw::Value(value(bytes, step.width)?) };
+            if let Some(wanted) = step.wanted {
+                *out.get_mut(wanted)? = raw;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Which columns an image carries.
+#[derive(Clone, Copy, Debug)]
+struct Present<'a> {
+    bits: &'a [u8],
+    /// All of them.
+    whole: bool,
+}
+
+const IN_NULL_BITS: &str = "it ends within the NULL bits";
+const IN_VALUE: &str = "it ends within a value";
+
+fn strides(steps: &[Step]) -> Vec<Stride> {
+    let mut strides: Vec<Stride> = Vec::new();
+    for step in steps {
+        let next = match (step.width, step.wanted) {
+            (width, Some(wanted)) => Stride::Take { width, wanted },
+            (Width::Prefixed(prefix), None) => Stride::SkipPrefixed(prefix),
+            (Width::Fixed(count), None) => {
+                if let Some(Stride::Skip(before)) = strides.last_mut() {
+                    *before = before.saturating_add(count);
+                    continue;
+                }
+                Stride::Skip(count)
+            }
+        };
+        strides.push(next);
+    }
+    strides
 }
 
 impl RowImages<'_> {
@@ -211,9 +296,29 @@ fn bit(bits: &[u8], at: usize) -> bool {
     bits.get(at >> 3).is_some_and(|byte| byte & (1 << (at & 7)) != 0)
 }
 
+/// Whether the first `count` bits are all 1.
+fn bits_are_set(bits: &[u8], count: usize) -> bool {
+    (0..count).all(|at| bit(bits, at))
+}
+
+/// Whether the first `count` bits are all 0. Those behind them may be anything.
+fn bits_are_clear(bits: &[u8], count: usize) -> bool {
+    let Some((last, whole)) = bits.split_last() else { return true };
+    let unused = whole.len().saturating_add(1).saturating_mul(8).saturating_sub(count).min(7);
+    whole.iter().all(|&byte| byte == 0) && last & (0xff >> unused) == 0
+}
+
 fn value<'a>(bytes: &mut Bytes<'a>, width: Width) -> Option<&'a [u8]> {
     match width {
         Width::Fixed(count) => bytes.take(count),
+        Width::Prefixed(1) => {
+            let count = usize::from(bytes.u8()?);
+            bytes.take(count)
+        }
+        Width::Prefixed(2) => {
+            let count = usize::from(bytes.u16()?);
+            bytes.take(count)
+        }
         Width::Prefixed(prefix) => {
             let count = usize::try_from(bytes.uint(prefix)?).ok()?;
             bytes.take(count)

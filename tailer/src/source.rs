@@ -83,7 +83,7 @@ impl SourceError {
         match self {
             SourceError::Gone(_) => Recovery::Skip,
             SourceError::Rival(_) | SourceError::Refused(_) => Recovery::RetryLater,
-            // Somebody may be about to promote it.
+            // Of a read-only server: somebody may be about to promote it.
             SourceError::ReadOnly
             | SourceError::Lost(_)
             | SourceError::Silent(_)

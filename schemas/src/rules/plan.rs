@@ -95,14 +95,14 @@ impl TablePlan {
             Operation::Delete => &[Image::Before],
         };
         // Two buffers for all keys of the row: what is made, and what the image before it made.
-        let (mut text, mut text_before) = (Vec::new(), Vec::new());
+        let (mut text, mut text_before) = (&mut Text::new(), &mut Text::new());
         for rule in self.rules.iter().filter(|rule| rule.fires(operation, row)) {
             for key in &rule.keys {
                 let mut made_before = None;
                 for image in images {
-                    let made = key.make(*image, row, &mut text);
-                    if made_before != Some(made) || text != text_before {
-                        sink(self.outcome(rule, made, &text));
+                    let made = key.make(*image, row, text);
+                    if made_before != Some(made) || text.bytes() != text_before.bytes() {
+                        sink(self.outcome(rule, made, text.bytes()));
                     }
                     made_before = Some(made);
                     std::mem::swap(&mut text, &mut text_before);
@@ -176,7 +176,7 @@ impl PlanRule {
 
 impl PlanKey {
     /// One NULL is enough: whatever the absent columns were, there is no key.
-    fn make(&self, image: Image, row: &impl Row, out: &mut Vec<u8>) -> Made {
+    fn make(&self, image: Image, row: &impl Row, out: &mut Text) -> Made {
         out.clear();
         let mut absent = None;
         for step in &self.steps {
@@ -196,7 +196,7 @@ impl PlanKey {
                 out.clear();
                 return Made::Null;
             };
-            append(out, &text);
+            out.append(&text);
         }
         absent.map_or(Made::Text, |column| {
             out.clear();
@@ -219,10 +219,34 @@ fn fixed(place: &Place, text: Option<&str>) -> Step {
     }
 }
 
-/// One byte too many is enough to know that it is no key, so a long value is never copied whole.
-fn append(out: &mut Vec<u8>, text: &[u8]) {
-    let room = KEY_BYTES_MAX.saturating_add(1).saturating_sub(out.len());
-    out.extend_from_slice(text.get(..room).unwrap_or(text));
+/// The text of a key, without an allocation. One byte too many is enough to know that it is no key, so a long value is
+/// never copied whole.
+struct Text {
+    bytes: [u8; KEY_BYTES_MAX + 1],
+    length: usize,
+}
+
+impl Text {
+    fn new() -> Text {
+        Text { bytes: [0; KEY_BYTES_MAX + 1], length: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
+        let count = room.len().min(text.len());
+        if let (Some(room), Some(text)) = (room.get_mut(..count), text.get(..count)) {
+            room.copy_from_slice(text);
+        }
+        self.length = self.length.saturating_add(count);
+    }
 }
 
 /// For people: as far as a key could go.

@@ -11,8 +11,8 @@
 use binlog::{
     assemble::Part,
     frame::{
-        CHECKSUM_BYTES, Checksum, Event, FORMAT_DESCRIPTION, FrameError, HEADER_BYTES, Header,
-        has_checksums,
+        self, CHECKSUM_BYTES, Checksum, Event, FORMAT_DESCRIPTION, FrameError, HEADER_BYTES,
+        Header, has_checksums,
     },
 };
 use bytes::{Buf, Bytes, BytesMut};
@@ -120,20 +120,19 @@ impl Cutter {
             let error = FrameError::Truncated { need, have: event.len() };
             return Err(broken(header.end_position, error));
         }
-        event.advance(HEADER_BYTES);
         if header.kind == FORMAT_DESCRIPTION {
             self.checksums = has_checksums(&event);
         }
         if self.checksums {
             let truncated = FrameError::Truncated { need: CHECKSUM_BYTES, have: event.len() };
-            let (body, checksum) = event
+            let (_, checksum) = event
                 .split_last_chunk::<CHECKSUM_BYTES>()
                 .ok_or_else(|| broken(header.end_position, truncated))?;
-            let mut computed = Checksum::of(&header);
-            computed.update(body);
-            computed.verify(*checksum).map_err(|error| broken(header.end_position, error))?;
-            event.truncate(event.len().saturating_sub(CHECKSUM_BYTES));
+            frame::verify(&header, &event, *checksum)
+                .map_err(|error| broken(header.end_position, error))?;
+            event.truncate(event.len().saturating_sub(CHECKSUM_BYTES).max(HEADER_BYTES));
         }
+        event.advance(HEADER_BYTES);
         Ok(Piece::Event { header, body: event })
     }
 
