@@ -186,7 +186,8 @@ fn covered(start: &EpochStart, has: &GtidSet, until: Option<&GtidSet>, source: &
     }
 }
 
-fn highest_number(origin: &Origin, has: &GtidSet) -> u64 {
+/// The highest number of an origin in a set; 0 if it has none.
+pub fn highest_number(origin: &Origin, has: &GtidSet) -> u64 {
     match (origin, has) {
         (Origin::Mysql { uuid, tag, .. }, GtidSet::Mysql(has)) => has.highest(*uuid, tag),
         (Origin::MariaDb { domain, .. }, GtidSet::MariaDb(has)) => has.up_to(*domain),

@@ -104,10 +104,11 @@ impl World {
             Record::Invalidations(of) if of.transactions.iter().any(|part| !part.last) => {
                 self.stats.race("r39");
             }
-            Record::Epoch(start) if author == Author::Leader => {
-                if self.broker.epochs.iter().any(|known| known.origin == start.origin) {
-                    self.stats.race("r37");
-                }
+            Record::Epoch(start)
+                if author == Author::Leader
+                    && self.broker.epochs.iter().any(|known| known.origin == start.origin) =>
+            {
+                self.stats.race("r37");
             }
             Record::TermStart(_) if place.sequence <= self.broker.highest(partition) => {
                 self.stats.race("r62");

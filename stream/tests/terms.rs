@@ -1,6 +1,8 @@
 //! Terms and holes against a log that really loses records: whatever happens to it, a reader has each change, or
 //! knows that something is missing. And as long as nothing is lost, he is told of nothing.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeSet;
 
 use proptest::{

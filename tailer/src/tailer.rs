@@ -20,6 +20,7 @@ use binlog::{
 };
 use schemas::{
     cure::Cure,
+    epochs::highest_number,
     gtid::{Dialect, Gtid, GtidSet},
     record::{Checkpoint, FilePosition, Origin, Progress, Scope, UnixMicros},
     rules::Rules,
@@ -450,7 +451,10 @@ impl State {
         out: &mut Vec<Batch>,
     ) -> Result<(), EpochError> {
         let before = self.executed.clone();
-        let start = self.epochs.open(server.origin, server.next_number, before, proof)?;
+        // What is published may be ahead of what the server shows: its numbers are taken.
+        let taken = highest_number(&server.origin, &before);
+        let first = server.next_number.max(taken.saturating_add(1));
+        let start = self.epochs.open(server.origin, first, before, proof)?;
         tracing::info!(epoch = start.epoch, origin = ?start.origin, ?proof, "a new epoch begins");
         self.metrics.epochs.inc();
         self.version = self.version.max(Version::new(start.epoch, 0).unwrap_or(Version::MAX));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{servers, stages};
+use crate::{engine::Pull, servers, stages};
 
 /// Name of a benchmark, and the servers that it needs.
 const BENCHMARKS: [(&str, &[&str]); 1] = [("tail", &["mysql"])];
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     let debug =
         stages::build(&["build", "--quiet", "--release", "-p", "bench", "--bin", &program])?;
     let release: PathBuf = debug.with_file_name("release");
-    let found = servers::provide(needs)?;
+    let found = servers::provide(needs, Pull::Never)?;
     if let Some((name, why)) = found.missing().next() {
         bail!("{name} is missing: {why}");
     }
