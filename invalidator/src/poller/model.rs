@@ -82,10 +82,10 @@ fn number(uuid: u8, number: u64) -> Gtid {
     Gtid::Mysql { uuid: Uuid([uuid; 16]), tag: "".into(), number }
 }
 
-fn set(numbers: impl IntoIterator<Item = u64>, foreign: bool) -> GtidSet {
+fn set(numbers: impl IntoIterator<Item = u64>, foreign: Option<Gtid>) -> GtidSet {
     let mut set = GtidSet::empty(Dialect::Mysql);
     let own = numbers.into_iter().map(|of| number(1, of));
-    for gtid in own.chain(foreign.then(|| number(9, 1))) {
+    for gtid in own.chain(foreign) {
         assert!(set.insert(&gtid));
     }
     set
@@ -131,7 +131,7 @@ impl World {
                 self.poller.remove(id(server));
                 self.servers[server].role = None;
             }
-            Op::Progress => self.poller.source_executed(&set(1..=self.written, false)),
+            Op::Progress => self.poller.source_executed(&set(1..=self.written, None)),
             Op::Round { answer } => return self.round(answer),
             Op::Pass { milliseconds } => self.now += milliseconds,
         }
@@ -144,7 +144,8 @@ impl World {
         let (began, before) = (self.moment(), self.servers.clone());
         for (server, _) in answer.iter().enumerate().filter(|(_, answers)| **answers) {
             let real = &mut self.servers[server];
-            self.poller.answered(began, id(server), set(real.has.iter().copied(), real.foreign));
+            let foreign = real.foreign.then(|| number(9, 1));
+            self.poller.answered(began, id(server), set(real.has.iter().copied(), foreign));
             if real.role.is_some() {
                 real.heard = began;
             }

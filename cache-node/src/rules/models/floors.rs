@@ -38,7 +38,9 @@ fn too_many_prefixes_make_more_misses_and_not_fewer() {
     let many: Vec<Said> = many.collect();
     agrees(&many).unwrap();
     let mut floors = Floors::default();
-    many.iter().for_each(|said| apply(&mut floors, said));
+    for said in &many {
+        apply(&mut floors, said);
+    }
     for (at, said) in many.iter().enumerate() {
         let Said::Prefix(prefix, _) = said else { continue };
         assert!(floors.of(prefix.as_bytes()) >= version_of(at), "{prefix}");
