@@ -309,3 +309,6 @@ fn items_of(record: &Record, items: &mut Vec<Item>) {
         Record::TermStart(_) | Record::Epoch(_) => {}
     }
 }
+
+#[cfg(test)]
+mod model;

@@ -192,3 +192,6 @@ fn server(origin: &Origin) -> u32 {
         | Origin::Positions { server_id } => *server_id,
     }
 }
+
+#[cfg(test)]
+mod model;

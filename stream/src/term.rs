@@ -47,10 +47,13 @@ impl Sequencer {
 }
 
 /// Whether the log has lost records that a checkpoint stands behind: an unclean election, or a topic that was made
-/// anew. The tailer will not publish them again, so they become a floor.
+/// anew. The tailer will not publish them again, so they become a floor. If the log ends in a newer term, its writer
+/// saved no checkpoint: he may have found that something was lost, and have died before he could say so.
 pub fn lost_tail(checkpointed: &[Place], ends: &[Place]) -> bool {
-    let shorter = checkpointed.iter().zip(ends).any(|(was, is)| is < was);
-    (shorter || checkpointed.len() > ends.len()) && Cure::TermStartSeesLostTail.works()
+    let pairs = || checkpointed.iter().zip(ends);
+    let shorter = pairs().any(|(was, is)| is < was);
+    let unsaid = pairs().any(|(was, is)| is.term > was.term);
+    (shorter || unsaid || checkpointed.len() > ends.len()) && Cure::TermStartSeesLostTail.works()
 }
 
 #[cfg(test)]
@@ -81,7 +84,8 @@ mod tests {
     fn a_log_that_is_shorter_than_its_checkpoint_has_lost_something() {
         let at = [place(1, 7), place(1, 3)];
         assert!(!lost_tail(&at, &at));
-        assert!(!lost_tail(&at, &[place(2, 1), place(1, 4)]));
+        assert!(!lost_tail(&at, &[place(1, 9), place(1, 4)]));
+        assert!(lost_tail(&at, &[place(2, 1), place(1, 4)]));
         assert!(lost_tail(&at, &[place(1, 9), place(1, 2)]));
         assert!(lost_tail(&at, &[place(1, 9)]));
         assert!(!lost_tail(&[], &at));

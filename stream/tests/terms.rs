@@ -32,7 +32,7 @@ enum Op {
     TakeOver(u64),
     /// The writer before goes on.
     Former(u64),
-    /// An unclean election: the last records are gone.
+    /// An unclean election: the last records are gone, and so are writers that were replaced.
     LoseTail(usize),
     /// The first ones are removed.
     Retain(usize),
@@ -78,7 +78,7 @@ struct World {
     term: u32,
     leader: Writer,
     former: Option<Writer>,
-    saved: (u64, Vec<Place>),
+    saved: Option<(u64, Vec<Place>)>,
     reader: Reader,
     /// Whether anything was lost or removed.
     whole: bool,
@@ -105,7 +105,7 @@ impl World {
             removed: Place::START,
             term: 1,
             former: None,
-            saved: (0, vec![Place::START]),
+            saved: None,
             reader: Reader {
                 at: 0,
                 cursor: Place::START,
@@ -143,10 +143,13 @@ impl World {
         let end = self.log.iter().map(|(entry, _)| entry.place).max().unwrap_or(self.removed);
         self.term += 1;
         let (sequencer, starts) = Sequencer::begin(Term(self.term), &[end]);
-        let leader = Writer { sequencer, began: vec![end], next: self.saved.0 };
+        let (next, saved) = self.saved.clone().unwrap_or((0, Vec::new()));
+        // A leader who saved nothing may have had an alarm to tell.
+        self.whole &= saved.iter().all(|at| at.term.0 + 1 == self.term);
+        let leader = Writer { sequencer, began: vec![end], next };
         let before = std::mem::replace(&mut self.leader, leader);
         self.former = Some(self.publish(before, meanwhile));
-        let floor = lost_tail(&self.saved.1, &[end]).then(lost);
+        let floor = lost_tail(&saved, &[end]).then(lost);
         for record in starts.into_iter().map(|(_, record)| record).chain(floor) {
             let place = self.leader.sequencer.place(Partition(0)).unwrap();
             self.append(place, record);
@@ -158,7 +161,7 @@ impl World {
             Op::Publish(changes) => self.leader = self.publish(self.leader.clone(), changes),
             Op::Checkpoint => {
                 let Writer { sequencer, began, next } = &self.leader;
-                self.saved = (*next, sequencer.ends(began));
+                self.saved = Some((*next, sequencer.ends(began)));
             }
             Op::TakeOver(meanwhile) => self.take_over(meanwhile),
             Op::Former(changes) => {
@@ -167,7 +170,7 @@ impl World {
             Op::LoseTail(count) => {
                 self.log.truncate(self.log.len().saturating_sub(count));
                 self.reader.at = self.reader.at.min(self.log.len());
-                self.whole = false;
+                (self.whole, self.former) = (false, None);
             }
             Op::Retain(keep) => {
                 let gone = self.log.len().saturating_sub(keep);
@@ -234,7 +237,8 @@ fn agrees(ops: Vec<Op>) -> Result<(), TestCaseError> {
         prop_assert!(world.reader.alarms == 0 || !world.whole, "an alarm for nothing");
     }
     // In the end somebody leads who has published everything, and the reader has read it.
-    let all = world.leader.next.max(world.saved.0);
+    let saved = world.saved.as_ref().map_or(0, |(next, _)| *next);
+    let all = world.leader.next.max(saved);
     world.take_over(0);
     world.step(&Op::Publish(all - world.leader.next));
     world.step(&Op::Publish(1));
