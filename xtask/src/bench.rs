@@ -10,7 +10,7 @@ use crate::{engine::Pull, servers, stages};
 const BENCHMARKS: [(&str, &[&str]); 1] = [("tail", &["mysql"])];
 
 /// Runs the command; true if the benchmark succeeded.
-pub(crate) fn run(args: &[String]) -> Result<bool> {
+pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     let names = || BENCHMARKS.map(|(name, _)| name).join(" ");
     let Some((name, rest)) = args.split_first() else { bail!("bench needs a name: {}", names()) };
     let Some((_, needs)) = BENCHMARKS.iter().find(|(known, _)| known == name) else {
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
     let debug =
         stages::build(&["build", "--quiet", "--release", "-p", "bench", "--bin", &program])?;
     let release: PathBuf = debug.with_file_name("release");
-    let found = servers::provide(needs, Pull::Never)?;
+    let found = servers::provide(needs, pull)?;
     if let Some((name, why)) = found.missing().next() {
         bail!("{name} is missing: {why}");
     }

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         "test" => stages::run(rest, pull),
         "sim" => stages::simulate(rest),
         "fuzz" => fuzz::run(rest),
-        "bench" => bench::run(rest),
+        "bench" => bench::run(rest, pull),
         "servers" => servers::provide(&servers::ALL, pull).map(|found| {
             print!("{}", found.table());
             true

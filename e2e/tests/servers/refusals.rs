@@ -104,8 +104,50 @@ async fn refusals_of_rules_and_configuration() {
     let unknown_rule_key = Region { rules: rules.to_owned(), ..good.clone() };
     refused(&unknown_rule_key, directory, &["shop.rules.toml:3", "key"]).await;
 
+    columns_without_a_text(&database, &good, directory).await;
+
     let unknown_key = Region { source: "127.0.0.1:3306\"\nsorce = \"x".to_owned(), ..good };
     refused(&unknown_key, directory, &["region.toml:7", "sorce"]).await;
+}
+
+/// A binlog does not tell these types from BINARY, so keys would not be what clients say. The fix works.
+async fn columns_without_a_text(database: &Database, good: &Region, directory: &Path) {
+    let table = "CREATE TABLE shop.visits (id UUID PRIMARY KEY, i4 INET4, i6 INET6, seen FLOAT)";
+    database.run(&[table]).await.expect("a table");
+    for (column, fix) in [
+        (
+            "id",
+            Some(
+                "ALTER TABLE `shop`.`visits` ADD `id_text` VARCHAR(36) CHARACTER SET ascii AS (CAST(`id` AS CHAR)) STORED;",
+            ),
+        ),
+        (
+            "i4",
+            Some(
+                "ALTER TABLE `shop`.`visits` ADD `i4_text` VARCHAR(15) CHARACTER SET ascii AS (CAST(`i4` AS CHAR)) STORED;",
+            ),
+        ),
+        (
+            "i6",
+            Some(
+                "ALTER TABLE `shop`.`visits` ADD `i6_text` VARCHAR(39) CHARACTER SET ascii AS (CAST(`i6` AS CHAR)) STORED;",
+            ),
+        ),
+        ("seen", None),
+    ] {
+        let rules = |key: &str| {
+            format!("[[rule]]\ntable = \"shop.visits\"\nkeys = [\"visit:{{{key}}}\"]\n")
+        };
+        let region = Region { rules: rules(column), ..good.clone() };
+        let no_text = format!("column {column} of shop.visits is of type");
+        refused(&region, directory, &[&no_text, fix.unwrap_or("no text form in keys")]).await;
+        if let Some(fix) = fix {
+            database.run(&[fix]).await.expect("the fix works");
+            let mended = Region { rules: rules(&format!("{column}_text")), ..good.clone() };
+            let accepted = mcsqueal(&mended, directory, &["check"]).await.expect("it ends");
+            assert!(accepted.status.success(), "after {fix}:\n{}", said(&accepted));
+        }
+    }
 }
 
 /// What is out of reach is not refused: mcsqueal runs, says so in `/health`, and goes on trying.

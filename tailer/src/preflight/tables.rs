@@ -6,7 +6,9 @@ use super::{Judge, Severity, Table, grants};
 use crate::settings::Settings;
 
 /// `data_type`s that have no text form for keys.
-const NO_KEY_TYPES: [&str; 11] = [
+const NO_KEY_TYPES: [&str; 13] = [
+    "float",
+    "double",
     "json",
     "vector",
     "geometry",
@@ -19,6 +21,9 @@ const NO_KEY_TYPES: [&str; 11] = [
     "geometrycollection",
     "geomcollection",
 ];
+
+/// MariaDB's types that look like BINARY in a binlog, and the longest text of each, in characters.
+const DISGUISED_TYPES: [(&str, usize); 3] = [("uuid", 36), ("inet4", 15), ("inet6", 39)];
 
 pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
     missing_tables(judge, settings, rules);
@@ -80,19 +85,29 @@ fn columns(judge: &mut Judge<'_>, rules: &Rules, table: &Table) {
     }
     for rule in rules.iter().filter(|rule| rule.matches(&table.schema, &table.name)) {
         for column in rule.columns() {
-            let is_of = |(name, kind): &&(String, String)| {
-                name.eq_ignore_ascii_case(column)
-                    && NO_KEY_TYPES.contains(&kind.to_ascii_lowercase().as_str())
-            };
-            if let Some((name, kind)) = table.columns.iter().find(is_of) {
-                let what = format!(
-                    "rule {:?}: column {name} of {}.{} is of type {kind}, which makes no sense in a key",
-                    rule.name(),
-                    table.schema,
-                    table.name
-                );
-                judge.find(Severity::Refuse, what, vec![]);
-            }
+            let of_name = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(column);
+            let Some((name, kind)) = table.columns.iter().find(of_name) else { continue };
+            let Some(fix) = fix_of_type(table, name, &kind.to_ascii_lowercase()) else { continue };
+            let what = format!(
+                "rule {:?}: column {name} of {}.{} is of type {kind}, which has no text form in keys",
+                rule.name(),
+                table.schema,
+                table.name
+            );
+            judge.find(Severity::Refuse, what, fix);
         }
     }
+}
+
+/// What to do about a column that cannot be in a key; `None` if it can.
+fn fix_of_type(table: &Table, column: &str, kind: &str) -> Option<Vec<String>> {
+    if NO_KEY_TYPES.contains(&kind) {
+        return Some(vec![]);
+    }
+    let (_, characters) = DISGUISED_TYPES.iter().find(|(disguised, _)| *disguised == kind)?;
+    Some(vec![format!(
+        "ALTER TABLE `{}`.`{}` ADD `{column}_text` VARCHAR({characters}) CHARACTER SET ascii AS (CAST(`{column}` AS CHAR)) STORED; \
+         # and name that column in the rule",
+        table.schema, table.name
+    )])
 }

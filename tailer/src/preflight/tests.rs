@@ -243,7 +243,7 @@ keys = ["cart:{id}"]
         refused: rules.toml:6: rule "orders": table shop.orders does not exist
             # if it exists: GRANT SELECT ON `shop`.* TO 'mcsqueal'@'%';
         refused: rules.toml:5: rule "users": key "mail:{emial}": table shop.users has no column "emial"; it has: id, tags
-        refused: rule "users": column tags of shop.users is of type json, which makes no sense in a key
+        refused: rule "users": column tags of shop.users is of type json, which has no text form in keys
         warning: rule "carts": no table matches /tenant_\d+\.carts/ (that the account may see)
         warning: shop.users is of engine MyISAM: its changes cannot be rolled back, and are not atomic
             ALTER TABLE `shop`.`users` ENGINE = InnoDB;
