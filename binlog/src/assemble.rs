@@ -5,9 +5,9 @@
 //! | GTID, ANONYMOUS_GTID, GTID_TAGGED, MariaDB GTID; without GTIDs QUERY `BEGIN` | `Begin` |
 //! | TABLE_MAP, then WRITE, UPDATE, DELETE_ROWS of any version, plain or compressed | `Rows` |
 //! | TRANSACTION_PAYLOAD | whatever its events mean |
-//! | QUERY, QUERY_COMPRESSED with anything but transaction control | `Statement`; and `Commit`, if it commits itself |
+//! | QUERY, QUERY_COMPRESSED, EXECUTE_LOAD_QUERY with anything but transaction control | `Statement`; and `Commit`, if it commits itself |
 //! | XID, QUERY `COMMIT`, XA_PREPARE | `Commit` |
-//! | EXECUTE_LOAD_QUERY, an unknown type that may not be ignored, and all that cannot be read | `Undecodable` |
+//! | an unknown type that may not be ignored, and all that cannot be read | `Undecodable` |
 //!
 //! Rows of an XA transaction are handed out when it is prepared; its end is a `Statement` (`XA COMMIT`), which
 //! the caller must take as a change of unknown rows, because the cache can be filled in between.
@@ -270,7 +270,8 @@ impl Assembler {
             | kind::ANNOTATE_ROWS
             | kind::BINLOG_CHECKPOINT
             | kind::MARIADB_GTID_LIST => Some(()),
-            kind::EXECUTE_LOAD_QUERY => None,
+            kind::EXECUTE_LOAD_QUERY => event::load_query(body)
+                .map(|(schema, text)| self.statement(&header, schema, text, each)),
             other => match event::rows_kind(other) {
                 Some(rows) => {
                     self.rows(header.kind, rows, body, each);
@@ -465,10 +466,7 @@ impl Assembler {
 }
 
 fn unreadable(kind: u8) -> Change<'static> {
-    let reason = match kind {
-        kind::EXECUTE_LOAD_QUERY => "LOAD DATA logged as a statement".to_owned(),
-        other => format!("event type {other} cannot be read"),
-    };
+    let reason = format!("event type {kind} cannot be read");
     Change::Undecodable(Undecodable { kind, table: None, reason })
 }
 

@@ -113,11 +113,21 @@ pub(crate) fn rows(kind: RowsKind, body: &[u8]) -> Option<RowsBody<'_>> {
 
 /// Schema and text of a QUERY event; `compressed` is MariaDB's form of it.
 pub(crate) fn query(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    statement(body, 0)
+}
+
+/// Likewise of an EXECUTE_LOAD_QUERY event, which says first where its file is.
+pub(crate) fn load_query(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    statement(body, 13)
+}
+
+fn statement(body: &[u8], between: usize) -> Option<(&[u8], &[u8])> {
     let mut body = Bytes(body);
     body.take(8)?;
     let schema_length = usize::from(body.u8()?);
     body.take(2)?;
     let status_length = usize::from(body.u16()?);
+    body.take(between)?;
     body.take(status_length)?;
     let schema = body.take(schema_length)?;
     body.take(1)?;

@@ -26,6 +26,9 @@ pub struct Layout {
     strides: Vec<Stride>,
     /// The columns that are wanted, for their text forms; index as in [`Layout::compile`].
     wanted: Vec<Column>,
+    /// How many JSON columns the table has, and which of them are wanted: counted among themselves, and as in `wanted`.
+    json_columns: usize,
+    json_wanted: Vec<(usize, usize)>,
 }
 
 /// How to get past one column.
@@ -94,6 +97,8 @@ pub enum Field<'a> {
 #[derive(Clone, Debug)]
 pub struct RowImages<'a> {
     wanted: &'a [Column],
+    /// An after image lacks what the update did not change.
+    update: bool,
     before: Vec<Raw<'a>>,
     after: Vec<Raw<'a>>,
 }
@@ -101,6 +106,8 @@ pub struct RowImages<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Raw<'a> {
     Absent,
+    /// Only how it differs from before.
+    Difference,
     Null,
     Value(&'a [u8]),
 }
@@ -127,7 +134,14 @@ impl Layout {
             wanted.push(column.clone());
         }
         let strides = strides(&steps);
-        Ok(Layout { steps, strides, wanted })
+        let is_json =
+            |&at: &usize| table.columns.get(at).is_some_and(|column| column.kind == kind::JSON);
+        let json: Vec<usize> = (0..table.columns.len()).filter(is_json).collect();
+        let place = |(nth, at): (usize, &usize)| {
+            columns.iter().position(|wanted| wanted == at).map(|wanted| (nth, wanted))
+        };
+        let json_wanted = json.iter().enumerate().filter_map(place).collect();
+        Ok(Layout { steps, strides, wanted, json_columns: json.len(), json_wanted })
     }
 
     /// Calls `each` for every row of the event.
@@ -138,7 +152,12 @@ impl Layout {
     ) -> Result<(), RowError> {
         let mut bytes = Bytes(rows.images);
         let absent = || vec![Raw::Absent; self.wanted.len()];
-        let mut images = RowImages { wanted: &self.wanted, before: absent(), after: absent() };
+        let mut images = RowImages {
+            wanted: &self.wanted,
+            update: rows.operation == Operation::Update,
+            before: absent(),
+            after: absent(),
+        };
         let is_whole = |present| bits_are_set(present, self.steps.len());
         let (before, after) = (
             Present { bits: rows.before_columns, whole: is_whole(rows.before_columns) },
@@ -152,10 +171,19 @@ impl Layout {
                 self.image(&mut bytes, before, &mut images.before).map_err(error)?;
             }
             if rows.operation != Operation::Delete {
-                if rows.partial {
-                    return Err(error("after images with JSON differences"));
-                }
+                let differences = if rows.partial {
+                    self.differences(&mut bytes).ok_or_else(|| error(IN_DIFFERENCES))?
+                } else {
+                    &[]
+                };
                 self.image(&mut bytes, after, &mut images.after).map_err(error)?;
+                for &(nth, wanted) in &self.json_wanted {
+                    if bit(differences, nth)
+                        && let Some(raw @ Raw::Value(_)) = images.after.get_mut(wanted)
+                    {
+                        *raw = Raw::Difference;
+                    }
+                }
             }
             if bytes.0.len() == left {
                 return Err(error("it takes no bytes, though some are left"));
@@ -231,6 +259,20 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Before an after image of PARTIAL_UPDATE_ROWS: which JSON columns of the table are differences only. These have
+    /// a length before them like whole ones.
+    fn differences<'a>(&self, bytes: &mut Bytes<'a>) -> Option<&'a [u8]> {
+        const PARTIAL_JSON: u64 = 1;
+        let options = bytes.lenenc()?;
+        if options & PARTIAL_JSON == 0 {
+            Some(&[])
+        } else {
+            bytes.take(self.json_columns.div_ceil(8))
+        }
+    }
+}
+
 /// Which columns an image carries.
 #[derive(Clone, Copy, Debug)]
 struct Present<'a> {
@@ -240,6 +282,7 @@ struct Present<'a> {
 }
 
 const IN_NULL_BITS: &str = "it ends within the NULL bits";
+const IN_DIFFERENCES: &str = "it ends before its JSON differences";
 const IN_VALUE: &str = "it ends within a value";
 
 fn strides(steps: &[Step]) -> Vec<Stride> {
@@ -267,14 +310,18 @@ impl RowImages<'_> {
         self.field(&self.before, at)
     }
 
-    /// Likewise after the change; `Absent` for deletes.
+    /// Likewise after the change; `Absent` for deletes. What an update did not change is as before.
     pub fn after(&self, at: usize) -> Field<'_> {
-        self.field(&self.after, at)
+        match self.after.get(at) {
+            Some(Raw::Absent) if self.update => self.before(at),
+            _ => self.field(&self.after, at),
+        }
     }
 
     /// Whether an update changed the column: compares bytes, decodes nothing; true when it cannot be known.
     pub fn changed(&self, at: usize) -> bool {
         match (self.before.get(at), self.after.get(at)) {
+            (_, Some(Raw::Absent)) if self.update => false,
             (Some(Raw::Absent) | None, _) | (_, Some(Raw::Absent) | None) => true,
             (Some(before), Some(after)) => before != after,
         }

@@ -10,3 +10,4 @@ mod recorder;
 mod refusals;
 mod ring_live;
 mod support;
+mod tail;
