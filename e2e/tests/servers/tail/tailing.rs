@@ -169,7 +169,7 @@ impl Tailing {
                 written.keys.retain(|known| !known.starts_with("marker:"));
                 written
             }
-            Err(_) => panic!("{key} did not come: {:?}", self.status.borrow()),
+            Err(late) => panic!("{key} did not come: {late}; {:?}", self.status.borrow()),
         }
     }
 
