@@ -60,6 +60,7 @@ mod markers;
 mod position;
 mod progress;
 mod tombstones;
+mod view;
 mod vocabulary;
 
 use schemas::{
@@ -457,6 +458,11 @@ impl Rules {
         let (hash, known) = (Subject::new(key.as_bytes()).hash, self.known());
         self.markers.name(now, hash, nonce, version, known)
     }
+
+    /// No key can have been marked before `now`: the whole cluster is new.
+    pub fn no_marks_lost(&mut self, now: Moment) {
+        self.markers.nothing_lost(now);
+    }
 }
 
 impl Rules {
@@ -522,80 +528,6 @@ impl Rules {
             rules.tombstones = kept.tombstones;
         }
         rules
-    }
-}
-
-// === What others may know ===
-
-impl Rules {
-    /// The cursor of a partition.
-    pub fn cursor(&self, partition: Partition) -> Option<Place> {
-        self.progress.cursor(partition)
-    }
-
-    /// `A` of one partition.
-    pub fn applied(&self, partition: Partition) -> Version {
-        self.progress.applied(partition)
-    }
-
-    /// `A` of the node: the lowest of all partitions; `None` until every one has reported.
-    pub fn applied_everywhere(&self) -> Option<Version> {
-        self.progress.applied_everywhere()
-    }
-
-    /// What this node tells pollers, who say it back with their next push.
-    pub fn age_floor(&self) -> Version {
-        self.positions.age_floor()
-    }
-
-    /// `P`, as far as it is known here.
-    pub fn position(&self) -> Version {
-        self.positions.region()
-    }
-
-    /// Visible on the primary, as far as this node knows.
-    pub fn primary_position(&self) -> Version {
-        self.positions.primary()
-    }
-
-    /// Fills below this are refused.
-    pub fn fill_floor(&self) -> Version {
-        self.fill_floor
-    }
-
-    /// Entries of a key below this are misses.
-    pub fn serve_floor(&self, subject: &Subject<'_>) -> Version {
-        self.floors.of(subject.key)
-    }
-
-    /// The newest epoch that is known here.
-    pub fn newest_epoch(&self) -> u16 {
-        self.epoch
-    }
-
-    /// Whether every partition is recent.
-    pub fn is_fresh(&self, now: Moment) -> bool {
-        self.progress.is_fresh(now)
-    }
-
-    /// Whether nothing is served until the node has caught up.
-    pub fn is_quarantined(&self) -> bool {
-        self.progress.is_quarantined()
-    }
-
-    /// Tombstones held.
-    pub fn tombstones(&self) -> usize {
-        self.tombstones.len()
-    }
-
-    /// Marks held.
-    pub fn marks(&self) -> usize {
-        self.markers.len()
-    }
-
-    /// No key can have been marked before `now`: the whole cluster is new.
-    pub fn no_marks_lost(&mut self, now: Moment) {
-        self.markers.nothing_lost(now);
     }
 }
 

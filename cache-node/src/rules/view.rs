@@ -1,0 +1,76 @@
+//! What others may know of the rules' state: statistics, answers to lanes, checks.
+
+use schemas::{
+    cursor::{Partition, Place},
+    moment::Moment,
+    version::Version,
+};
+
+use super::{Rules, Subject};
+
+impl Rules {
+    /// The cursor of a partition.
+    pub fn cursor(&self, partition: Partition) -> Option<Place> {
+        self.progress.cursor(partition)
+    }
+
+    /// `A` of one partition.
+    pub fn applied(&self, partition: Partition) -> Version {
+        self.progress.applied(partition)
+    }
+
+    /// `A` of the node: the lowest of all partitions; `None` until every one has reported.
+    pub fn applied_everywhere(&self) -> Option<Version> {
+        self.progress.applied_everywhere()
+    }
+
+    /// What this node tells pollers, who say it back with their next push.
+    pub fn age_floor(&self) -> Version {
+        self.positions.age_floor()
+    }
+
+    /// `P`, as far as it is known here.
+    pub fn position(&self) -> Version {
+        self.positions.region()
+    }
+
+    /// Visible on the primary, as far as this node knows.
+    pub fn primary_position(&self) -> Version {
+        self.positions.primary()
+    }
+
+    /// Fills below this are refused.
+    pub fn fill_floor(&self) -> Version {
+        self.fill_floor
+    }
+
+    /// Entries of a key below this are misses.
+    pub fn serve_floor(&self, subject: &Subject<'_>) -> Version {
+        self.floors.of(subject.key)
+    }
+
+    /// The newest epoch that is known here.
+    pub fn newest_epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    /// Whether every partition is recent.
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        self.progress.is_fresh(now)
+    }
+
+    /// Whether nothing is served until the node has caught up.
+    pub fn is_quarantined(&self) -> bool {
+        self.progress.is_quarantined()
+    }
+
+    /// Tombstones held.
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    /// Marks held.
+    pub fn marks(&self) -> usize {
+        self.markers.len()
+    }
+}
