@@ -38,9 +38,11 @@ use crate::{
 
 mod appender;
 mod gone;
+mod horizon;
 mod observer;
 use appender::Appender;
 use gone::{Gone, gone};
+use horizon::Horizon;
 use observer::{Answer, Observer};
 
 /// What ends a tailer.
@@ -155,6 +157,7 @@ impl<W: Writer> Shell<W> {
         let mut tailer = self.tailer(&report);
         self.meet(&report, &mut tailer).await?;
         let reader = self.open(&report, &tailer.checkpoint()).await?;
+        let horizon = Horizon::at(report.end.clone());
         let observer = Observer::start(conn, &self.settings, &report);
         self.tell(|status| (status.connected, status.last_error) = (true, None));
         self.metrics.connected.set(1);
@@ -164,7 +167,7 @@ impl<W: Writer> Shell<W> {
             server = report.version,
             "reading the binlog"
         );
-        self.read(tailer, reader, observer).await
+        self.read(tailer, reader, observer, horizon).await
     }
 
     fn tailer(&self, report: &Report) -> Tailer {
@@ -234,6 +237,7 @@ impl<W: Writer> Shell<W> {
         mut tailer: Tailer,
         mut reader: source::Reader,
         mut observer: Observer,
+        mut horizon: Horizon,
     ) -> Result<Never, Ended> {
         let mut batches = Vec::new();
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -258,6 +262,9 @@ impl<W: Writer> Shell<W> {
                 }
                 events = reader.next(), if self.appender.has_room() => {
                     for piece in events? {
+                        if horizon.is_passed_by(&piece, tailer.position()) {
+                            tailer.step(now(), horizon::END.as_input(), &mut batches)?;
+                        }
                         tailer.step(now(), piece.as_input(), &mut batches)?;
                         if batches.len() > 1 {
                             self.append(&mut batches).await?;

@@ -290,6 +290,11 @@ impl Tailer {
         self.state.checkpoint()
     }
 
+    /// Outside of transactions: the end of the last event; inside, the start of the transaction.
+    pub fn position(&self) -> Option<&FilePosition> {
+        self.state.position.as_ref()
+    }
+
     /// When the newest transaction was written, in seconds since the Unix epoch; `None` while there is nothing more
     /// to read.
     pub fn newest_event_s(&self) -> Option<u32> {
