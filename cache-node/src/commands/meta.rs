@@ -136,7 +136,7 @@ impl Turn<'_> {
         // It says nothing of the database, but must be served as long as it is there.
         let mark = Mark { filled: Version::MAX, ..unmarked(now) };
         let mut entry = Entry::new(Box::default(), 0, Expiry::NEVER, cas, mark, now);
-        entry.traits = sent_as(meta).with(Traits::PLACEHOLDER);
+        entry.traits = Traits::PLACEHOLDER;
         if turned == Turned::Wait {
             entry.traits = entry.traits.with(Traits::WON);
             entry.expiry = Expiry::from_client(vivify, now);
@@ -310,26 +310,27 @@ impl Turn<'_> {
             return Stored::Exists;
         }
         self.gate.void_lease(now, key, cas_before);
+        if !flags.has(b'x') && !flags.has(b'I') {
+            self.counters.delete_hits.up();
+            shard.remove(key);
+            return Stored::Yes { cas: 0, bytes: 0 };
+        }
+        let mut changed = entry.clone();
         if flags.has(b'x') {
-            let expiry = flags.exptime.map_or(Expiry::NEVER, |it| Expiry::from_client(it, now));
             let cas = flags.cas_new.unwrap_or(cas_before);
-            let mark = entry.mark;
-            let empty = Entry::new(Box::default(), flags.client_flags, expiry, cas, mark, now);
-            if shard.put(key, empty, now).is_err() {
-                return Stored::NoMemory;
-            }
+            let (client_flags, mark) = (flags.client_flags, entry.mark);
+            changed = Entry::new(Box::default(), client_flags, Expiry::NEVER, cas, mark, now);
+        }
+        if let Some(exptime) = flags.exptime {
+            changed.expiry = Expiry::from_client(exptime, now);
         }
         if flags.has(b'I') {
-            let Some(entry) = shard.get(key, now) else { return Stored::NotFound };
-            if let Some(exptime) = flags.exptime {
-                entry.expiry = Expiry::from_client(exptime, now);
-            }
-            make_stale(entry, flags.cas_new.unwrap_or_else(|| node.next_cas()));
+            make_stale(&mut changed, flags.cas_new.unwrap_or_else(|| node.next_cas()));
         } else {
             self.counters.delete_hits.up();
-            if !flags.has(b'x') {
-                shard.remove(key);
-            }
+        }
+        if shard.put(key, changed, now).is_err() {
+            return Stored::NoMemory;
         }
         Stored::Yes { cas: 0, bytes: 0 }
     }
@@ -373,7 +374,8 @@ impl Turn<'_> {
             cas: 0,
             cas_new: flags.cas_new,
             outdated: Outdated::Refuse,
-            traits: sent_as(meta),
+            // Memcached forgets how the key was sent.
+            traits: Traits::NONE,
             fill: Fill::Plain,
         });
         match stored {
@@ -392,7 +394,6 @@ impl Turn<'_> {
     /// Answers with the number, and gives its entry the expiry that was asked for.
     fn counted(&mut self, meta: &Meta<'_>, value: u64, origin: Origin, out: &mut Vec<u8>) {
         let (flags, now, node) = (&meta.flags, self.now, self.node);
-        let quiet = flags.is_quiet() && origin == Origin::Found;
         let begin = out.len();
         let digits = value.to_string();
         if flags.has(b'v') {
@@ -402,16 +403,17 @@ impl Turn<'_> {
             out.extend_from_slice(b"HD");
         }
         let mut shard = node.shard(&meta.key);
+        let mut entry = shard.get(&meta.key, now);
         for word in meta.words.clone() {
-            let Some(entry) = shard.get(&meta.key, now) else { break };
-            match word.first() {
-                Some(b'c') => flag(b'c', entry.cas, out),
-                Some(b't') => flag_left(entry.expiry.seconds_left(now), out),
-                Some(b'T') => {
+            let letter = word.first().copied().unwrap_or_default();
+            match (letter, &mut entry) {
+                (b'c', Some(entry)) => flag(b'c', entry.cas, out),
+                (b't', Some(entry)) => flag_left(entry.expiry.seconds_left(now), out),
+                (b'T', Some(entry)) => {
                     let exptime = flags.exptime.unwrap_or_default();
                     entry.expiry = Expiry::from_client(exptime, now);
                 }
-                Some(b'N') if origin == Origin::Made => {
+                (b'N', Some(entry)) if origin == Origin::Made => {
                     let exptime = flags.vivify.unwrap_or_default();
                     entry.expiry = Expiry::from_client(exptime, now);
                 }
@@ -424,7 +426,7 @@ impl Turn<'_> {
             out.extend_from_slice(digits.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        if quiet {
+        if flags.is_quiet() {
             out.truncate(begin);
         }
     }

@@ -10,9 +10,6 @@ use crate::{
     usage::Access,
 };
 
-/// Digits of the largest number that `incr` knows.
-const DIGITS_MAX: usize = 20;
-
 pub(super) const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 pub(super) const NO_MEMORY: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
 pub(super) const NOT_A_NUMBER: &[u8] =
@@ -213,7 +210,7 @@ impl Turn<'_> {
             (Mode::Append(_) | Mode::Prepend(_), Some(old)) => Fill::Derived(old.mark.filled),
             _ => write.fill,
         };
-        let mut entry = match judge(write, old.as_deref()) {
+        let entry = match judge(write, old.as_deref()) {
             Verdict::Store => Outcome::new(write),
             Verdict::Outdated => Outcome::outdated(write, old.as_deref()),
             Verdict::Join => Outcome::joined(write, old.as_deref()),
@@ -233,9 +230,7 @@ impl Turn<'_> {
         };
         let Ok(accepted) = accepted else { return Stored::No };
         let bytes = entry.value.len();
-        entry.traits = entry.traits.with(write.traits);
-        let value = std::mem::take(&mut entry.value);
-        let mut stored = self.entry(&value, entry.flags, entry.expiry, accepted, cas_new);
+        let mut stored = self.entry(&entry.value, entry.flags, entry.expiry, accepted, cas_new);
         stored.traits = entry.traits;
         if shard.put(key, stored, now).is_err() {
             drop(shard);
@@ -336,6 +331,9 @@ impl Turn<'_> {
             misses.up();
             return Err(NotCounted::NotFound);
         };
+        if entry.value.is_empty() {
+            return Err(NotCounted::NotANumber);
+        }
         if cas != 0 && entry.cas != cas {
             return Err(NotCounted::Exists);
         }
@@ -425,8 +423,8 @@ struct Outcome {
 
 impl Outcome {
     fn new(write: &Write<'_>) -> Outcome {
-        let Write { value, flags, expiry, .. } = *write;
-        Outcome { value: value.to_vec(), flags, expiry, traits: Traits::NONE }
+        let Write { value, flags, expiry, traits, .. } = *write;
+        Outcome { value: value.to_vec(), flags, expiry, traits }
     }
 
     fn outdated(write: &Write<'_>, old: Option<&Entry>) -> Outcome {
@@ -434,7 +432,7 @@ impl Outcome {
         if let Some(old) = old {
             outcome.expiry = old.expiry;
             let won = if old.traits.has(Traits::WON) { Traits::WON } else { Traits::NONE };
-            outcome.traits = Traits::STALE.with(won);
+            outcome.traits = outcome.traits.with(Traits::STALE).with(won);
         }
         outcome
     }
@@ -453,14 +451,12 @@ pub(super) fn length(value: &[u8]) -> u64 {
     u64::try_from(value.len()).unwrap_or(u64::MAX)
 }
 
-/// The number that a value begins with; spaces may stand before it, and anything behind a space.
+/// The number that a value begins with; white space may stand before it, and anything behind white space or a NUL.
 fn parse(value: &[u8]) -> Option<u64> {
-    if value.len() > DIGITS_MAX {
-        return None;
-    }
     let text = value.trim_ascii_start();
     let text = text.strip_prefix(b"+").unwrap_or(text);
-    let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+    let end = text.iter().position(ends).unwrap_or(text.len());
     protocol::server::number(text.get(..end)?)
 }
 

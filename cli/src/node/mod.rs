@@ -17,6 +17,9 @@ pub(crate) use self::args::NodeArgs;
 use self::config::Config;
 use crate::{failure::Failure, run::Signals, telemetry};
 
+/// As memcached counts: the first entry has the one after this.
+const FIRST_CAS: u64 = 1;
+
 /// Runs the command.
 pub(crate) fn node(args: &NodeArgs) -> Result<(), Failure> {
     let config = Config::load(args).map_err(Failure::Config)?;
@@ -39,7 +42,7 @@ pub(crate) fn node(args: &NodeArgs) -> Result<(), Failure> {
 async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let signals = Signals::install()?;
-    let node = Arc::new(Node::new(config.node, None, 0));
+    let node = Arc::new(Node::new(config.node, None, FIRST_CAS));
     if config.detailed {
         node.usage().begin();
     }

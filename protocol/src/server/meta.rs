@@ -116,7 +116,8 @@ pub(super) fn parse<'a>(
             if line == UNKNOWN {
                 return Err(line);
             }
-            wrong = Some(line);
+            // That a number of `F` is none is told only where nothing else is wrong.
+            wrong = if letter == b'F' { wrong.or(Some(line)) } else { Some(line) };
         }
     }
     let mut opaques = words.clone().filter(|word| word.starts_with(b"O"));
