@@ -11,6 +11,8 @@ use super::{
 
 /// Longest data, in bytes: what fits memcached's 32-bit length with its CRLF.
 const DATA_BYTES_MAX: usize = 0x7fff_fffd;
+/// Words behind the key of a `delete`: a time, which has had no meaning for long, and `noreply`.
+const DELETE_WORDS_MAX: usize = 2;
 /// Shortest line, in bytes, that memcached looks at.
 const LINE_BYTES_MIN: usize = 2;
 
@@ -81,7 +83,10 @@ pub(super) fn parse(line: &[u8], limits: Limits) -> Line<'_> {
         b"append" => store(StoreVerb::Append, words),
         b"prepend" => store(StoreVerb::Prepend, words),
         b"cas" => store(StoreVerb::Cas(0), words),
-        b"delete" => with_key(words, 1, |key, _, reply| Ok(Command::Delete { key, reply })),
+        b"delete" => with_key(words, 1, |key, rest, reply| {
+            let few = rest.count() <= DELETE_WORDS_MAX;
+            if few { Ok(Command::Delete { key, reply }) } else { Err(error::DELETE) }
+        }),
         b"touch" => with_key(words, 2, |key, mut rest, reply| {
             let exptime = rest.next().and_then(number).ok_or(error::EXPTIME)?;
             Ok(Command::Touch { key, exptime, reply })

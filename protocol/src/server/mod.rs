@@ -48,6 +48,10 @@ pub mod error {
     pub const FORMAT: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
     /// As [`FORMAT`], for a key that is too long in a `get`: memcached adds an empty line.
     pub const GET_KEY: &[u8] = b"CLIENT_ERROR bad command line format\r\n\r\n";
+    /// As [`FORMAT`], for a `delete` with too many words. Memcached 1.6.45 takes any number; its own client library expects
+    /// this error, which earlier versions answered with.
+    pub const DELETE: &[u8] =
+        b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n";
     /// Data is not followed by CRLF.
     pub const DATA: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
     /// Of `touch`, `gat` and `flush_all`.

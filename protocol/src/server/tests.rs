@@ -167,7 +167,7 @@ fn data_must_end_with_its_line() {
 fn changes() {
     check(
         b"delete a\r\ndelete a 0 noreply\r\ntouch a 7\r\ntouch a\r\ntouch a x\r\nincr a 1\r\ndecr a 2 noreply\r\n\
-          incr a -1\r\nincr a\r\ndelete\r\n",
+          incr a -1\r\nincr a\r\ndelete\r\ndelete a b c d e\r\n",
         expect![[r#"
             Delete a Wanted
             Delete a Unwanted
@@ -178,7 +178,8 @@ fn changes() {
             Down a 2 Unwanted
             "CLIENT_ERROR invalid numeric delta argument\r\n" Wanted
             "CLIENT_ERROR bad command line format\r\n" Wanted
-            "CLIENT_ERROR bad command line format\r\n" Wanted"#]],
+            "CLIENT_ERROR bad command line format\r\n" Wanted
+            "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n" Wanted"#]],
     );
 }
 
