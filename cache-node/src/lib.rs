@@ -1,7 +1,7 @@
 //! The cache node: a memcached that knows about versions.
 //!
 //! [`node::Node`] is what all connections share: entries in [`store`], and the [`rules`]. [`commands`] turns requests
-//! into replies; [`server`] puts sockets around it.
+//! into replies; [`server`] puts sockets around it, and [`http`] is the side port.
 
 #![cfg_attr(
     not(test),
@@ -11,6 +11,7 @@
 pub mod access;
 pub mod commands;
 pub mod counters;
+pub mod http;
 pub mod node;
 pub mod now;
 pub mod rules;

@@ -266,6 +266,15 @@ impl Entry {
         mark: Mark,
         now: Now,
     ) -> Entry {
-        Entry { value, flags, expiry, cas, traits: Traits::NONE, mark, used: now.unix }
+        Entry {
+            value,
+            flags,
+            expiry,
+            cas,
+            traits: Traits::NONE,
+            mark,
+            used: now.unix,
+            stored: now.unix,
+        }
     }
 }

@@ -34,6 +34,8 @@ pub struct Entry {
     pub mark: Mark,
     /// When it was last read or written, in seconds since 1970.
     pub used: u64,
+    /// When it was stored, likewise; the store sets it.
+    pub stored: u64,
 }
 
 /// What else an entry is; a set.
@@ -120,8 +122,6 @@ struct Slot {
     entry: Entry,
     turn: u64,
     bytes: usize,
-    /// Seconds since 1970; a delayed flush asks.
-    stored: u64,
 }
 
 impl Store {
@@ -182,7 +182,7 @@ impl Store {
         self.next_turn = turn.saturating_add(1);
         self.order.insert(turn, Arc::clone(&name));
         self.bytes = self.bytes.saturating_add(bytes);
-        self.entries.insert(name, Slot { entry, turn, bytes, stored: now.unix });
+        self.entries.insert(name, Slot { entry: Entry { stored: now.unix, ..entry }, turn, bytes });
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl Store {
                 break;
             }
             let Some(slot) = self.entries.get(key) else { continue };
-            if !slot.entry.expiry.is_over(now) && slot.stored >= due {
+            if !slot.entry.expiry.is_over(now) && slot.entry.stored >= due {
                 entries.push((&**key, &slot.entry));
             }
         }
@@ -284,7 +284,7 @@ impl Store {
         let void: Vec<Arc<[u8]>> = self
             .entries
             .iter()
-            .filter(|(_, slot)| slot.stored < at)
+            .filter(|(_, slot)| slot.entry.stored < at)
             .map(|(key, _)| Arc::clone(key))
             .collect();
         for key in void {

@@ -138,10 +138,7 @@ impl Usage {
         for (prefix, counts) in self.prefixes() {
             let Prefix { gets, hits, sets, deletes } = counts;
             let name = String::from_utf8_lossy(&prefix).into_owned();
-            let line = format!(
-                "PREFIX {name} get {gets} hit {hits} set {sets} del {deletes}
-"
-            );
+            let line = format!("PREFIX {name} get {gets} hit {hits} set {sets} del {deletes}\r\n");
             out.push_str(&line);
         }
         out

@@ -15,10 +15,14 @@ mod gate;
 mod meta;
 mod stats;
 mod text;
+mod typed;
 
 use protocol::server::{Command, Reply};
 
-pub use self::dump::{Dump, DumpForm};
+pub use self::{
+    dump::{Dump, DumpForm},
+    typed::{Put, View},
+};
 use crate::{
     commands::gate::Gate,
     counters::Counters,

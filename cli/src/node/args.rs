@@ -95,6 +95,9 @@ pub(crate) struct NodeArgs {
     /// Allow `debugtime`, which moves the clock: for tests
     #[arg(long, hide = true)]
     pub(crate) debug_time: bool,
+    /// Say which memcached this stands in for
+    #[arg(short = 'V', long)]
+    pub(crate) version: bool,
     /// Write `tcp=ADDRESS` and `http=ADDRESS` here, a line each, once everything is bound
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

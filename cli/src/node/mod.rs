@@ -4,13 +4,14 @@ mod args;
 mod config;
 mod daemon;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{io::Write, net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use cache_node::{
     node::Node,
     server::{Server, ServerError},
 };
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::args::NodeArgs;
@@ -22,6 +23,9 @@ const FIRST_CAS: u64 = 1;
 
 /// Runs the command.
 pub(crate) fn node(args: &NodeArgs) -> Result<(), Failure> {
+    if args.version {
+        return say_version();
+    }
     let config = Config::load(args).map_err(Failure::Config)?;
     if args.daemon && !daemon::is_child() {
         return daemon::spawn(args);
@@ -39,6 +43,13 @@ pub(crate) fn node(args: &NodeArgs) -> Result<(), Failure> {
     runtime.block_on(serve(args, config))
 }
 
+/// Scripts look for memcached's version.
+fn say_version() -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let said = writeln!(std::io::stdout(), "memcached 1.6.45 (mcsqueal {version})");
+    said.context("print the version").map_err(Failure::Failed)
+}
+
 async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let signals = Signals::install()?;
@@ -46,6 +57,14 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     if config.detailed {
         node.usage().begin();
     }
+    let users = config.server.users.clone();
+    let side = match config.http {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("listen on {address} (--http)"))?)
+        }
+        None => None,
+    };
     let server = Server::bind(Arc::clone(&node), config.server).await.map_err(|err| match err {
         ServerError::Tls { .. } => Failure::Config(err.into()),
         err => Failure::Failed(err.into()),
@@ -54,10 +73,16 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     if let Some(path) = &args.pidfile {
         write_whole(path, &format!("{}\n", std::process::id()))?;
     }
-    if let Some(path) = &args.ready_file {
-        write_whole(path, &ready(&addresses, None))?;
+    let http = side.as_ref().map(TcpListener::local_addr).transpose().context("--http")?;
+    if let Some(listener) = side {
+        let router = cache_node::http::router(Arc::clone(&node), users);
+        let stop = shutdown.clone().cancelled_owned();
+        tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stop).into_future());
     }
-    tracing::info!(addresses = ?addresses, "ready");
+    if let Some(path) = &args.ready_file {
+        write_whole(path, &ready(&addresses, http))?;
+    }
+    tracing::info!(addresses = ?addresses, http = ?http, "ready");
     let stop = shutdown.clone();
     tokio::spawn(async move {
         let name = signals.wait().await;
@@ -73,7 +98,8 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
 }
 
 fn ready(addresses: &[SocketAddr], http: Option<SocketAddr>) -> String {
-    let mut lines: Vec<String> = addresses.iter().map(|address| format!("tcp={address}\n")).collect();
+    let mut lines: Vec<String> =
+        addresses.iter().map(|address| format!("tcp={address}\n")).collect();
     lines.extend(http.map(|address| format!("http={address}\n")));
     lines.concat()
 }
