@@ -6,7 +6,7 @@
 //! {"mysql": {"version": "...", "argv": ["program", "..."], "args": ["--option"], "share": "folder"}, "memcached": {...}}
 //! ```
 //!
-//! Names: `mysql`, `mariadb`, `memcached`, `mysqlbinlog`, `mariadb-binlog`, `python`. `argv` starts the program, `args`
+//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`. `argv` starts the program, `args`
 //! are options that its place needs, `share` is where MariaDB keeps the SQL of its system tables.
 
 use std::{
@@ -21,11 +21,12 @@ use anyhow::{Context, Result, ensure};
 use crate::apt::{Apt, on_path};
 
 /// Everything that tests can use.
-pub(crate) const ALL: [&str; 4] = ["mysql", "mariadb", "memcached", "python"];
+pub(crate) const ALL: [&str; 5] = ["mysql", "mariadb", "memcached", "memccapable", "python"];
 /// Written last into an unpacked folder; one without it is made again.
 const COMPLETE: &str = ".complete";
 /// Python packages: independent clients that tests compare with.
-const PYTHON_PACKAGES: [&str; 3] = ["pylibmc==1.6.3", "pymemcache==4.0.0", "pymysql"];
+const PYTHON_PACKAGES: [&str; 5] =
+    ["pylibmc==1.6.3", "pymemcache==4.0.0", "pymysql", "meta-memcache==4.3.0", "pytest"];
 
 /// How one program is started.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +102,13 @@ impl Servers {
                     program("memcached", root.as_deref()).context("memcached was not unpacked")?;
                 self.programs.insert("memcached", program);
             }
+            "memccapable" => {
+                let package = ["libmemcached-tools"];
+                let root = root("memccapable", "memccapable", cache, apt, &package, &[])?;
+                let program = program("memccapable", root.as_deref());
+                let program = program.context("memccapable was not unpacked")?;
+                self.programs.insert("memccapable", program);
+            }
             _ => self.python(cache)?,
         }
         Ok(())
@@ -143,8 +151,10 @@ impl Servers {
         let python = on_path("python3").context("python3 is not on the PATH")?;
         let folder = cache.join("python");
         let inside = folder.join("bin/python3");
-        if !folder.join(COMPLETE).is_file() {
-            println!("fetching Python packages: {}", PYTHON_PACKAGES.join(" "));
+        let wanted = PYTHON_PACKAGES.join(" ");
+        let have = fs::read_to_string(folder.join(COMPLETE)).unwrap_or_default();
+        if have != wanted {
+            println!("fetching Python packages: {wanted}");
             drop(fs::remove_dir_all(&folder));
             let made = Command::new(python)
                 .args(["-m", "venv"])
@@ -163,7 +173,7 @@ impl Servers {
                 "pip: {}",
                 String::from_utf8_lossy(&fetched.stderr).trim_end()
             );
-            fs::write(folder.join(COMPLETE), "").context("mark the folder as complete")?;
+            fs::write(folder.join(COMPLETE), wanted).context("mark the folder as complete")?;
         }
         let argv = vec![inside.display().to_string()];
         self.programs

@@ -116,6 +116,16 @@ impl CacheNode {
         }
     }
 
+    /// Memory that it has, in kilobytes.
+    pub fn memory_kilobytes(&self) -> Result<u64> {
+        let pid = self.child.as_ref().context("it does not run")?.pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.context("read its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.context("its status says nothing of memory")
+    }
+
     /// What it has logged last.
     pub fn log_tail(&self) -> String {
         self.child.as_ref().map(Child::log_tail).unwrap_or_default()
