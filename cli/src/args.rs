@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::node::NodeArgs;
+
 /// Keeps caches honest: tails the MySQL or MariaDB binlog, maps changed rows to cache keys by rules,
 /// and deletes these keys from every cache node. Nothing is lost: not in a crash, not while a node is away.
 #[derive(Debug, Parser)]
@@ -19,6 +21,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Say what is wrong with configuration, rules, server settings and grants, and the SQL that mends it
     Check(CheckArgs),
+    /// Run a cache node, which speaks memcached's protocol
+    Node(Box<NodeArgs>),
     /// Show which rules a row change fires and which keys result; or what feeds a key
     Explain(ExplainArgs),
 }

@@ -8,6 +8,7 @@ mod failure;
 mod health;
 mod http;
 mod load;
+mod node;
 mod run;
 mod telemetry;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match args.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
+        Command::Node(args) => node::node(&args),
         Command::Explain(args) => explain::explain(&args),
     };
     match outcome {

@@ -215,13 +215,13 @@ fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
 }
 
 /// SIGTERM and SIGINT, caught from before we are ready.
-struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn install() -> Result<Signals, Failure> {
+    pub(crate) fn install() -> Result<Signals, Failure> {
         let install = |kind| signal(kind).map_err(|err| anyhow!(err).context("catch signals"));
         Ok(Signals {
             terminate: install(SignalKind::terminate())?,
@@ -229,7 +229,7 @@ impl Signals {
         })
     }
 
-    async fn wait(mut self) -> &'static str {
+    pub(crate) async fn wait(mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -1,7 +1,8 @@
-//! The memcached text protocol, client side, as a pure codec: requests to bytes, bytes to replies. No I/O.
+//! The memcached protocol as a pure codec, no I/O: client side (`request`, `reply`), server side (`server`).
 //!
 //! Source: `doc/protocol.txt` of memcached 1.6; exact error texts were observed on 1.6.45.
 
 pub mod control;
 pub mod reply;
 pub mod request;
+pub mod server;

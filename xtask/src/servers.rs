@@ -6,7 +6,7 @@
 //! {"mysql": {"version": "...", "argv": ["program", "..."], "args": ["--option"], "share": "folder"}, "memcached": {...}}
 //! ```
 //!
-//! Names: `mysql`, `mariadb`, `memcached`, `mysqlbinlog`, `mariadb-binlog`, `python`. `argv` starts the program, `args`
+//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`. `argv` starts the program, `args`
 //! are options that its place needs, `share` is where MariaDB keeps the SQL of its system tables.
 
 use std::{
@@ -24,11 +24,12 @@ use crate::{
 };
 
 /// Everything that tests can use.
-pub(crate) const ALL: [&str; 4] = ["mysql", "mariadb", "memcached", "python"];
+pub(crate) const ALL: [&str; 5] = ["mysql", "mariadb", "memcached", "memccapable", "python"];
 /// Written last into an unpacked folder; one without it is made again.
 const COMPLETE: &str = ".complete";
 /// Python packages: independent clients that tests compare with.
-const PYTHON_PACKAGES: [&str; 3] = ["pylibmc==1.6.3", "pymemcache==4.0.0", "pymysql"];
+const PYTHON_PACKAGES: [&str; 5] =
+    ["pylibmc==1.6.3", "pymemcache==4.0.0", "pymysql", "meta-memcache==4.3.0", "pytest"];
 
 /// Where programs lie in an unpacked folder; the last is where images put what they built.
 const BINARIES: [&str; 3] = ["usr/sbin", "usr/bin", "usr/local/bin"];
@@ -41,7 +42,8 @@ struct Recipe {
     packages: &'static [&'static str],
     /// More that belongs to it.
     tools: &'static [&'static str],
-    image: &'static str,
+    /// `None` where no image has it.
+    image: Option<&'static str>,
 }
 
 const MYSQL: Recipe = Recipe {
@@ -49,21 +51,28 @@ const MYSQL: Recipe = Recipe {
     file: "mysqld",
     packages: &["mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0"],
     tools: &["mysql-client-core"],
-    image: "mysql:9",
+    image: Some("mysql:9"),
 };
 const MARIADB: Recipe = Recipe {
     name: "mariadb",
     file: "mariadbd",
     packages: &["mariadb-server-core"],
     tools: &["mariadb-client"],
-    image: "mariadb:11.8",
+    image: Some("mariadb:11.8"),
 };
 const MEMCACHED: Recipe = Recipe {
     name: "memcached",
     file: "memcached",
     packages: &["memcached"],
     tools: &[],
-    image: "memcached:1.6",
+    image: Some("memcached:1.6"),
+};
+const MEMCCAPABLE: Recipe = Recipe {
+    name: "memccapable",
+    file: "memccapable",
+    packages: &["libmemcached-tools"],
+    tools: &[],
+    image: None,
 };
 
 /// What is used to get what is missing.
@@ -133,6 +142,12 @@ impl Servers {
                     program("memcached", root.as_deref()).context("memcached was not unpacked")?;
                 self.programs.insert("memcached", program);
             }
+            "memccapable" => {
+                let root = fetcher.root(&MEMCCAPABLE, cache)?;
+                let program = program("memccapable", root.as_deref());
+                let program = program.context("memccapable was not unpacked")?;
+                self.programs.insert("memccapable", program);
+            }
             _ => self.python(cache)?,
         }
         Ok(())
@@ -172,8 +187,10 @@ impl Servers {
         let python = on_path("python3").context("python3 is not on the PATH")?;
         let folder = cache.join("python");
         let inside = folder.join("bin/python3");
-        if !folder.join(COMPLETE).is_file() {
-            println!("fetching Python packages: {}", PYTHON_PACKAGES.join(" "));
+        let wanted = PYTHON_PACKAGES.join(" ");
+        let have = fs::read_to_string(folder.join(COMPLETE)).unwrap_or_default();
+        if have != wanted {
+            println!("fetching Python packages: {wanted}");
             drop(fs::remove_dir_all(&folder));
             let made = Command::new(python)
                 .args(["-m", "venv"])
@@ -192,7 +209,7 @@ impl Servers {
                 "pip: {}",
                 String::from_utf8_lossy(&fetched.stderr).trim_end()
             );
-            fs::write(folder.join(COMPLETE), "").context("mark the folder as complete")?;
+            fs::write(folder.join(COMPLETE), wanted).context("mark the folder as complete")?;
         }
         let argv = vec![inside.display().to_string()];
         self.programs
@@ -284,9 +301,10 @@ impl Fetcher {
         drop(fs::remove_dir_all(&folder));
         if let Err(no_package) = self.unpack(recipe, cache, &folder) {
             drop(fs::remove_dir_all(&folder));
-            let from_image = match Engine::find() {
-                Some(engine) => engine.unpack(recipe.image, self.pull, &folder),
-                None => Err(anyhow!("there is no docker or podman")),
+            let from_image = match (Engine::find(), recipe.image) {
+                (Some(engine), Some(image)) => engine.unpack(image, self.pull, &folder),
+                (None, _) => Err(anyhow!("there is no docker or podman")),
+                (_, None) => Err(anyhow!("none that we know of")),
             };
             if let Err(no_image) = from_image {
                 drop(fs::remove_dir_all(&folder));

@@ -32,6 +32,11 @@ pub struct Memcached {
 impl Servers {
     /// Starts a memcached.
     pub async fn memcached(&self) -> Result<Memcached> {
+        self.memcached_with(&[]).await
+    }
+
+    /// Starts a memcached with more flags.
+    pub async fn memcached_with(&self, flags: &[&str]) -> Result<Memcached> {
         let program = self.program("memcached")?;
         let directory = self.new_directory("memcached")?;
         let mut attempt = 1;
@@ -42,6 +47,7 @@ impl Servers {
             let number = port.to_string();
             let options = ["-l", "127.0.0.1", "-p", &number, "-U", "0", "-m", "64", "-u", "root"];
             argv.extend(options.map(Into::into));
+            argv.extend(flags.iter().map(Into::into));
             let launch = Launch {
                 name: format!("memcached {} on port {port}", program.version),
                 argv,

@@ -1,0 +1,144 @@
+//! [`Turn`]: commands in, reply bytes out. Pure but for the locks of [`Node`]: what time it is and what was read come in as arguments.
+//!
+//! Replies are memcached 1.6.45's, byte for byte; a differential test against the real one holds them to it. Where a source is
+//! attached, every read asks the rules whether it may be served, and every write whether it may be stored:
+//!
+//! - a value that may not be served is a miss; a write that may not be stored is answered as if its condition did not hold
+//!   (`NOT_STORED`, `NS`);
+//! - an outdated value is shown, flagged `X`, only to `mg` with `N`: to clients that know leases;
+//! - `W` is the lease: the CAS beside it is the token, and `ms` with that CAS is the fill. It ends with its deadline, with a delete
+//!   of the key by the source, and with a delete by a client.
+
+mod admin;
+mod dump;
+mod gate;
+mod meta;
+mod stats;
+mod text;
+mod typed;
+
+use protocol::server::{Command, Reply};
+
+pub use self::{
+    dump::{Dump, DumpForm},
+    typed::{Put, View},
+};
+use crate::{
+    commands::gate::Gate,
+    counters::Counters,
+    node::{Node, Placeholders},
+    now::{Expiry, Now},
+    rules::{self, Accepted, Fill, Refused, Served},
+    store::{Entry, Store, Traits},
+    usage::Access,
+};
+
+/// A reply that is longer than this is sent before more of it is made.
+pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// What comes after a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next one.
+    Next,
+    /// The same one again, behind so many keys: there is too much to send already.
+    Keys(usize),
+    /// The rest of a dump, likewise.
+    Dump(Dump),
+    /// The end of the connection.
+    Close,
+    /// The end of the server.
+    Shutdown,
+}
+
+/// The commands that one read brought, at one time.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    node: &'a Node,
+    gate: Gate<'a>,
+    now: Now,
+    counters: &'a Counters,
+    /// Differs from access to access.
+    number: u64,
+}
+
+impl<'a> Turn<'a> {
+    /// Begins a turn of a worker. `seed` is any number, and not the same each time.
+    pub fn new(node: &'a Node, worker: usize, now: Now, seed: u64) -> Turn<'a> {
+        let gate = Gate::new(node.rules());
+        Turn { node, gate, now, counters: node.counters(worker), number: seed }
+    }
+
+    /// Executes a command; `keys_done` is 0, or what [`After::Keys`] said.
+    pub fn run(&mut self, command: &Command<'_>, keys_done: usize, out: &mut Vec<u8>) -> After {
+        match command {
+            Command::Get { verb, keys } => return self.get(*verb, keys.clone(), keys_done, out),
+            Command::Store(store) => self.store(store, out),
+            Command::Delete { key, reply } => self.delete(key, *reply, out),
+            Command::Touch { key, exptime, reply } => self.touch(key, *exptime, *reply, out),
+            Command::Arithmetic { key, direction, delta, reply } => {
+                self.arithmetic(key, (*direction, *delta), *reply, out);
+            }
+            Command::MetaGet(meta) => self.meta_get(meta, out),
+            Command::MetaStore { meta, value } => self.meta_store(meta, *value, out),
+            Command::MetaDelete(meta) => self.meta_delete(meta, out),
+            Command::MetaArithmetic(meta) => self.meta_arithmetic(meta, out),
+            Command::MetaNoop => out.extend_from_slice(b"MN\r\n"),
+            Command::MetaDebug { key } => self.meta_debug(key, out),
+            Command::Quit => return After::Close,
+            Command::Version => out.extend_from_slice(b"VERSION 1.6.45\r\n"),
+            Command::Admin(admin, words) => return self.admin(*admin, words.clone(), out),
+            Command::Refused { line, reply } => say(*reply, line, out),
+        }
+        After::Next
+    }
+
+    /// The entry, if it is there for a plain reader.
+    fn visible<'s>(&self, shard: &'s mut Store, key: &[u8]) -> Option<&'s mut Entry> {
+        let entry = shard.get(key, self.now)?;
+        let hidden = entry.traits.has(Traits::PLACEHOLDER)
+            && (self.gate.has_source()
+                || self.node.settings().placeholders == Placeholders::Hidden);
+        let served = self.gate.serve(self.now, key, entry, rules::Ask::default());
+        (!hidden && matches!(served, Served::Hit | Served::Degraded)).then_some(entry)
+    }
+
+    /// Whether a write may be stored.
+    fn accept(&mut self, key: &[u8], fill: Fill) -> Result<Accepted, Refused> {
+        let accepted = self.gate.accept(self.now, key, fill);
+        if accepted.is_err() {
+            self.counters.store_refused.up();
+        }
+        accepted
+    }
+
+    /// What a write that was accepted is stored as.
+    fn entry(
+        &self,
+        value: &[u8],
+        flags: u32,
+        expiry: Expiry,
+        accepted: Accepted,
+        cas: u64,
+    ) -> Entry {
+        let expiry = gate::cap(expiry, accepted, self.now);
+        Entry::new(value.into(), flags, expiry, cas, accepted.mark, self.now)
+    }
+
+    fn note(&mut self, key: &[u8], access: Access) {
+        // Any odd step makes the low bits go through all values; the high ones are the better mixed.
+        self.number = self.number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        self.node.usage().note(key, access, self.number >> 32);
+    }
+}
+
+fn say(reply: Reply, line: &[u8], out: &mut Vec<u8>) {
+    if reply == Reply::Wanted {
+        out.extend_from_slice(line);
+    }
+}
+
+/// Appends a number.
+fn number(value: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(value.to_string().as_bytes());
+}

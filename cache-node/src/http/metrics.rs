@@ -1,0 +1,124 @@
+//! `/metrics`, for Prometheus: read from the node when somebody asks.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use super::Side;
+use crate::{counters::Counters, node::Node, usage::Prefix};
+
+/// Hot keys that are told.
+const HOT_KEYS: usize = 20;
+
+/// Adds the node's metrics to a registry.
+pub(super) fn register(registry: &mut Registry, node: Arc<Node>) {
+    registry.register_collector(Box::new(NodeMetrics(node)));
+}
+
+pub(super) async fn show(State(side): State<Side>) -> impl IntoResponse {
+    let mut text = String::new();
+    if encode(&mut text, &side.registry).is_err() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, String::new()).into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], text).into_response()
+}
+
+#[derive(Debug)]
+struct NodeMetrics(Arc<Node>);
+
+impl Collector for NodeMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let node = &*self.0;
+        for (name, value) in Counters::sum(node.all_counters().iter()) {
+            let help = "As in memcached's stats";
+            count(&mut encoder, &format!("mcsqueal_node_{name}"), help, value)?;
+        }
+        let totals = node.totals();
+        let losses = totals.losses;
+        count(&mut encoder, "mcsqueal_node_evictions", "Entries that made room", losses.evicted)?;
+        count(&mut encoder, "mcsqueal_node_expired", "Entries found expired", losses.expired)?;
+        level(&mut encoder, "mcsqueal_node_entries", "Entries held", wide(totals.entries))?;
+        level(&mut encoder, "mcsqueal_node_bytes", "Bytes of all entries", wide(totals.bytes))?;
+        let limit = wide(node.memory_bytes_max());
+        level(&mut encoder, "mcsqueal_node_bytes_max", "Most bytes of all entries", limit)?;
+        let connections = node.server().connections();
+        level(&mut encoder, "mcsqueal_node_connections", "Open connections", connections)?;
+        self.prefixes(&mut encoder)?;
+        self.hot_keys(&mut encoder)
+    }
+}
+
+impl NodeMetrics {
+    fn prefixes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        type Part = (&'static str, fn(&Prefix) -> u64);
+        let parts: [Part; 4] = [
+            ("gets", |counts| counts.gets),
+            ("hits", |counts| counts.hits),
+            ("sets", |counts| counts.sets),
+            ("deletes", |counts| counts.deletes),
+        ];
+        let all = self.0.usage().prefixes();
+        let help = "By key prefix, while stats detail is on";
+        for (name, pick) in parts {
+            let name = format!("mcsqueal_node_prefix_{name}");
+            let kind = ConstCounter::new(0_u64).metric_type();
+            let mut family = encoder.encode_descriptor(&name, help, None, kind)?;
+            for (prefix, counts) in &all {
+                let labels = [("prefix", String::from_utf8_lossy(prefix).into_owned())];
+                ConstCounter::new(pick(counts)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hot_keys(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let hot = self.0.usage().hot_keys(HOT_KEYS);
+        let help = "Share of all accesses that the hottest keys have, in parts of a million";
+        let mut family = encoder.encode_descriptor(
+            "mcsqueal_node_hot_key_share_ppm",
+            help,
+            None,
+            ConstGauge::new(0_u64).metric_type(),
+        )?;
+        for (key, share) in hot {
+            let labels = [("key", String::from_utf8_lossy(&key).into_owned())];
+            ConstGauge::new(share).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn count(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), std::fmt::Error> {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}
+
+fn level(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), std::fmt::Error> {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

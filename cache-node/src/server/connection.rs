@@ -1,0 +1,86 @@
+//! One connection: reads, executes everything that the read brought, answers with one write.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::Clock,
+    session::{Session, Todo},
+};
+
+/// What a connection shares with its worker.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub(super) clock: Clock,
+    /// The server drains: whoever is between two commands leaves.
+    pub(super) draining: CancellationToken,
+    /// Somebody told the server to stop.
+    pub(super) stop: CancellationToken,
+    /// Whoever neither sends nor takes anything for so long is dropped.
+    pub(super) idle_max: Option<Duration>,
+}
+
+/// Serves until the client leaves, or is told to.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    mut session: Session,
+    around: Surroundings,
+    last: Arc<AtomicU64>,
+) -> io::Result<()> {
+    let draining = around.draining.cancelled();
+    tokio::pin!(draining);
+    loop {
+        if !session.input.is_empty() || session.has_more() {
+            let (now, seed) = around.clock.read();
+            last.store(now.unix, Ordering::Relaxed);
+            let todo = session.execute(now, seed);
+            if !session.output.is_empty() {
+                within(around.idle_max, stream.write_all(&session.output)).await?;
+                session.sent();
+            }
+            match todo {
+                Todo::Send => continue,
+                Todo::Read => {}
+                Todo::Close => return stream.shutdown().await,
+                Todo::Shutdown => {
+                    around.stop.cancel();
+                    return stream.shutdown().await;
+                }
+            }
+        }
+        session.make_room();
+        let between = session.input.is_empty();
+        let read = tokio::select! {
+            biased;
+            read = within(around.idle_max, stream.read_buf(&mut session.input)) => read?,
+            () = &mut draining, if between => return stream.shutdown().await,
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        session.read(read);
+    }
+}
+
+/// Waits no longer than a client may be idle.
+async fn within<T>(
+    idle_max: Option<Duration>,
+    io: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match idle_max {
+        None => io.await,
+        Some(idle_max) => timeout(idle_max, io).await.map_err(|_| io::ErrorKind::TimedOut)?,
+    }
+}

@@ -1,0 +1,202 @@
+//! [`Session`]: one connection without its socket: bytes in, bytes out. Bounded on both sides.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use protocol::server::{Command, Limits, Parser, Step, StoreVerb, Value, Versions};
+
+use crate::{
+    access::{DENIED, Login, User, Users},
+    commands::{After, Dump, REPLY_BYTES_MAX, Turn},
+    node::Node,
+    now::Now,
+};
+
+/// How much is read at once, at first; a connection that always has more gets more.
+const READ_BYTES_MIN: usize = 2 << 10;
+const READ_BYTES_MAX: usize = 64 << 10;
+/// A buffer that has grown beyond this is given back when it is empty.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+/// The longest login.
+const LOGIN_BYTES_MAX: usize = 1024;
+
+const UNAUTHENTICATED: &[u8] = b"CLIENT_ERROR unauthenticated\r\n";
+const FAILURE: &[u8] = b"CLIENT_ERROR authentication failure\r\n";
+const MALFORMED: &[u8] = b"CLIENT_ERROR bad authentication token format\r\n";
+
+/// What the connection must do now. Whatever there is to send comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Todo {
+    /// Send, and come back without reading.
+    Send,
+    /// Read more.
+    Read,
+    Close,
+    /// Stop the server.
+    Shutdown,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    node: Arc<Node>,
+    worker: usize,
+    users: Arc<Users>,
+    user: Who,
+    parser: Parser,
+    /// Of the command at the front of the input: keys that were answered.
+    keys_done: usize,
+    dump: Option<Dump>,
+    read_bytes: usize,
+    pub input: BytesMut,
+    pub output: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Who {
+    /// Nobody has to log in.
+    Anybody,
+    Nobody,
+    User(User),
+}
+
+impl Session {
+    /// A new connection; whoever needs to log in has not.
+    pub fn new(node: Arc<Node>, worker: usize, users: Arc<Users>) -> Session {
+        let limits = if users.is_empty() { limits(&node) } else { login_limits() };
+        Session {
+            user: if users.is_empty() { Who::Anybody } else { Who::Nobody },
+            node,
+            worker,
+            users,
+            parser: Parser::new(limits),
+            keys_done: 0,
+            dump: None,
+            read_bytes: READ_BYTES_MIN,
+            input: BytesMut::new(),
+            output: Vec::new(),
+        }
+    }
+
+    /// Whether there is something to do before the next read.
+    pub fn has_more(&self) -> bool {
+        self.dump.is_some()
+    }
+
+    /// Makes room for the next read.
+    pub fn make_room(&mut self) {
+        let missing = self.parser.wanted().saturating_sub(self.input.len());
+        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES_MAX {
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(missing.max(self.read_bytes));
+    }
+
+    /// So many bytes were read.
+    pub fn read(&mut self, bytes: usize) {
+        if bytes >= self.read_bytes {
+            self.read_bytes = self.read_bytes.saturating_mul(4).min(READ_BYTES_MAX);
+        }
+        self.node.counters(self.worker).bytes_read.add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// The output was sent.
+    pub fn sent(&mut self) {
+        let bytes = u64::try_from(self.output.len()).unwrap_or(u64::MAX);
+        self.node.counters(self.worker).bytes_written.add(bytes);
+        self.output.clear();
+        if self.output.capacity() > KEPT_BYTES_MAX {
+            self.output = Vec::new();
+        }
+    }
+
+    /// Executes what the input holds, until there is too much to send or not enough to go on. `seed` is any number, and not the
+    /// same each time.
+    pub fn execute(&mut self, now: Now, seed: u64) -> Todo {
+        let node = Arc::clone(&self.node);
+        let mut turn = Turn::new(&node, self.worker, now, seed);
+        let mut used = 0;
+        let todo = loop {
+            if self.output.len() >= REPLY_BYTES_MAX {
+                break Todo::Send;
+            }
+            if let Some(dump) = self.dump.take() {
+                self.dump = turn.dump(dump, &mut self.output);
+                continue;
+            }
+            let rest = self.input.get(used..).unwrap_or_default();
+            let (command, bytes) = match self.parser.next(rest) {
+                Step::More => break Todo::Read,
+                Step::Close => break Todo::Close,
+                Step::Skip(bytes) => {
+                    used = used.saturating_add(bytes);
+                    continue;
+                }
+                Step::Command(command, bytes) => (command, bytes),
+            };
+            let after = match &self.user {
+                Who::Nobody => {
+                    if let Some(user) = login(&self.users, &command, &mut self.output) {
+                        self.user = Who::User(user);
+                        self.parser.limit(limits(&node));
+                    }
+                    After::Next
+                }
+                Who::User(user) if !user.may(&command) => {
+                    self.output.extend_from_slice(DENIED);
+                    After::Next
+                }
+                Who::User(_) | Who::Anybody => turn.run(&command, self.keys_done, &mut self.output),
+            };
+            self.keys_done = 0;
+            match after {
+                After::Next => {}
+                After::Keys(done) => {
+                    self.keys_done = done;
+                    break Todo::Send;
+                }
+                After::Dump(dump) => self.dump = Some(dump),
+                After::Close => break Todo::Close,
+                After::Shutdown => break Todo::Shutdown,
+            }
+            used = used.saturating_add(bytes);
+        };
+        self.input.advance(used);
+        todo
+    }
+}
+
+/// Whom a command logs in, if it does: a `set` with `name password` as its value, whatever the key.
+fn login(users: &Users, command: &Command<'_>, out: &mut Vec<u8>) -> Option<User> {
+    let Command::Store(store) = command else {
+        out.extend_from_slice(UNAUTHENTICATED);
+        return None;
+    };
+    let (StoreVerb::Set, Value::Bytes(value)) = (store.verb, store.value) else {
+        out.extend_from_slice(UNAUTHENTICATED);
+        return None;
+    };
+    match users.login(value) {
+        Login::Welcome(user) => {
+            out.extend_from_slice(b"STORED\r\n");
+            Some(user.clone())
+        }
+        Login::Refused => {
+            out.extend_from_slice(FAILURE);
+            None
+        }
+        Login::Malformed => {
+            out.extend_from_slice(MALFORMED);
+            None
+        }
+    }
+}
+
+fn limits(node: &Node) -> Limits {
+    let versions = if node.has_source() { Versions::Accept } else { Versions::Refuse };
+    Limits { value_bytes_max: node.settings().item_bytes_max, versions }
+}
+
+fn login_limits() -> Limits {
+    Limits { value_bytes_max: LOGIN_BYTES_MAX, versions: Versions::Refuse }
+}

@@ -1,0 +1,155 @@
+//! The cache node under test: `mcsqueal node`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Servers,
+    child::{Child, Launch, Signal},
+    mcsqueal_binary,
+};
+
+const READY_DEADLINE: Duration = Duration::from_secs(20);
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running (or killed) cache node.
+#[derive(Debug)]
+pub struct CacheNode {
+    launch: Launch,
+    child: Option<Child>,
+    address: String,
+    http: Option<String>,
+    ready_file: PathBuf,
+    _directory: TempDir,
+}
+
+impl Servers {
+    /// Starts a cache node with these flags beside its address.
+    pub async fn cache_node(&self, flags: &[&str]) -> Result<CacheNode> {
+        let directory = self.new_directory("node")?;
+        let ready_file = directory.path().join("ready");
+        let mut argv = vec![mcsqueal_binary()?.into(), "node".into()];
+        argv.extend(["-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ready-file"].map(Into::into));
+        argv.push(ready_file.clone().into());
+        argv.extend(flags.iter().map(Into::into));
+        let launch = Launch {
+            name: "mcsqueal node".to_owned(),
+            argv,
+            env: Vec::new(),
+            directory: directory.path().to_owned(),
+            log: directory.path().join("log"),
+            input: None,
+            pids: self.pids.clone(),
+        };
+        let mut node = CacheNode {
+            launch,
+            child: None,
+            address: String::new(),
+            http: None,
+            ready_file,
+            _directory: directory,
+        };
+        node.start().await?;
+        Ok(node)
+    }
+}
+
+impl CacheNode {
+    /// `host:port`, as clients write it.
+    pub fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// `host:port` of the side port.
+    pub fn http(&self) -> Option<&str> {
+        self.http.as_deref()
+    }
+
+    /// `kill -9`: everything that it held is gone.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.child.take().map_or(Ok(()), |mut child| child.kill9())
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("{} is running", self.launch.name);
+        }
+        if let Some(at) = self.launch.argv.iter().position(|word| word == "127.0.0.1:0") {
+            self.launch.argv[at] = self.address.clone().into();
+        }
+        self.start().await
+    }
+
+    /// Freezes it: connections stay open, nothing is answered, nothing is forgotten.
+    pub fn freeze(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Stop))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Continue))
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Terminate))
+    }
+
+    /// Waits until it has ended by itself; true if it says that all went well.
+    pub async fn ended(&mut self) -> Result<bool> {
+        let late = Instant::now() + STOP_DEADLINE;
+        loop {
+            let Some(child) = &mut self.child else { bail!("it does not run") };
+            if let Some(status) = child.ended()? {
+                self.child = None;
+                return Ok(status.success());
+            }
+            if Instant::now() >= late {
+                bail!("{} does not end", self.launch.name);
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Memory that it has, in kilobytes.
+    pub fn memory_kilobytes(&self) -> Result<u64> {
+        let pid = self.child.as_ref().context("it does not run")?.pid();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.context("read its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.context("its status says nothing of memory")
+    }
+
+    /// What it has logged last.
+    pub fn log_tail(&self) -> String {
+        self.child.as_ref().map(Child::log_tail).unwrap_or_default()
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        drop(std::fs::remove_file(&self.ready_file));
+        let mut child = Child::start(&self.launch)?;
+        let late = Instant::now() + READY_DEADLINE;
+        while !self.ready_file.exists() {
+            if let Some(status) = child.ended()? {
+                bail!("{} ended with {status}\n{}", self.launch.name, child.log_tail());
+            }
+            if Instant::now() >= late {
+                bail!("{} is not ready in time\n{}", self.launch.name, child.log_tail());
+            }
+            sleep(POLL).await;
+        }
+        let text = std::fs::read_to_string(&self.ready_file).context("read the ready file")?;
+        let line =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        self.address = line("tcp=").context("the ready file names no address")?;
+        self.http = line("http=");
+        self.child = Some(child);
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! The cache node beside the real memcached, and with clients that others wrote.
+
+mod clients;
+mod differential;
+mod life;
+mod soak;
+mod wire;

@@ -1,0 +1,59 @@
+//! [`Wire`]: a connection that sends bytes and reads everything that comes back for them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Wire {
+    stream: TcpStream,
+    asked: u64,
+}
+
+impl Wire {
+    pub(crate) async fn connect(address: &str) -> Result<Wire> {
+        let stream = TcpStream::connect(address).await.context("connect")?;
+        stream.set_nodelay(true).context("connect")?;
+        Ok(Wire { stream, asked: 0 })
+    }
+
+    /// Sends bytes that are whole commands, and returns what is answered.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>> {
+        self.asked += 1;
+        // A miss that repeats its opaque ends every answer.
+        let end = format!("EN Oend{}\r\n", self.asked);
+        let marker = format!("mg end-of-answer Oend{}\r\n", self.asked);
+        self.send(&[request, marker.as_bytes()].concat()).await?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(end.as_bytes()) {
+            let read = timeout(DEADLINE, self.stream.read_buf(&mut answer)).await;
+            match read {
+                Ok(Ok(0)) => bail!("closed after {}", String::from_utf8_lossy(&answer)),
+                Ok(read) => read.context("read")?,
+                Err(_) => bail!("no end after {}", String::from_utf8_lossy(&answer)),
+            };
+        }
+        answer.truncate(answer.len() - end.len());
+        Ok(answer)
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        timeout(DEADLINE, self.stream.write_all(bytes)).await.context("write")?.context("write")
+    }
+
+    /// Everything until the other side closes.
+    pub(crate) async fn rest(&mut self) -> Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        timeout(DEADLINE, self.stream.read_to_end(&mut rest))
+            .await
+            .context("read")?
+            .context("read")?;
+        Ok(rest)
+    }
+}
