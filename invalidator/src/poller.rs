@@ -107,10 +107,12 @@ impl Poller {
         self.instances.remove(&id);
     }
 
-    /// An instance answered: what is visible there.
-    pub fn answered(&mut self, now: Moment, id: InstanceId, executed: GtidSet) {
-        if let Some(instance) = self.instances.get_mut(&id) {
-            (instance.executed, instance.answered) = (executed, Some(now));
+    /// An instance answered what it was asked at `asked`: what is visible there. An answer that comes late counts for the
+    /// round in which it was asked.
+    pub fn answered(&mut self, asked: Moment, id: InstanceId, executed: GtidSet) {
+        let newer = |instance: &&mut Instance| instance.answered.is_none_or(|last| last <= asked);
+        if let Some(instance) = self.instances.get_mut(&id).filter(newer) {
+            (instance.executed, instance.answered) = (executed, Some(asked));
         }
     }
 

@@ -487,11 +487,11 @@ impl Check {
                 }
             }
         }
-        let applied = rules.applied(batch.partition);
+        let everywhere = rules.applied_everywhere().unwrap_or(Version::ZERO);
         for id in 0..self.keys {
-            if partition_of(&key(id), self.partitions) != batch.partition {
-                continue;
-            }
+            let ours = partition_of(&key(id), self.partitions) == batch.partition;
+            let applied =
+                if ours { rules.applied(batch.partition).max(everywhere) } else { everywhere };
             let claimed = self.deletes[id]
                 .iter()
                 .rev()

@@ -8,7 +8,12 @@ use invalidator::{
     poller::{InstanceId, Poller, Role},
 };
 use protocol::control::{Answer, EpochNews, Greeting};
-use schemas::{cursor::Partition, gtid::Dialect, moment::Moment, record::Record};
+use schemas::{
+    cursor::Partition,
+    gtid::{Dialect, GtidSet},
+    moment::Moment,
+    record::Record,
+};
 use stream::Read;
 
 use crate::{
@@ -316,18 +321,24 @@ impl World {
         for server in self.operator.polled(&self.db) {
             let reachable = !self.regions[region].unreachable.contains(&server);
             if reachable && self.db.instances[server].up {
+                let (asked, executed) = (began, self.db.asked(server));
                 let answer = self.delay(1, 6);
-                self.after(answer, Event::PollAnswer { region, life, server });
+                self.after(answer, Event::PollAnswer { region, life, server, asked, executed });
             }
         }
         self.after(8 * MS, Event::PollEnd { region, life, began });
     }
 
-    pub(crate) fn poll_answer(&mut self, region: usize, life: u64, server: usize) {
+    pub(crate) fn poll_answer(
+        &mut self,
+        region: usize,
+        life: u64,
+        server: usize,
+        asked: Moment,
+        executed: GtidSet,
+    ) {
         if self.regions[region].life == life && self.db.instances[server].up {
-            let executed = self.db.asked(server);
-            let now = self.moment();
-            self.regions[region].poller.answered(now, instance(server), executed);
+            self.regions[region].poller.answered(asked, instance(server), executed);
         }
     }
 

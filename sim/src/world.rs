@@ -16,7 +16,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use schemas::{moment::Moment, record::UnixMicros, version::Version};
+use schemas::{gtid::GtidSet, moment::Moment, record::UnixMicros, version::Version};
 
 use crate::{
     broker::Broker,
@@ -105,7 +105,7 @@ pub(crate) enum Event {
     Observed { source: usize, life: u64, server: usize, at: UnixMicros },
     Append { source: usize, life: u64 },
     PollBegin { region: usize, life: u64 },
-    PollAnswer { region: usize, life: u64, server: usize },
+    PollAnswer { region: usize, life: u64, server: usize, asked: Moment, executed: GtidSet },
     PollEnd { region: usize, life: u64, began: Moment },
     Wake { region: usize, life: u64 },
     Connect { region: usize, node: usize },
@@ -282,7 +282,9 @@ impl World {
             Event::Observed { source, life, server, at } => self.observed(source, life, server, at),
             Event::Append { source, life } => self.append(source, life),
             Event::PollBegin { region, life } => self.poll_begin(region, life),
-            Event::PollAnswer { region, life, server } => self.poll_answer(region, life, server),
+            Event::PollAnswer { region, life, server, asked, executed } => {
+                self.poll_answer(region, life, server, asked, executed);
+            }
             Event::PollEnd { region, life, began } => self.poll_end(region, life, began),
             Event::Wake { region, life } => self.wake(region, life),
             Event::Connect { region, node } => self.connect(region, node),
