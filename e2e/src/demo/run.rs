@@ -16,7 +16,7 @@ use crate::{
     http,
     servers::{
         Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Memcached, Region, Servers,
-        mcsqueal_binary, shop_rules,
+        mcsqueal_binary,
     },
     shop::{Settings, Shop, Traffic},
 };
@@ -91,10 +91,7 @@ impl Stage {
         let mut view = View::new(title(args, &servers, kind)?);
         view.print(&format!("starting {kind} and {} memcached nodes ...\n", args.nodes))?;
         let database = servers.database(kind, &DatabaseOptions::default()).await?;
-        let mut memcached = Vec::new();
-        for _ in 0..args.nodes {
-            memcached.push(servers.memcached().await?);
-        }
+        let memcached = servers.memcached_nodes(args.nodes.into()).await?;
         let nodes = Nodes::new(memcached.iter().map(Memcached::address).collect())?;
         let seconds_in_all = Duration::from_secs(args.seconds_in_all()).as_secs_f64();
         Ok(Stage { database, memcached, nodes, servers, view, share: (0.0, 0.0), seconds_in_all })
@@ -112,13 +109,8 @@ impl Stage {
 
     async fn main_phase(&mut self, settings: Settings, args: &Args) -> Result<Outcome> {
         let shop = Shop::open(settings, self.database.root(), self.nodes.clone()).await?;
-        let region = Region {
-            source: self.database.address(),
-            account: self.database.create_account().await?,
-            nodes: self.memcached.iter().map(Memcached::address).collect(),
-            fill_age_max: FILL_AGE_MAX,
-            rules: shop_rules()?,
-        };
+        let nodes = self.memcached.iter().map(Memcached::address).collect();
+        let region = Region::shop(&self.database, nodes, FILL_AGE_MAX).await?;
         let mut mcsqueal = self.servers.mcsqueal(&region, &McsquealOptions::default()).await?;
         let traffic = Traffic::start(&shop);
         self.watch(&shop, Some(&mut mcsqueal), "with mcsqueal", args.seconds).await?;

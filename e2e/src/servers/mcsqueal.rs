@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::http;
 
 use super::{
-    Account, Servers,
+    Account, Database, Servers,
     child::{Child, Launch, Signal},
 };
 
@@ -66,6 +66,21 @@ pub struct Mcsqueal {
 }
 
 impl Region {
+    /// The shop's: its tables in `database`, its keys on `nodes`, and the rules that the repository ships.
+    pub async fn shop(
+        database: &Database,
+        nodes: Vec<String>,
+        fill_age_max: Duration,
+    ) -> Result<Region> {
+        Ok(Region {
+            source: database.address(),
+            account: database.create_account().await?,
+            nodes,
+            fill_age_max,
+            rules: shop_rules()?,
+        })
+    }
+
     /// The region file's text. Paths are relative to its folder.
     pub fn to_toml(&self) -> String {
         let mut nodes = String::new();

@@ -30,6 +30,15 @@ pub struct Memcached {
 }
 
 impl Servers {
+    /// Starts `count` of them.
+    pub async fn memcached_nodes(&self, count: usize) -> Result<Vec<Memcached>> {
+        let mut nodes = Vec::new();
+        for _ in 0..count {
+            nodes.push(self.memcached().await?);
+        }
+        Ok(nodes)
+    }
+
     /// Starts a memcached.
     pub async fn memcached(&self) -> Result<Memcached> {
         self.memcached_with(&[]).await

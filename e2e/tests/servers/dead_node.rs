@@ -5,15 +5,13 @@ use std::time::Duration;
 use e2e::{
     cache::{Cache, Nodes},
     http,
-    servers::{
-        Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Memcached, Region, shop_rules,
-    },
+    servers::{Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Memcached, Region},
     shop::{Settings, Shop},
 };
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Lab, enter_alone, needs_of};
+use crate::support::{Lab, enter_alone, needs_of, until};
 
 const FILL_AGE_MAX: Duration = Duration::from_secs(2);
 const AWAY: Duration = Duration::from_secs(10);
@@ -87,22 +85,13 @@ impl Pair {
     async fn start(lab: Lab) -> Pair {
         let database = lab.servers.database(Kind::Mariadb, &DatabaseOptions::default()).await;
         let database = database.expect("a database server");
-        let mut memcached = Vec::new();
-        for _ in 0..2 {
-            memcached.push(lab.servers.memcached().await.expect("a memcached"));
-        }
+        let memcached = lab.servers.memcached_nodes(2).await.expect("memcached nodes");
         let addresses: Vec<String> = memcached.iter().map(Memcached::address).collect();
         let nodes = Nodes::new(addresses.clone()).expect("a ring");
         // For its tables alone; nobody enters this shop.
         let settings = Settings::new(FILL_AGE_MAX, 1);
         Shop::open(settings, database.root(), nodes.clone()).await.expect("a shop");
-        let region = Region {
-            source: database.address(),
-            account: database.create_account().await.expect("an account"),
-            nodes: addresses,
-            fill_age_max: FILL_AGE_MAX,
-            rules: shop_rules().expect("the shop's rules"),
-        };
+        let region = Region::shop(&database, addresses, FILL_AGE_MAX).await.expect("a region");
         let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
         let mcsqueal = mcsqueal.expect("mcsqueal is ready");
         let conn = database.connect().await.expect("a connection");
@@ -142,7 +131,7 @@ impl Pair {
             self.plant(&[id]).await;
             let began = Instant::now();
             self.change(&[id]).await;
-            self.gone(id, began + RETURN_DEADLINE).await;
+            self.gone(id).await;
             took.push(began.elapsed());
             sleep(PERIOD).await;
         }
@@ -165,15 +154,11 @@ impl Pair {
     }
 
     async fn backlog_is_gone(&self) {
-        let late = Instant::now() + RETURN_DEADLINE;
-        loop {
+        until("no node is behind", RETURN_DEADLINE, async || {
             let (status, lanes) = self.health().await;
-            if status == 200 && lanes.iter().all(|lane| lane.records == 0 && lane.seconds == 0.0) {
-                return;
-            }
-            assert!(Instant::now() < late, "still behind: {lanes:?}");
-            sleep(FILL_AGE_MAX / 10).await;
-        }
+            status == 200 && lanes.iter().all(|lane| lane.records == 0 && lane.seconds == 0.0)
+        })
+        .await;
     }
 
     async fn health(&self) -> (u16, [Backlog; 2]) {
@@ -187,17 +172,16 @@ impl Pair {
         (status, [lane(0), lane(1)])
     }
 
-    async fn gone(&mut self, id: u32, late: Instant) {
-        while self.cache.get(&key(id)).await.expect("ask for a key").is_some() {
-            assert!(Instant::now() < late, "{} is still cached", key(id));
-            sleep(Duration::from_millis(1)).await;
-        }
+    async fn gone(&mut self, id: u32) {
+        let what = format!("{} is deleted", key(id));
+        let cache = &mut self.cache;
+        let gone = async || cache.get(&key(id)).await.expect("ask for a key").is_none();
+        until(&what, RETURN_DEADLINE, gone).await;
     }
 
     async fn all_gone(&mut self, ids: &[u32]) {
-        let late = Instant::now() + RETURN_DEADLINE;
         for &id in ids {
-            self.gone(id, late).await;
+            self.gone(id).await;
         }
     }
 }

@@ -6,13 +6,12 @@ use e2e::servers::{
     RUN_DIR_ENV,
     child::{Child, Launch, Signal},
 };
-use tokio::{
-    process::Command,
-    time::{Instant, sleep},
-};
+use tokio::process::Command;
 
-use crate::support::{enter_alone, output};
+use crate::support::{enter_alone, output, until};
 
+/// How long the demo may take to open its shop, and its processes to end.
+const DEADLINE: Duration = Duration::from_secs(60);
 const NEEDS: [&str; 2] = ["memcached", "mcsqueal"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +90,7 @@ async fn demo_that_is_ended_leaves_nothing() {
         })
         .expect("the demo starts");
         let log = directory.join("log");
-        until("the shop is open", || {
+        until("the shop is open", DEADLINE, async || {
             std::fs::read_to_string(&log).unwrap_or_default().contains("commits/s")
         })
         .await;
@@ -106,7 +105,8 @@ async fn demo_that_is_ended_leaves_nothing() {
             }
             None => demo.kill9().expect("kill the demo"),
         }
-        until("nothing of it runs", || !started.iter().any(|process| runs(process))).await;
+        until("nothing of it runs", DEADLINE, async || !started.iter().any(|line| runs(line)))
+            .await;
     }
 }
 
@@ -124,12 +124,4 @@ fn runs(line: &str) -> bool {
     let mut fields = after_name.split_whitespace();
     // What is dead and waits to be collected does not run.
     fields.next() != Some("Z") && fields.nth(18) == Some(started)
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let late = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < late, "waited in vain: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }

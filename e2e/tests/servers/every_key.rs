@@ -14,17 +14,14 @@ use std::{
 
 use e2e::{
     cache::Nodes,
-    servers::{Database, DatabaseOptions, Durability, Kind, McsquealOptions, Region, shop_rules},
+    servers::{Database, DatabaseOptions, Durability, Kind, McsquealOptions, Region},
     shop::{Settings, Shop},
 };
-use tokio::{
-    process::Command,
-    time::{Instant, sleep},
-};
+use tokio::process::Command;
 
 use crate::{
     recorder::Recorder,
-    support::{Lab, enter, output, random},
+    support::{Lab, enter, output, random, until},
 };
 
 /// Never fewer, however short the run.
@@ -58,13 +55,9 @@ async fn every_key(lab: Lab, kind: Kind, tool: &str) {
     let old = binlogs(&database);
     database.run(&["FLUSH BINARY LOGS"]).await.expect("a new binlog file");
 
-    let region = Region {
-        source: database.address(),
-        account: database.create_account().await.expect("an account"),
-        nodes: vec![recorder.address()],
-        fill_age_max: FILL_AGE_MAX,
-        rules: shop_rules().expect("the shop's rules") + transactions::ZOO_RULES,
-    };
+    let region = Region::shop(&database, vec![recorder.address()], FILL_AGE_MAX).await;
+    let mut region = region.expect("a region");
+    region.rules.push_str(transactions::ZOO_RULES);
     let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
     let mut mcsqueal = mcsqueal.expect("mcsqueal is ready");
 
@@ -73,7 +66,9 @@ async fn every_key(lab: Lab, kind: Kind, tool: &str) {
     let done = transactions::run(&mut conn, &mut random, TRANSACTIONS).await;
     let done = done.expect("the transactions run");
     assert!(done.commits > TRANSACTIONS / 2 && done.rollbacks > TRANSACTIONS / 50, "{done:?}");
-    arrived(&recorder, &transactions::last_key()).await;
+    // Deletes come in commit order.
+    let last = transactions::last_key();
+    until("the last key is deleted", ARRIVAL_DEADLINE, async || recorder.has(&last)).await;
     mcsqueal.alive().expect("mcsqueal runs");
 
     database.run(&["FLUSH BINARY LOGS"]).await.expect("the binlog is written out");
@@ -92,15 +87,6 @@ async fn every_key(lab: Lab, kind: Kind, tool: &str) {
     let extra: Vec<_> = told.keys.difference(&implied).collect();
     assert!(extra.is_empty(), "deleted without need: {}", shown(extra));
     assert!(told.others.is_empty(), "not a delete: {:?}", told.others);
-}
-
-/// Waits for the key of the last transaction: deletes come in commit order.
-async fn arrived(recorder: &Recorder, key: &str) {
-    let late = Instant::now() + ARRIVAL_DEADLINE;
-    while !recorder.has(key) {
-        assert!(Instant::now() < late, "{key} was not deleted within {ARRIVAL_DEADLINE:?}");
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The server's binlog files, oldest first.

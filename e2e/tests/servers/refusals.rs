@@ -7,7 +7,6 @@ use e2e::{
     http,
     servers::{
         Account, Database, DatabaseOptions, Durability, Kind, McsquealOptions, Region, Servers,
-        shop_rules,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -35,13 +34,8 @@ async fn database(servers: &Servers, kind: Kind, more: &[&str]) -> Database {
 }
 
 async fn region(database: &Database) -> Region {
-    Region {
-        source: database.address(),
-        account: database.create_account().await.expect("an account"),
-        nodes: vec![NODE.to_owned()],
-        fill_age_max: Duration::from_secs(1),
-        rules: shop_rules().expect("the shop's rules"),
-    }
+    let nodes = vec![NODE.to_owned()];
+    Region::shop(database, nodes, Duration::from_secs(1)).await.expect("a region")
 }
 
 fn said(output: &Output) -> String {

@@ -16,10 +16,7 @@ const NODES: usize = 4;
 #[tokio::test(flavor = "multi_thread")]
 async fn ring_live() {
     let Some(lab) = enter("ring_live", &["memcached", "python"]).await else { return };
-    let mut memcached = Vec::new();
-    for _ in 0..NODES {
-        memcached.push(lab.servers.memcached().await.expect("a memcached"));
-    }
+    let memcached = lab.servers.memcached_nodes(NODES).await.expect("memcached nodes");
     let addresses: Vec<String> = memcached.iter().map(Memcached::address).collect();
     for (hashing, name, module) in [
         (Hashing::Ketama, "ketama", "pylibmc"),

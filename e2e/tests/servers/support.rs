@@ -16,7 +16,7 @@ use e2e::{
 use tokio::{
     process::Command,
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 /// Names of what must not be missing, separated by commas.
@@ -25,6 +25,8 @@ const REQUIRE_ENV: &str = "MCSQUEAL_REQUIRE";
 const LONG_ENV: &str = "MCSQUEAL_LONG";
 /// Programs that are asked one question answer within this.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+/// How often something that is waited for is looked at.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Tests with whole sets of servers at one time. A test that measures latency takes all the places.
 const PLACES: u32 = 2;
@@ -111,6 +113,15 @@ pub(crate) async fn output(command: &mut Command) -> Result<Output> {
     match timeout(COMMAND_DEADLINE, running).await {
         Ok(output) => output.with_context(|| format!("run {command:?}")),
         Err(_) => bail!("{command:?} did not end within {COMMAND_DEADLINE:?}"),
+    }
+}
+
+/// Returns once `holds` is true; fails if that takes longer than `deadline`.
+pub(crate) async fn until(what: &str, deadline: Duration, mut holds: impl AsyncFnMut() -> bool) {
+    let late = Instant::now() + deadline;
+    while !holds().await {
+        assert!(Instant::now() < late, "waited {deadline:?} in vain until {what}");
+        sleep(POLL).await;
     }
 }
 
