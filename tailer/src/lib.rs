@@ -14,6 +14,7 @@
 #![cfg_attr(test, expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them"))]
 
 mod backoff;
+pub mod cascades;
 pub mod epochs;
 pub mod map;
 mod metrics;
