@@ -15,6 +15,7 @@
 
 mod backoff;
 pub mod cascades;
+mod changes;
 pub mod epochs;
 pub mod map;
 mod metrics;
@@ -30,6 +31,7 @@ mod status;
 pub mod tailer;
 mod wire;
 
+pub use changes::read_changes;
 pub use metrics::Metrics;
 pub use run::{TailerError, run};
 pub use settings::{Limits, Password, Settings, Tls};
