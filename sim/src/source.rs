@@ -390,6 +390,7 @@ fn new_tailer(
         partitions,
         limits: LIMITS,
         rules: Arc::clone(rules),
+        cascades: None,
         metrics: Metrics::default(),
     })
 }

@@ -14,6 +14,8 @@
 #![cfg_attr(test, expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them"))]
 
 mod backoff;
+pub mod cascades;
+mod changes;
 pub mod epochs;
 pub mod map;
 mod metrics;
@@ -29,6 +31,7 @@ mod status;
 pub mod tailer;
 mod wire;
 
+pub use changes::read_changes;
 pub use metrics::Metrics;
 pub use run::{TailerError, run};
 pub use settings::{Limits, Password, Settings, Tls};

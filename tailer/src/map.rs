@@ -17,7 +17,10 @@ use schemas::{
     rules::{Image, Outcome, Row, Rules, TablePlan, Value},
 };
 
-use crate::{scope, statement};
+use crate::{
+    cascades::{Cascade, Cascades, Effects},
+    scope, statement,
+};
 
 /// Tables whose plans are kept; beyond that all are compiled anew.
 const TABLES_MAX: usize = 4096;
@@ -26,6 +29,7 @@ const TABLES_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Mapper {
     rules: Arc<Rules>,
+    cascades: Cascades,
     tables: HashMap<u64, Table>,
 }
 
@@ -34,6 +38,8 @@ pub struct Mapper {
 struct Table {
     map: Arc<TableMap>,
     plan: Plan,
+    /// What its changes do to other tables, unseen.
+    effects: Option<Effects>,
 }
 
 #[derive(Debug)]
@@ -83,11 +89,13 @@ pub enum Cause {
     Size,
     /// Binlogs were gone before they were read.
     Gap,
+    /// A foreign key changed rows, and the binlog does not say which.
+    Cascade,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Cause; 7] = [
+    pub const ALL: [Cause; 8] = [
         Cause::Statement,
         Cause::Table,
         Cause::Image,
@@ -95,12 +103,13 @@ impl Cause {
         Cause::Event,
         Cause::Size,
         Cause::Gap,
+        Cause::Cascade,
     ];
 
     /// What makes it a floor.
     pub(crate) fn cure(self) -> Cure {
         match self {
-            Cause::Statement => Cure::StatementRaisesFloor,
+            Cause::Statement | Cause::Cascade => Cure::StatementRaisesFloor,
             Cause::Table | Cause::Image | Cause::Row => Cure::UnreadableRowsRaiseFloor,
             Cause::Event => Cure::UndecodableRaisesFloor,
             Cause::Size => Cure::UnlistedKeysRaiseFloor,
@@ -118,6 +127,7 @@ impl Cause {
             Cause::Event => "event",
             Cause::Size => "size",
             Cause::Gap => "gap",
+            Cause::Cascade => "cascade",
         }
     }
 }
@@ -125,12 +135,25 @@ impl Cause {
 impl Mapper {
     /// Compiles nothing yet.
     pub fn new(rules: Arc<Rules>) -> Mapper {
-        Mapper { rules, tables: HashMap::new() }
+        Mapper { rules, cascades: Cascades::default(), tables: HashMap::new() }
+    }
+
+    /// With foreign keys that change rows unseen.
+    pub fn with_cascades(rules: Arc<Rules>, cascades: Vec<Cascade>) -> Mapper {
+        Mapper { cascades: Cascades::new(cascades), ..Mapper::new(rules) }
     }
 
     /// Hands out what changed rows mean; returns how many there were in mapped tables.
     pub fn rows(&mut self, rows: &Rows<'_>, each: &mut dyn FnMut(Mapped<'_>)) -> u64 {
         let table = self.table(&rows.table);
+        if let Some(effects) = &table.effects {
+            effects.rows(rows, &mut |scope| {
+                let (schema, name) = (&table.map.schema, &table.map.table);
+                let reason =
+                    format!("foreign keys to {schema}.{name} may have changed rows unseen");
+                each(Mapped::Floor { scope, cause: Cause::Cascade, reason: &reason });
+            });
+        }
         match &table.plan {
             Plan::Unmapped => 0,
             Plan::Floor { scope, reason } => {
@@ -174,7 +197,8 @@ impl Mapper {
                 self.tables.clear();
             }
             let plan = compile(&self.rules, map);
-            self.tables.insert(map.table_id, Table { map: Arc::clone(map), plan });
+            let effects = self.cascades.of(&self.rules, map);
+            self.tables.insert(map.table_id, Table { map: Arc::clone(map), plan, effects });
         }
         self.tables.get(&map.table_id).expect("known, or just inserted")
     }

@@ -71,6 +71,8 @@ enum Ended {
     Stream(#[source] StreamError),
     #[error("number the transactions")]
     Epochs(#[from] EpochError),
+    #[error("the source's foreign keys may have changed, asking again")]
+    Outdated,
 }
 
 /// Reads the binlog of a source until `shutdown`, and publishes what changes mean. Returns early only with an error
@@ -187,6 +189,7 @@ impl<W: Writer> Shell<W> {
             partitions: self.appender.partitions(),
             limits: self.settings.limits,
             rules: Arc::clone(&self.rules),
+            cascades: report.cascades.clone(),
             metrics: self.metrics.clone(),
         })
     }
@@ -269,6 +272,12 @@ impl<W: Writer> Shell<W> {
                         if batches.len() > 1 {
                             self.append(&mut batches).await?;
                         }
+                        if tailer.is_outdated() {
+                            // With what it has, so that the next one begins behind it.
+                            tailer.step(now(), Input::Tick, &mut batches)?;
+                            self.append(&mut batches).await?;
+                            return Err(Ended::Outdated);
+                        }
                     }
                     if !reader.has_more() {
                         tailer.step(now(), Input::Idle, &mut batches)?;
@@ -322,7 +331,7 @@ impl<W: Writer> Shell<W> {
             }
             Ended::Source(error) => error.recovery(),
             Ended::Refused(_) => Recovery::RetryLater,
-            Ended::Stream(_) | Ended::Epochs(_) => Recovery::Retry,
+            Ended::Stream(_) | Ended::Epochs(_) | Ended::Outdated => Recovery::Retry,
         };
         let stream_failed = matches!(ended, Ended::Stream(_));
         let shown = chain(&ended);

@@ -29,6 +29,7 @@ use schemas::{
 use stream::Batch;
 
 use crate::{
+    cascades::{Cascade, may_change_graph},
     epochs::{EpochError, Epochs, Numbered, Proof, origin_of, writer},
     map::{Cause, Mapped, Mapper},
     metrics::Metrics,
@@ -105,6 +106,8 @@ pub struct Start {
     pub limits: Limits,
     /// Which row feeds which keys.
     pub rules: Arc<Rules>,
+    /// Foreign keys that change rows unseen; `None` if the server logs what they do.
+    pub cascades: Option<Vec<Cascade>>,
     /// Where counts go.
     pub metrics: Metrics,
 }
@@ -122,6 +125,9 @@ struct State {
     source: Arc<str>,
     mode: Mode,
     mapper: Mapper,
+    follows_cascades: bool,
+    /// The foreign keys may be others by now.
+    outdated: bool,
     epochs: Epochs,
     publisher: Publisher,
     executed: GtidSet,
@@ -169,7 +175,9 @@ impl Tailer {
         epochs.connected(start.server_id);
         let state = State {
             mode: start.mode,
-            mapper: Mapper::new(start.rules),
+            follows_cascades: start.cascades.is_some(),
+            mapper: Mapper::with_cascades(start.rules, start.cascades.unwrap_or_default()),
+            outdated: false,
             epochs,
             publisher: Publisher::new(Arc::clone(&source), start.partitions, start.limits),
             executed,
@@ -290,6 +298,11 @@ impl Tailer {
         self.state.checkpoint()
     }
 
+    /// What it knows of the server's foreign keys may be wrong from here on: a new one must begin here.
+    pub fn is_outdated(&self) -> bool {
+        self.state.outdated && self.state.open.is_none()
+    }
+
     /// Outside of transactions: the end of the last event; inside, the start of the transaction.
     pub fn position(&self) -> Option<&FilePosition> {
         self.state.position.as_ref()
@@ -322,6 +335,7 @@ impl State {
                 self.ensure_open(now, out);
                 let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
                 self.mapper.statement(&statement, &mut |mapped| sink.take(mapped));
+                self.outdated |= self.follows_cascades && may_change_graph(&statement.text);
             }
             Change::Undecodable(event) => {
                 self.ensure_open(now, out);

@@ -142,16 +142,19 @@ async fn from_the_wire(
 ) -> Result<()> {
     for phase in phases {
         let (mut ratios, mut speeds, mut raw_speeds) = (Vec::new(), Vec::new(), Vec::new());
+        let mut published = Vec::new();
         let megabytes = phase.bytes() as f64 / 1e6;
         for _ in 0..runs {
             let raw = wire::raw(database, phase).await?;
-            let ours = wire::ours(database, phase, rules).await?;
-            ratios.push(raw / ours);
-            speeds.push(megabytes / ours);
+            let keys = wire::keys(database, phase, rules).await?;
+            ratios.push(raw / keys);
+            speeds.push(megabytes / keys);
+            published.push(megabytes / wire::published(database, phase, rules).await?);
             raw_speeds.push(megabytes / raw);
         }
         let name = phase.name;
         figures.say(&format!("tail_{name}_mb_per_s"), median(speeds), "MB/s");
+        figures.say(&format!("tail_{name}_published_mb_per_s"), median(published), "MB/s");
         figures.say(&format!("tail_{name}_raw_mb_per_s"), median(raw_speeds), "MB/s");
         figures.say(&format!("tail_{name}_vs_raw_ratio"), median(ratios), "x");
     }

@@ -1,13 +1,17 @@
 //! From the server's socket: to keys, and beside it the same bytes merely read through `mysql_async`.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use binlog::assemble::{Change, Commit};
 use e2e::servers::Database;
 use futures_util::StreamExt;
 use mysql_async::BinlogStreamRequest;
 use schemas::{config::Address, rules::Rules};
-use tailer::{Metrics, Settings, Status};
+use tailer::{
+    Metrics, Settings, Status,
+    map::{Mapped, Mapper},
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -27,8 +31,46 @@ pub(super) fn settings(database: &Database, server_id: u32) -> Result<Settings> 
     Ok(Settings::new(SOURCE, address, server_id))
 }
 
+/// Seconds from the socket to keys, which go nowhere.
+pub(super) async fn keys(database: &Database, phase: &Phase, rules: &Arc<Rules>) -> Result<f64> {
+    let mut mapper = Mapper::new(Arc::clone(rules));
+    let (mut keys, mut floors, mut executed) = (0_u64, 0_u64, phase.before.clone());
+    let mut begin = None;
+    let settings = settings(database, 4005)?;
+    let mut each = |change: Change<'_>| {
+        begin.get_or_insert_with(Instant::now);
+        match change {
+            Change::Rows(rows) => {
+                mapper.rows(&rows, &mut |mapped| match mapped {
+                    Mapped::Key { key, .. } => {
+                        std::hint::black_box(&key);
+                        keys += 1;
+                    }
+                    _ => floors += 1,
+                });
+            }
+            Change::Undecodable(_) => floors += 1,
+            Change::Commit(Commit { gtid: Some(gtid), .. })
+                if executed.insert(&gtid) && executed.contains_all(&phase.after) =>
+            {
+                return ControlFlow::Break(());
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    };
+    let reading = tailer::read_changes(&settings, &phase.before, &mut each);
+    timeout(DEADLINE, reading).await.context("read a phase in time")??;
+    ensure!(keys >= phase.keys && floors == 0, "{keys} of {} keys, {floors} floors", phase.keys);
+    Ok(begin.context("nothing came")?.elapsed().as_secs_f64())
+}
+
 /// Seconds that the whole tailer takes for a phase, on a stream that takes everything at once.
-pub(super) async fn ours(database: &Database, phase: &Phase, rules: &Arc<Rules>) -> Result<f64> {
+pub(super) async fn published(
+    database: &Database,
+    phase: &Phase,
+    rules: &Arc<Rules>,
+) -> Result<f64> {
     let null = Null::new(SOURCE, phase.before.clone());
     let (mut executed, keys) = (null.executed(), null.keys());
     let shutdown = CancellationToken::new();

@@ -226,6 +226,7 @@ fn new_core(checkpoint: Checkpoint, partitions: u16, limits: Limits, rules: &Arc
         partitions,
         limits,
         rules: Arc::clone(rules),
+        cascades: None,
         metrics: Metrics::default(),
     })
 }

@@ -6,14 +6,15 @@ use tokio::time::timeout;
 
 use super::{Answers, Role, Table};
 use crate::{
+    cascades::Cascade,
     source::{ANSWER_DEADLINE, SourceError},
     tailer::Mode,
 };
 
 /// Tables that are asked for at a time.
 const TABLES_ASKED_MAX: usize = 200;
-/// Cascading foreign keys that are reported.
-const CASCADES_MAX: usize = 20;
+/// More columns in cascading foreign keys than any server has.
+const CASCADE_COLUMNS_MAX: usize = 100_000;
 
 const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', \
     'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'binlog_checksum', 'gtid_mode', 'server_id', \
@@ -52,7 +53,7 @@ pub(crate) async fn ask(conn: &mut Conn, rules: &Rules) -> Result<Answers, Sourc
     answers.tables = tables(conn, rules).await?;
     let native = dialect == Dialect::MariaDb || !answers.is("innodb_native_foreign_keys", "OFF");
     if native {
-        answers.cascades = cascades(conn, &answers.tables).await?;
+        answers.cascades = Some(cascades(conn).await?);
     }
     Ok(answers)
 }
@@ -153,7 +154,11 @@ fn end(status: &Row) -> Option<FilePosition> {
 }
 
 fn text(row: &Row, column: &str) -> Option<String> {
-    match row.get::<Value, _>(column)? {
+    value_text(row.get::<Value, _>(column)?)
+}
+
+fn value_text(value: Value) -> Option<String> {
+    match value {
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Value::Int(number) => Some(number.to_string()),
         Value::UInt(number) => Some(number.to_string()),
@@ -213,23 +218,42 @@ async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceErro
     Ok(tables)
 }
 
-async fn cascades(conn: &mut Conn, tables: &[Table]) -> Result<Vec<String>, SourceError> {
-    if tables.is_empty() {
-        return Ok(Vec::new());
-    }
-    let some = tables.get(..tables.len().min(TABLES_ASKED_MAX)).unwrap_or_default();
+/// Those of all tables: one may lead to another that rules are about.
+async fn cascades(conn: &mut Conn) -> Result<Vec<Cascade>, SourceError> {
+    let acts = "('CASCADE', 'SET NULL', 'SET DEFAULT')";
     let question = format!(
-        "SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule \
-         FROM information_schema.referential_constraints WHERE (constraint_schema, table_name) IN ({}) \
-         AND (delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT')) \
-         LIMIT {CASCADES_MAX}",
-        list(some)
+        "SELECT r.constraint_schema, r.constraint_name, r.table_name, k.referenced_table_schema, \
+         k.referenced_table_name, k.referenced_column_name, r.delete_rule IN {acts}, r.update_rule IN {acts} \
+         FROM information_schema.referential_constraints r JOIN information_schema.key_column_usage k \
+         ON k.constraint_schema = r.constraint_schema AND k.constraint_name = r.constraint_name \
+         AND k.table_name = r.table_name \
+         WHERE (r.delete_rule IN {acts} OR r.update_rule IN {acts}) AND k.referenced_table_name IS NOT NULL \
+         ORDER BY r.constraint_schema, r.constraint_name, r.table_name, k.ordinal_position LIMIT {CASCADE_COLUMNS_MAX}"
     );
-    let found: Vec<(String, String, String, String, String)> = within(conn.query(question)).await?;
-    let line = |(schema, table, name, delete, update): (String, String, String, String, String)| {
-        format!("foreign key {name} of {schema}.{table} has ON DELETE {delete} ON UPDATE {update}")
-    };
-    Ok(found.into_iter().map(line).collect())
+    let rows: Vec<Row> = within(conn.query(question)).await?;
+    if rows.len() >= CASCADE_COLUMNS_MAX {
+        return Err(SourceError::Answer(format!(
+            "the server has more than {CASCADE_COLUMNS_MAX} columns in cascading foreign keys"
+        )));
+    }
+    let mut all: Vec<Cascade> = Vec::new();
+    for row in rows {
+        let answer = |at: usize| row.get::<Value, _>(at).and_then(value_text).unwrap_or_default();
+        let (schema, name, column) = (answer(0), answer(1), answer(5));
+        let child = (schema, answer(2));
+        match all.last_mut() {
+            Some(last) if last.name == name && last.child == child => last.columns.push(column),
+            _ => all.push(Cascade {
+                name,
+                child,
+                parent: (answer(3), answer(4)),
+                columns: vec![column],
+                on_delete: answer(6) == "1",
+                on_update: answer(7) == "1",
+            }),
+        }
+    }
+    Ok(all)
 }
 
 /// `('a', 'b'), ...`

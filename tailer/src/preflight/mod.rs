@@ -19,6 +19,7 @@ pub(crate) use ask::{ask, binlog_end, standing};
 pub use grants::grants;
 
 use crate::{
+    cascades::Cascade,
     epochs::origin_of,
     settings::Settings,
     source::{self, SourceError},
@@ -40,8 +41,8 @@ pub struct Answers {
     pub filters: Vec<String>,
     /// Every table that some rule is about.
     pub tables: Vec<Table>,
-    /// Foreign keys of these tables that change rows by themselves, for people.
-    pub cascades: Vec<String>,
+    /// Foreign keys that change rows unseen; `None` if the server logs what they do.
+    pub cascades: Option<Vec<Cascade>>,
     /// What it has executed; empty without GTIDs.
     pub executed: String,
     /// What it has executed and does not have in its binlog any more.
@@ -82,6 +83,8 @@ pub struct Report {
     pub server: Server,
     /// Whether it takes writes.
     pub role: Role,
+    /// Foreign keys that change rows unseen; `None` if it logs what they do.
+    pub cascades: Option<Vec<Cascade>>,
     /// What it has executed and does not have in its binlog any more.
     pub purged: GtidSet,
     /// The start of its binlog, where it may be asked.
@@ -195,6 +198,7 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
         server_id,
         server: server(answers, mode, server_id, executed)?,
         role: Role::of(answers.variable("read_only").unwrap_or_default()),
+        cascades: answers.cascades.clone(),
         purged,
         start: answers.oldest.as_ref().map(file_start),
         end: answers.end.clone(),

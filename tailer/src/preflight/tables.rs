@@ -3,7 +3,10 @@
 use schemas::rules::Rules;
 
 use super::{Judge, Severity, Table, grants};
-use crate::settings::Settings;
+use crate::{cascades::Cascade, settings::Settings};
+
+/// Cascading foreign keys that are reported.
+const CASCADES_SHOWN_MAX: usize = 20;
 
 /// `data_type`s that have no text form for keys.
 const NO_KEY_TYPES: [&str; 13] = [
@@ -41,13 +44,20 @@ pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
             judge.find(Severity::Warn, what, fix);
         }
     }
-    for cascade in &judge.answers.cascades {
-        let what = format!("{cascade}: rows that it changes may not be in the binlog");
-        judge.find(
-            Severity::Warn,
-            what,
-            vec!["# change such rows by statements of their own".to_owned()],
+    let is_mapped = |cascade: &&Cascade| {
+        let (schema, name) = &cascade.child;
+        rules.iter().any(|rule| rule.matches(schema, name))
+    };
+    let cascades: Vec<&Cascade> =
+        judge.answers.cascades.iter().flatten().filter(is_mapped).collect();
+    for Cascade { name, child, parent, .. } in cascades.into_iter().take(CASCADES_SHOWN_MAX) {
+        let what = format!(
+            "foreign key {name} of {}.{} changes rows that the binlog does not name: each change of {}.{} that it \
+             follows is a floor",
+            child.0, child.1, parent.0, parent.1
         );
+        let fix = vec!["# change such rows by statements of their own".to_owned()];
+        judge.find(Severity::Warn, what, fix);
     }
 }
 

@@ -107,6 +107,7 @@ mod tests {
             server_id: 1,
             server: Server { origin, next_number: 10, executed, predecessor: None },
             role: Role::Writer,
+            cascades: None,
             purged: set(&format!("{UUID}:1-{purged}")),
             start: Some(at(3, 4)),
             end: Some(at(5, 900)),

@@ -244,6 +244,14 @@ async fn cascades(bench: &mut Bench) {
     bench.tell("a delete that cascades", &["DELETE FROM parents WHERE id = 1"]).await;
     let no_cascade = ["UPDATE parents SET id = 30 WHERE id = 3"];
     bench.tell("an update of a column that nothing refers to", &no_cascade).await;
+    let later = [
+        "CREATE TABLE new_kids (id INT PRIMARY KEY, parent INT, \
+         FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE)",
+        "INSERT INTO new_kids VALUES (7, 2)",
+    ];
+    bench.tell("a foreign key that is made after the start", &later).await;
+    let delete = ["DELETE FROM parents WHERE id = 2"];
+    bench.tell("a delete that cascades along it", &delete).await;
 }
 
 async fn sizes(bench: &mut Bench) {

@@ -164,13 +164,11 @@ impl Tailing {
     async fn marked(&self) -> Written {
         let key = format!("marker:{}", self.marker);
         let there = self.book.take_when(|written| written.keys.contains(&key));
-        match timeout(PATIENCE, there).await {
-            Ok(mut written) => {
-                written.keys.retain(|known| !known.starts_with("marker:"));
-                written
-            }
-            Err(late) => panic!("{key} did not come: {late}; {:?}", self.status.borrow()),
-        }
+        let Ok(mut written) = timeout(PATIENCE, there).await else {
+            panic!("{key} did not come: {:?}", self.status.borrow());
+        };
+        written.keys.retain(|known| !known.starts_with("marker:"));
+        written
     }
 
     /// The keys, each once, and below them the floors, with what the metric says of them.
