@@ -4,6 +4,7 @@
 //! |---|---|
 //! | GTID, ANONYMOUS_GTID, GTID_TAGGED, MariaDB GTID; without GTIDs QUERY `BEGIN` | `Begin` |
 //! | TABLE_MAP, then WRITE, UPDATE, DELETE_ROWS of any version, plain or compressed | `Rows` |
+//! | ROWS_QUERY, ANNOTATE_ROWS | `Said` |
 //! | TRANSACTION_PAYLOAD | whatever its events mean |
 //! | QUERY, QUERY_COMPRESSED, EXECUTE_LOAD_QUERY with anything but transaction control | `Statement`; and `Commit`, if it commits itself |
 //! | XID, QUERY `COMMIT`, XA_PREPARE | `Commit` |
@@ -34,6 +35,8 @@ pub enum Change<'a> {
     Begin(Begin),
     /// Rows of one table changed.
     Rows(Rows<'a>),
+    /// The statement that changed the rows that follow, as it was written.
+    Said(&'a [u8]),
     /// A statement that is logged as text and is no transaction control: DDL, or DML in STATEMENT format.
     Statement(Statement<'a>),
     /// An event that may carry changes and cannot be decoded. The caller raises a floor.
@@ -263,13 +266,17 @@ impl Assembler {
             | kind::USER_VAR
             | kind::BEGIN_LOAD_QUERY
             | kind::IGNORABLE
-            | kind::ROWS_QUERY
             | kind::PREVIOUS_GTIDS
             | kind::TRANSACTION_CONTEXT
             | kind::VIEW_CHANGE
-            | kind::ANNOTATE_ROWS
             | kind::BINLOG_CHECKPOINT
             | kind::MARIADB_GTID_LIST => Some(()),
+            // MySQL says its length first, in one byte, which is too short for many.
+            kind::ROWS_QUERY => body.get(1..).map(|text| each(Change::Said(text))),
+            kind::ANNOTATE_ROWS => {
+                each(Change::Said(body));
+                Some(())
+            }
             kind::EXECUTE_LOAD_QUERY => event::load_query(body)
                 .map(|(schema, text)| self.statement(&header, schema, text, each)),
             other => match event::rows_kind(other) {

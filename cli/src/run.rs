@@ -185,6 +185,9 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
             tailer::Tls::Required { ca_file: ca_file.as_ref().map(|path| load::beside(file, path)) }
         }
     };
+    if source.statement_keys {
+        settings.statement_keys = tailer::StatementKeys::Taken;
+    }
     settings.drain = region.shutdown_grace;
     Ok(settings)
 }

@@ -17,7 +17,7 @@ use stream::{
     term::{Sequencer, lost_tail},
 };
 use tailer::{
-    Limits, Metrics,
+    Limits, Metrics, StatementKeys,
     tailer::{Input, Mode, Observation, Server, Start, Tailer},
 };
 
@@ -390,6 +390,7 @@ fn new_tailer(
         partitions,
         limits: LIMITS,
         rules: Arc::clone(rules),
+        statement_keys: StatementKeys::Ignored,
         cascades: None,
         metrics: Metrics::default(),
     })

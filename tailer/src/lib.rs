@@ -34,6 +34,6 @@ mod wire;
 pub use changes::read_changes;
 pub use metrics::Metrics;
 pub use run::{TailerError, run};
-pub use settings::{Limits, Password, Settings, Tls};
+pub use settings::{Limits, Password, Settings, StatementKeys, Tls};
 pub use source::SourceError;
 pub use status::Status;

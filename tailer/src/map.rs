@@ -13,13 +13,15 @@ use binlog::{
 use schemas::{
     cure::Cure,
     key::KeyError,
-    record::{Invalidation, Scope},
+    record::{Invalidation, Operation, Scope},
     rules::{Image, Outcome, Row, Rules, TablePlan, Value},
 };
 
 use crate::{
     cascades::{Cascade, Cascades, Effects},
-    scope, statement,
+    scope,
+    settings::StatementKeys,
+    statement::{self, keys},
 };
 
 /// Tables whose plans are kept; beyond that all are compiled anew.
@@ -30,6 +32,9 @@ const TABLES_MAX: usize = 4096;
 pub struct Mapper {
     rules: Arc<Rules>,
     cascades: Cascades,
+    statement_keys: StatementKeys,
+    /// Of keys that statements name: in place of a rule and a table.
+    statement: Arc<str>,
     tables: HashMap<u64, Table>,
 }
 
@@ -135,7 +140,43 @@ impl Cause {
 impl Mapper {
     /// Compiles nothing yet.
     pub fn new(rules: Arc<Rules>) -> Mapper {
-        Mapper { rules, cascades: Cascades::default(), tables: HashMap::new() }
+        Mapper {
+            rules,
+            cascades: Cascades::default(),
+            statement_keys: StatementKeys::Ignored,
+            statement: Arc::from("statement"),
+            tables: HashMap::new(),
+        }
+    }
+
+    /// Takes keys from the comments of statements, or does not.
+    pub fn take_statement_keys(&mut self, statement_keys: StatementKeys) {
+        self.statement_keys = statement_keys;
+    }
+
+    /// Hands out the keys that a statement names in its comments.
+    pub fn said(&self, statement: &[u8], each: &mut dyn FnMut(Mapped<'_>)) {
+        if self.statement_keys == StatementKeys::Ignored {
+            return;
+        }
+        let rule = &self.statement;
+        let named = keys::named(statement);
+        for key in named.keys {
+            // Should the transaction have too many keys: this one, and those that go on as it does.
+            let text: Arc<str> = String::from_utf8_lossy(key.as_bytes()).into();
+            let whole = text.as_bytes() == key.as_bytes();
+            let scope = if whole { Scope::Prefixes(vec![text]) } else { Scope::All };
+            let (table, rule) = (Arc::clone(rule), Arc::clone(rule));
+            let key = Invalidation { key, table, rule, operation: Operation::Update };
+            each(Mapped::Key { key, scope: &scope });
+        }
+        for (shown, error) in named.unusable {
+            each(Mapped::Unusable { rule, shown: &shown, error });
+        }
+        if named.cut {
+            let reason = format!("a statement names more than {} keys", keys::KEYS_MAX);
+            each(Mapped::Floor { scope: &Scope::All, cause: Cause::Statement, reason: &reason });
+        }
     }
 
     /// With foreign keys that change rows unseen.
@@ -166,6 +207,7 @@ impl Mapper {
 
     /// Hands out a floor if the statement may have changed mapped tables.
     pub fn statement(&self, statement: &Statement<'_>, each: &mut dyn FnMut(Mapped<'_>)) {
+        self.said(statement.text.as_bytes(), each);
         if let Some(scope) = statement::scope_of(&self.rules, &statement.schema, &statement.text) {
             let reason = format!("statement: {}", shortened(&statement.text));
             each(Mapped::Floor { scope: &scope, cause: Cause::Statement, reason: &reason });

@@ -189,6 +189,7 @@ impl<W: Writer> Shell<W> {
             partitions: self.appender.partitions(),
             limits: self.settings.limits,
             rules: Arc::clone(&self.rules),
+            statement_keys: self.settings.statement_keys,
             cascades: report.cascades.clone(),
             metrics: self.metrics.clone(),
         })

@@ -25,8 +25,20 @@ pub struct Settings {
     pub progress_interval: Duration,
     /// How long batches that are on their way may take when the tailer is told to stop.
     pub drain: Duration,
+    /// Whether keys that statements name in comments are invalidated.
+    pub statement_keys: StatementKeys,
     /// Bounds of what is published as one.
     pub limits: Limits,
+}
+
+/// Whether statements may name keys: `/* mcsqueal: user:1 user:2 */`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatementKeys {
+    /// Comments are comments.
+    #[default]
+    Ignored,
+    /// Whoever can write SQL is trusted with the cache.
+    Taken,
 }
 
 /// A password that `Debug` does not show.
@@ -94,6 +106,7 @@ impl Settings {
             heartbeat: Duration::from_secs(1),
             progress_interval: defaults::PROGRESS_INTERVAL,
             drain: Duration::from_secs(5),
+            statement_keys: StatementKeys::Ignored,
             limits: Limits::DEFAULT,
         }
     }

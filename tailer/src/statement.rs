@@ -12,6 +12,7 @@ use schemas::{
 
 use crate::scope;
 
+pub(crate) mod keys;
 mod lexer;
 use lexer::{Escapes, Lexer, Token};
 

@@ -35,7 +35,7 @@ use crate::{
     metrics::Metrics,
     position,
     publish::Publisher,
-    settings::Limits,
+    settings::{Limits, StatementKeys},
 };
 
 /// ROTATE: its position is of the file before.
@@ -106,6 +106,8 @@ pub struct Start {
     pub limits: Limits,
     /// Which row feeds which keys.
     pub rules: Arc<Rules>,
+    /// Whether statements may name keys.
+    pub statement_keys: StatementKeys,
     /// Foreign keys that change rows unseen; `None` if the server logs what they do.
     pub cascades: Option<Vec<Cascade>>,
     /// Where counts go.
@@ -173,10 +175,13 @@ impl Tailer {
         let Checkpoint { source, executed, position, epoch, version } = start.checkpoint;
         let mut epochs = Epochs::resume(Arc::clone(&source), epoch, version);
         epochs.connected(start.server_id);
+        let mut mapper =
+            Mapper::with_cascades(start.rules, start.cascades.clone().unwrap_or_default());
+        mapper.take_statement_keys(start.statement_keys);
         let state = State {
             mode: start.mode,
             follows_cascades: start.cascades.is_some(),
-            mapper: Mapper::with_cascades(start.rules, start.cascades.unwrap_or_default()),
+            mapper,
             outdated: false,
             epochs,
             publisher: Publisher::new(Arc::clone(&source), start.partitions, start.limits),
@@ -330,6 +335,11 @@ impl State {
                 );
                 let rows = mapper.rows(&rows, &mut |mapped| sink.take(mapped));
                 self.metrics.rows.inc_by(rows);
+            }
+            Change::Said(statement) => {
+                self.ensure_open(now, out);
+                let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
+                self.mapper.said(statement, &mut |mapped| sink.take(mapped));
             }
             Change::Statement(statement) => {
                 self.ensure_open(now, out);

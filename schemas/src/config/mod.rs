@@ -47,6 +47,8 @@ pub struct Source {
     pub server_id: u32,
     /// Whether the connection is encrypted.
     pub tls: Tls,
+    /// Whether keys that statements name in comments are invalidated.
+    pub statement_keys: bool,
 }
 
 /// Where a password is read from, at start.
@@ -183,7 +185,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:43: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`"
+                "shop.toml:46: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`"
             ],
         );
         check_refused(
@@ -196,7 +198,7 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:41: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:44: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
     }
@@ -225,17 +227,17 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:50: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:53: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
             "partitions = 0",
-            expect!["shop.toml:28: stream.embedded.partitions: must be from 1 to 1024"],
+            expect!["shop.toml:31: stream.embedded.partitions: must be from 1 to 1024"],
         );
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:43: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:46: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

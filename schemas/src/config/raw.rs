@@ -43,6 +43,8 @@ struct RawSource {
     #[serde(default)]
     tls: RawTls,
     tls_ca_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    statement_keys: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]
@@ -225,6 +227,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         password,
         server_id: raw.server_id.into_inner(),
         tls,
+        statement_keys: raw.statement_keys,
     })
 }
 

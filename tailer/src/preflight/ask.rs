@@ -19,7 +19,8 @@ const CASCADE_COLUMNS_MAX: usize = 100_000;
 const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', \
     'binlog_row_image', 'binlog_row_metadata', 'binlog_row_value_options', 'binlog_checksum', 'gtid_mode', 'server_id', \
     'log_replica_updates', 'log_slave_updates', 'wsrep_on', 'group_replication_single_primary_mode', \
-    'group_replication_group_name', 'innodb_native_foreign_keys', 'server_uuid', 'gtid_domain_id', 'read_only')";
+    'group_replication_group_name', 'innodb_native_foreign_keys', 'server_uuid', 'gtid_domain_id', 'read_only', \
+    'binlog_rows_query_log_events', 'binlog_annotate_row_events')";
 
 /// Puts all questions.
 pub(crate) async fn ask(conn: &mut Conn, rules: &Rules) -> Result<Answers, SourceError> {

@@ -21,7 +21,7 @@ pub use grants::grants;
 use crate::{
     cascades::Cascade,
     epochs::origin_of,
-    settings::Settings,
+    settings::{Settings, StatementKeys},
     source::{self, SourceError},
     tailer::{Mode, Server},
 };
@@ -183,6 +183,7 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
     judge.binlog();
     judge.gtids(mode);
     judge.topology(settings);
+    judge.statement_keys(settings);
     judge.account(settings);
     tables::judge(&mut judge, settings, rules);
     let mut findings = judge.findings;
@@ -401,6 +402,17 @@ impl Judge<'_> {
             let what =
                 "several servers write at the same time: every change of the writer opens an epoch";
             self.find(Severity::Warn, what, vec![]);
+        }
+    }
+
+    fn statement_keys(&mut self, settings: &Settings) {
+        let name = match self.dialect {
+            Dialect::Mysql => "binlog_rows_query_log_events",
+            Dialect::MariaDb => "binlog_annotate_row_events",
+        };
+        if settings.statement_keys == StatementKeys::Taken && !self.answers.is_on(name) {
+            let what = format!("{name} is OFF: keys that statements name are not in the binlog");
+            self.find(Severity::Refuse, what, self.set(name, "ON"));
         }
     }
 

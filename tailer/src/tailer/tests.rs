@@ -49,6 +49,7 @@ fn tailer(checkpoint: Checkpoint) -> Tailer {
         partitions: 2,
         limits: LIMITS,
         rules: Arc::new(Rules::parse("rules.toml", RULES).unwrap()),
+        statement_keys: StatementKeys::Ignored,
         cascades: None,
         metrics: Metrics::default(),
     })

@@ -21,7 +21,11 @@ struct Bench {
 impl Bench {
     async fn start(test: &str, kind: Kind) -> Option<Bench> {
         let lab = enter(test, &[kind.name()]).await?;
-        let options = DatabaseOptions { durability: Durability::Memory, more: Vec::new() };
+        let more = match kind {
+            Kind::Mysql => vec!["--binlog-rows-query-log-events=ON".to_owned()],
+            Kind::Mariadb => Vec::new(),
+        };
+        let options = DatabaseOptions { durability: Durability::Memory, more };
         let database = lab.servers.database(kind, &options).await.expect("a database server");
         database.run(TABLES).await.expect("tables");
         let tailing = Tailing::start(&database.address(), &Book::default()).await;
@@ -205,6 +209,14 @@ async fn statements(bench: &mut Bench) {
     ];
     bench.tell("statements logged as statements", &statements).await;
     // Relative to the folder of the session's database.
+    let named = [
+        "/* mcsqueal: a:1 b%20:2 c%3a3 */ UPDATE other SET a = a + 1",
+        "INSERT INTO other VALUES (2, 2) /* mcsqueal: d:4 */, (3, LENGTH('/* mcsqueal: e:5 */'))",
+        "UPDATE other SET a = a /* mcsqueal: nothing:6 */",
+        "SET SESSION binlog_format = STATEMENT",
+        "DELETE FROM other /* mcsqueal: f:7 */ WHERE id > 1",
+    ];
+    bench.tell("keys that statements name", &named).await;
     let file = bench.database.data().join("shop").join("load.txt");
     std::fs::write(&file, "0\t41\t42\t0\n").expect("a file to load");
     let load = "LOAD DATA INFILE 'load.txt' REPLACE INTO TABLE orders";

@@ -14,7 +14,11 @@ use crate::support::{Lab, enter};
 
 async fn server(test: &str, kind: Kind) -> Option<(Lab, Database)> {
     let lab = enter(test, &[kind.name()]).await?;
-    let options = DatabaseOptions { durability: Durability::Memory, more: Vec::new() };
+    let more = match kind {
+        Kind::Mysql => vec!["--binlog-rows-query-log-events=ON".to_owned()],
+        Kind::Mariadb => Vec::new(),
+    };
+    let options = DatabaseOptions { durability: Durability::Memory, more };
     let database = lab.servers.database(kind, &options).await.expect("a database server");
     database.run(TABLES).await.expect("tables");
     Some((lab, database))

@@ -13,7 +13,7 @@ use e2e::servers::Database;
 use mysql_async::{Conn, prelude::Queryable};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use schemas::{config::Address, rules::Rules};
-use tailer::{Limits, Metrics, Settings, Status, TailerError};
+use tailer::{Limits, Metrics, Settings, StatementKeys, Status, TailerError};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +111,7 @@ impl Tailing {
         let address: Address = address.parse().expect("an address");
         let settings = Settings {
             heartbeat: HEARTBEAT,
+            statement_keys: StatementKeys::Taken,
             limits: Limits { transaction_keys_max: TRANSACTION_KEYS_MAX, ..Limits::DEFAULT },
             ..Settings::new("shop", address, server_id)
         };
