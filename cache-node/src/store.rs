@@ -196,6 +196,7 @@ impl Store {
 
     /// Empties it: what was stored before `at`, in seconds since 1970, once that has come. A later call replaces an earlier one.
     pub fn flush(&mut self, at: u64, now: Now) {
+        self.flush_when_due(now);
         if at <= now.unix {
             self.flush_at = None;
             self.entries.clear();
@@ -298,3 +299,6 @@ pub fn item_bytes(key_bytes: usize, value_bytes: usize, flags: u32) -> usize {
     let flags_bytes = if flags == 0 { 0 } else { FLAGS_BYTES };
     key_bytes.saturating_add(value_bytes).saturating_add(OVERHEAD_BYTES).saturating_add(flags_bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,7 @@ pub(crate) enum Command {
 Examples:
   MCSQUEAL_SOURCE_PASSWORD=secret mcsqueal run --config region-configs/shop.toml
   mcsqueal run --config shop.toml --log-format json --log 'info,mcsqueal_lane=debug'
+  mcsqueal run --config shop.toml --nodes mcsqueal      # nothing else to install
   curl -s http://127.0.0.1:9610/health
 
 Exit status: 0 stopped by a signal, 1 failed, 64 bad configuration, rules or server settings.")]
@@ -42,6 +43,9 @@ pub(crate) struct RunArgs {
     /// Region file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    /// Who serves the nodes that the region file names: somebody else, or this process as well
+    #[arg(long, value_enum, default_value_t = Nodes::Elsewhere)]
+    pub(crate) nodes: Nodes,
     /// Write `http=ADDRESS` here once everything is bound and opened
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -54,8 +58,17 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Nodes {
+    /// They run already.
+    Elsewhere,
+    /// A cache node at each address, which must be of this machine.
+    Mcsqueal,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// For people.
+    #[default]
     Text,
     /// One JSON object per line.
     Json,

@@ -26,7 +26,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::RunArgs, clock, failure::Failure, health::Watch, http, load, telemetry};
+use crate::{
+    args::{Nodes, RunArgs},
+    clock,
+    failure::Failure,
+    health::Watch,
+    http, load, node, telemetry,
+};
 
 /// How long a source may take to answer before we start without its answer.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
@@ -54,13 +60,10 @@ async fn serve(
     look_first(&settings, &rules).await?;
     let mut registry = Registry::default();
     let embedded = open_stream(&args.config, region)?;
-    let listener = match region.http {
-        Some(address) => {
-            let listener = TcpListener::bind(address).await;
-            Some(listener.with_context(|| format!("listen on {address} (http.listen)"))?)
-        }
-        None => None,
-    };
+    let listener = listen(region).await?;
+    if args.nodes == Nodes::Mcsqueal {
+        node::inside(region, &shutdown).await?;
+    }
     let clusters: Vec<invalidator::Settings> =
         region.clusters.iter().map(cluster_settings).collect();
     let metrics = invalidator::Metrics::register(&mut registry);
@@ -146,6 +149,12 @@ async fn stop(
         Err(err @ TailerError::Refused(_)) => Err(Failure::Config(err.into())),
         Err(err) => Err(Failure::Failed(err.into())),
     }
+}
+
+async fn listen(region: &Region) -> Result<Option<TcpListener>, Failure> {
+    let Some(address) = region.http else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    Ok(Some(listener.with_context(|| format!("listen on {address} (http.listen)"))?))
 }
 
 /// A source that can be asked, and cannot be used as it is, is refused before anything is made. One that is down

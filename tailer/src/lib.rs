@@ -17,6 +17,7 @@ mod backoff;
 pub mod cascades;
 mod changes;
 pub mod epochs;
+mod input;
 pub mod map;
 mod metrics;
 mod position;

@@ -16,103 +16,29 @@ use std::sync::Arc;
 
 use binlog::{
     assemble::{Assembler, Begin, Change, Commit, Part},
-    frame::{Event, Header},
+    frame::Header,
 };
 use schemas::{
     cure::Cure,
     epochs::highest_number,
-    gtid::{Dialect, Gtid, GtidSet},
-    record::{Checkpoint, FilePosition, Origin, Progress, Scope, UnixMicros},
-    rules::Rules,
+    gtid::{Gtid, GtidSet},
+    record::{Checkpoint, FilePosition, Progress, Scope, UnixMicros},
     version::Version,
 };
 use stream::Batch;
 
+pub use crate::input::{Input, Mode, Observation, Server, Start};
 use crate::{
-    cascades::{Cascade, may_change_graph},
+    cascades::may_change_graph,
     epochs::{EpochError, Epochs, Numbered, Proof, origin_of, writer},
     map::{Cause, Mapped, Mapper},
     metrics::Metrics,
     position,
     publish::Publisher,
-    settings::{Limits, StatementKeys},
 };
 
 /// ROTATE: its position is of the file before.
 const ROTATE: u8 = 4;
-
-/// What happens to a tailer.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The next event of the connection.
-    Binlog(Event<'a>),
-    /// The next part of a compressed transaction that is too large to be held.
-    Part(Part<'a>),
-    /// The source said how far it is.
-    Observed(Observation),
-    /// No more events are here at the moment: publish what is complete.
-    Idle,
-    /// Time passed: publish the checkpoint, if it moved.
-    Tick,
-}
-
-/// How far the source was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observation {
-    /// Our clock, before the source was asked.
-    pub at: UnixMicros,
-    /// Everything that it had executed; empty without GTIDs.
-    pub executed: GtidSet,
-    /// The end of its binlog; `None` where it may not be asked.
-    pub end: Option<FilePosition>,
-}
-
-/// How the resume point is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// By the set of executed transactions.
-    Gtid,
-    /// By file and offset: does not survive a failover.
-    Position,
-}
-
-/// The server that a tailer is connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// Who numbers the transactions that it writes itself.
-    pub origin: Origin,
-    /// The lowest number that its next own transaction can have.
-    pub next_number: u64,
-    /// What it had executed when we connected.
-    pub executed: GtidSet,
-    /// The last set of the primary before it, if that is known for certain: a switchover.
-    pub predecessor: Option<GtidSet>,
-}
-
-/// What a [`Tailer`] is made of.
-#[derive(Debug)]
-pub struct Start {
-    /// Which server family.
-    pub dialect: Dialect,
-    /// How the resume point is named.
-    pub mode: Mode,
-    /// `server_id` of the server that we are connected to.
-    pub server_id: u32,
-    /// Where to begin.
-    pub checkpoint: Checkpoint,
-    /// Partitions of the stream.
-    pub partitions: u16,
-    /// Bounds of batches.
-    pub limits: Limits,
-    /// Which row feeds which keys.
-    pub rules: Arc<Rules>,
-    /// Whether statements may name keys.
-    pub statement_keys: StatementKeys,
-    /// Foreign keys that change rows unseen; `None` if the server logs what they do.
-    pub cascades: Option<Vec<Cascade>>,
-    /// Where counts go.
-    pub metrics: Metrics,
-}
 
 /// See the module.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     node::make_stale,
-    now::Expiry,
+    now::{Expiry, Now},
     rules::{Ask, Fill, Mark, Served, Stale, Token},
     store::{Entry, Traits, item_bytes},
     usage::Access,
@@ -57,7 +57,7 @@ impl Turn<'_> {
             drop(shard);
             return self.missed(meta, out);
         };
-        let begin = out.len();
+        self.settle(meta, entry, &mut found);
         let matches = flags.cas.is_some_and(|cas| cas == entry.cas);
         let with_value = flags.has(b'v') && !matches;
         if with_value {
@@ -69,7 +69,7 @@ impl Turn<'_> {
         for word in meta.words.clone() {
             self.answer_get(word, meta, entry, &mut found, out);
         }
-        self.flag_win(key, entry, &found, out);
+        Turn::flag_win(entry, &found, out);
         if flags.has(b'V') && found.served == Served::Degraded {
             out.extend_from_slice(b" D");
         }
@@ -78,7 +78,6 @@ impl Turn<'_> {
             out.extend_from_slice(&entry.value);
             out.extend_from_slice(b"\r\n");
         }
-        debug_assert!(out.len() > begin, "every hit is answered");
         if !flags.has(b'u') {
             shard.used(key, now);
         }
@@ -166,13 +165,8 @@ impl Turn<'_> {
             b'N' if found.origin == Origin::Made => {
                 entry.expiry = Expiry::from_client(flags.vivify.unwrap_or_default(), now);
             }
-            b'R' if found.origin == Origin::Found && !entry.traits.has(Traits::WON) => {
-                let limit = Expiry::from_client(flags.recache.unwrap_or_default(), now);
-                // A limit of 0 is none, as an expiry of 0 is never.
-                let soon = entry.expiry < limit && limit != Expiry::NEVER;
-                if soon {
-                    found.won = Won::Yes;
-                }
+            b'R' if self.may_recache(entry, found) && is_soon_over(entry, meta, now) => {
+                found.won = Won::Yes;
             }
             b's' => flag(b's', length(&entry.value), out),
             b't' => flag_left(entry.expiry.seconds_left(now), out),
@@ -187,22 +181,34 @@ impl Turn<'_> {
         }
     }
 
+    fn may_recache(&self, entry: &Entry, found: &Found) -> bool {
+        let free = found.origin == Origin::Found && !entry.traits.has(Traits::WON);
+        free && !self.gate.has_source()
+    }
+
+    /// With a source, the rules say who renews a value; their lease ends with its time, so the next one has a CAS of its own.
+    fn settle(&mut self, meta: &Meta<'_>, entry: &mut Entry, found: &mut Found) {
+        let (key, now) = (&*meta.key, self.now);
+        let missing = entry.traits.has(Traits::PLACEHOLDER.with(Traits::STALE));
+        let early = is_soon_over(entry, meta, now) && !entry.traits.has(Traits::WON);
+        let open = missing || early;
+        if !self.gate.has_source() || found.origin == Origin::Made || !open {
+            return;
+        }
+        let cas = self.node.next_cas();
+        if self.gate.lease(now, key, cas) == Turned::Win {
+            found.won = Won::Yes;
+            entry.cas = cas;
+            entry.traits = entry.traits.without(Traits::WON);
+        } else if missing {
+            entry.traits = entry.traits.with(Traits::WON);
+        }
+    }
+
     /// Says whether the value is outdated, and who renews it.
-    fn flag_win(&mut self, key: &[u8], entry: &mut Entry, found: &Found, out: &mut Vec<u8>) {
+    fn flag_win(entry: &mut Entry, found: &Found, out: &mut Vec<u8>) {
         let mut won = found.won == Won::Yes;
         let outdated = entry.traits.has(Traits::STALE);
-        let open = won || outdated || entry.traits.has(Traits::PLACEHOLDER);
-        if self.gate.has_source() && found.origin == Origin::Found && open {
-            // A lease ends with its time: then the next reader gets one, with a CAS of its own.
-            let cas = self.node.next_cas();
-            won = self.gate.lease(self.now, key, cas) == Turned::Win;
-            if won {
-                entry.cas = cas;
-                entry.traits = entry.traits.without(Traits::WON);
-            } else {
-                entry.traits = entry.traits.with(Traits::WON);
-            }
-        }
         let taken = entry.traits.has(Traits::WON);
         if taken {
             out.extend_from_slice(b" Z");
@@ -450,6 +456,13 @@ impl Turn<'_> {
             format!(" exp={left} la={unused} cas={cas} fetch={fetched} cls=1 size={bytes}\r\n");
         out.extend_from_slice(facts.as_bytes());
     }
+}
+
+/// Whether the entry ends sooner than the `R` of the reader says. A limit of 0 is none, as an expiry of 0 is never.
+fn is_soon_over(entry: &Entry, meta: &Meta<'_>, now: Now) -> bool {
+    let Some(recache) = meta.flags.recache else { return false };
+    let limit = Expiry::from_client(recache, now);
+    entry.expiry < limit && limit != Expiry::NEVER
 }
 
 /// What the entry keeps of how its key was sent.

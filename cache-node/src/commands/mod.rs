@@ -142,3 +142,6 @@ fn say(reply: Reply, line: &[u8], out: &mut Vec<u8>) {
 fn number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(value.to_string().as_bytes());
 }
+
+#[cfg(test)]
+mod tests;

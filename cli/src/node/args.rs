@@ -9,7 +9,7 @@ use crate::args::LogFormat;
 /// A cache node: speaks memcached's text and meta protocol.
 ///
 /// Takes memcached's flags, or a file; a flag wins over the file.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "a flag is a bool")]
 #[command(after_help = "\
 Examples:
@@ -109,7 +109,7 @@ pub(crate) struct NodeArgs {
 }
 
 /// Flags that tune what is built differently here. They are taken, so that unit files need not change.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "a flag is a bool")]
 #[command(next_help_heading = "Taken from memcached, and without effect")]
 pub(crate) struct WithoutEffect {

@@ -120,6 +120,12 @@ struct Extended {
 }
 
 impl Config {
+    /// Nothing but an address.
+    pub(crate) fn at(address: &str) -> Result<Config> {
+        let args = NodeArgs { listen: vec![address.to_owned()], ..NodeArgs::default() };
+        resolve(&args, RawConfig::default(), Path::new(""))
+    }
+
     /// Reads the file, if there is one, and the flags.
     pub(crate) fn load(args: &NodeArgs) -> Result<Config> {
         let raw = match &args.config {

@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod daemon;
+mod inside;
 
 use std::{io::Write, net::SocketAddr, path::Path, sync::Arc};
 
@@ -14,8 +15,8 @@ use cache_node::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::args::NodeArgs;
 use self::config::Config;
+pub(crate) use self::{args::NodeArgs, inside::inside};
 use crate::{failure::Failure, run::Signals, telemetry};
 
 /// As memcached counts: the first entry has the one after this.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::servers::Kind;
+use crate::servers::{Kind, NodeKind};
 
-/// A small shop on a private database and private memcached nodes, with mcsqueal deleting stale keys.
+/// A small shop on a private database and private cache nodes, with mcsqueal deleting stale keys.
 ///
 /// Readers look aside (get; on a miss SELECT and set), writers change rows and leave the caches alone.
 /// One fill in a hundred sleeps up to a second between SELECT and set: the classic race. At the end
@@ -21,6 +21,7 @@ use crate::servers::Kind;
 Examples:
   cargo xtask demo                          # 30 seconds, and a summary
   cargo xtask demo --seconds 120 --database mariadb
+  cargo xtask demo --nodes mcsqueal         # our own cache nodes instead of memcached
   cargo xtask demo --naive                  # without mcsqueal: shows the stale values that remain
   cargo xtask demo --json figures.json --seed 7
 
@@ -38,9 +39,9 @@ pub(super) struct Args {
     /// Which database server; the first that this machine has, if not given
     #[arg(long, value_name = "NAME")]
     pub(super) database: Option<Dialect>,
-    /// How many memcached nodes
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub(super) nodes: u8,
+    /// The cache nodes: `memcached` or `mcsqueal`, how many, or both as in mcsqueal:5
+    #[arg(long, value_name = "KIND:N", default_value = "memcached:3", value_parser = NodeChoice::parse)]
+    pub(super) nodes: NodeChoice,
     /// Decides what customers do
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
@@ -67,6 +68,40 @@ impl Dialect {
     }
 }
 
+/// `--nodes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NodeChoice {
+    pub(super) kind: NodeKind,
+    pub(super) count: u8,
+}
+
+impl NodeChoice {
+    const COUNT: u8 = 3;
+    const COUNT_MAX: u8 = 16;
+
+    fn parse(text: &str) -> Result<NodeChoice, String> {
+        let (kind, count) = match text.split_once(':') {
+            Some((kind, count)) => (kind, Some(count)),
+            None if text.starts_with(|first: char| first.is_ascii_digit()) => {
+                ("memcached", Some(text))
+            }
+            None => (text, None),
+        };
+        let kind = match kind {
+            "memcached" => NodeKind::Memcached,
+            "mcsqueal" => NodeKind::Mcsqueal,
+            other => return Err(format!("{other:?} is neither memcached nor mcsqueal")),
+        };
+        let count = count.map_or(Ok(NodeChoice::COUNT), str::parse);
+        let count = count.map_err(|err| err.to_string())?;
+        if (1..=NodeChoice::COUNT_MAX).contains(&count) {
+            Ok(NodeChoice { kind, count })
+        } else {
+            Err(format!("there can be 1 to {} nodes", NodeChoice::COUNT_MAX))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -76,5 +111,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn nodes_have_a_kind_and_a_count() {
+        let choice = |kind, count| Ok(NodeChoice { kind, count });
+        assert_eq!(NodeChoice::parse("4"), choice(NodeKind::Memcached, 4));
+        assert_eq!(NodeChoice::parse("mcsqueal"), choice(NodeKind::Mcsqueal, 3));
+        assert_eq!(NodeChoice::parse("mcsqueal:1"), choice(NodeKind::Mcsqueal, 1));
+        for wrong in ["0", "17", "redis", "mcsqueal:", "mcsqueal:0"] {
+            assert!(NodeChoice::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

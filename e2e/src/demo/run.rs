@@ -15,8 +15,8 @@ use crate::{
     cache::Nodes,
     http,
     servers::{
-        Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Memcached, Region, Servers,
-        mcsqueal_binary,
+        AnyNode, Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, NodeKind, Region,
+        Servers, mcsqueal_binary,
     },
     shop::{Settings, Shop, Traffic},
 };
@@ -69,7 +69,7 @@ impl Args {
 /// Servers, and the view on what happens on them. Fields are dropped in this order.
 struct Stage {
     database: Database,
-    memcached: Vec<Memcached>,
+    caches: Vec<AnyNode>,
     nodes: Nodes,
     servers: Servers,
     view: View,
@@ -81,7 +81,7 @@ struct Stage {
 impl Stage {
     async fn set(args: &Args) -> Result<Stage> {
         let servers = Servers::from_env()?;
-        if !args.naive {
+        if !args.naive || args.nodes.kind == NodeKind::Mcsqueal {
             mcsqueal_binary()?; // Better missed now than after the naive phase.
         }
         let chosen = args.database.map(super::args::Dialect::kind);
@@ -89,12 +89,15 @@ impl Stage {
         let kind =
             kind.context("no database server in the manifest: run this through cargo xtask")?;
         let mut view = View::new(title(args, &servers, kind)?);
-        view.print(&format!("starting {kind} and {} memcached nodes ...\n", args.nodes))?;
+        view.print(&format!("starting {kind} and {} nodes ...\n", args.nodes.count))?;
         let database = servers.database(kind, &DatabaseOptions::default()).await?;
-        let memcached = servers.memcached_nodes(args.nodes.into()).await?;
-        let nodes = Nodes::new(memcached.iter().map(Memcached::address).collect())?;
+        let mut caches = Vec::new();
+        for _ in 0..args.nodes.count {
+            caches.push(servers.any_node(args.nodes.kind).await?);
+        }
+        let nodes = Nodes::new(caches.iter().map(AnyNode::address).collect())?;
         let seconds_in_all = Duration::from_secs(args.seconds_in_all()).as_secs_f64();
-        Ok(Stage { database, memcached, nodes, servers, view, share: (0.0, 0.0), seconds_in_all })
+        Ok(Stage { database, caches, nodes, servers, view, share: (0.0, 0.0), seconds_in_all })
     }
 
     async fn naive_phase(&mut self, settings: &Settings, seconds: u64) -> Result<Outcome> {
@@ -109,7 +112,7 @@ impl Stage {
 
     async fn main_phase(&mut self, settings: Settings, args: &Args) -> Result<Outcome> {
         let shop = Shop::open(settings, self.database.root(), self.nodes.clone()).await?;
-        let nodes = self.memcached.iter().map(Memcached::address).collect();
+        let nodes = self.caches.iter().map(AnyNode::address).collect();
         let region = Region::shop(&self.database, nodes, FILL_AGE_MAX).await?;
         let mut mcsqueal = self.servers.mcsqueal(&region, &McsquealOptions::default()).await?;
         let traffic = Traffic::start(&shop);
@@ -223,11 +226,10 @@ fn title(args: &Args, servers: &Servers, kind: Kind) -> Result<String> {
         let program = program.with_context(|| format!("there is no {name} on this machine"))?;
         anyhow::Ok(program.version.clone())
     };
-    Ok(format!(
-        "mcsqueal demo: {kind} {}, {} nodes of memcached {}, seed {}",
-        version(kind.name())?,
-        args.nodes,
-        version("memcached")?,
-        args.seed
-    ))
+    let nodes = match args.nodes.kind {
+        NodeKind::Memcached => format!("memcached {}", version("memcached")?),
+        NodeKind::Mcsqueal => "mcsqueal".to_owned(),
+    };
+    let (count, seed, version) = (args.nodes.count, args.seed, version(kind.name())?);
+    Ok(format!("mcsqueal demo: {kind} {version}, {count} nodes of {nodes}, seed {seed}"))
 }

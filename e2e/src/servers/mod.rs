@@ -21,7 +21,7 @@ pub use database::{Account, Database, DatabaseOptions, Durability};
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};
 pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, mcsqueal_binary, shop_rules};
 pub use memcached::Memcached;
-pub use node::CacheNode;
+pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;
 
 /// The variable that names the directory in which everything of this run is kept.

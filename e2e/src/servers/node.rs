@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Servers,
+    Memcached, Servers,
     child::{Child, Launch, Signal},
     mcsqueal_binary,
 };
@@ -27,7 +27,41 @@ pub struct CacheNode {
     _directory: TempDir,
 }
 
+/// What serves as a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A stock memcached.
+    Memcached,
+    /// Ours.
+    Mcsqueal,
+}
+
+/// One of either kind.
+#[derive(Debug)]
+pub enum AnyNode {
+    Memcached(Memcached),
+    Mcsqueal(CacheNode),
+}
+
+impl AnyNode {
+    /// `host:port`, as clients write it.
+    pub fn address(&self) -> String {
+        match self {
+            AnyNode::Memcached(node) => node.address(),
+            AnyNode::Mcsqueal(node) => node.address(),
+        }
+    }
+}
+
 impl Servers {
+    /// Starts a node of this kind.
+    pub async fn any_node(&self, kind: NodeKind) -> Result<AnyNode> {
+        Ok(match kind {
+            NodeKind::Memcached => AnyNode::Memcached(self.memcached().await?),
+            NodeKind::Mcsqueal => AnyNode::Mcsqueal(self.cache_node(&[]).await?),
+        })
+    }
+
     /// Starts a cache node with these flags beside its address.
     pub async fn cache_node(&self, flags: &[&str]) -> Result<CacheNode> {
         let directory = self.new_directory("node")?;

@@ -45,6 +45,23 @@ async fn demo_finds_stale_values_only_without_mcsqueal() {
     same_in_json(&json, &figures);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn demo_with_our_own_nodes() {
+    let test = "demo_with_our_own_nodes";
+    let Some(lab) = enter_alone(test, &["mcsqueal"]).await else { return };
+    let Some(kind) = lab.servers.manifest().some_database() else {
+        crate::support::skip(test, "mysql", "there is no database server on this machine");
+        return;
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.args(["--seconds", "3", "--database", kind.name(), "--nodes", "mcsqueal:2"]);
+    command.env(RUN_DIR_ENV, lab.servers.directory());
+    let output = output(&mut command).await.expect("the demo ends");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}\n{shown}", output.status);
+    assert_eq!(figures(&shown).get("demo_stale"), Some(&0.0), "{shown}");
+}
+
 /// `figure NAME VALUE UNIT`.
 fn figures(shown: &str) -> HashMap<String, f64> {
     let figure = |line: &str| match line.split(' ').collect::<Vec<_>>().as_slice() {

@@ -20,7 +20,7 @@ use stream::{
     term::{Sequencer, lost_tail},
 };
 use tailer::{
-    Limits, Metrics,
+    Limits, Metrics, StatementKeys,
     tailer::{Input, Mode, Observation, Server, Start, Tailer},
 };
 
@@ -226,6 +226,7 @@ fn new_core(checkpoint: Checkpoint, partitions: u16, limits: Limits, rules: &Arc
         partitions,
         limits,
         rules: Arc::clone(rules),
+        statement_keys: StatementKeys::Ignored,
         cascades: None,
         metrics: Metrics::default(),
     })

@@ -10,9 +10,10 @@ use std::{
 use binlog_writer::{BinlogWriter, User, Written};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use schemas::record::Record;
+use schemas::{gtid::Dialect, record::Record, rules::Rules};
 
 use super::*;
+use crate::settings::{Limits, StatementKeys};
 
 const RULES: &str = r#"
 [[rule]]

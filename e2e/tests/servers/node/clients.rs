@@ -89,6 +89,28 @@ async fn script(test: &str, name: &str) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
+#[tokio::test]
+async fn memcache_async_works() {
+    let Some(lab) = enter("memcache_async_works", &["mcsqueal"]).await else { return };
+    let node = node(&lab).await;
+    let stream = tokio::net::TcpStream::connect(node.address()).await.expect("connect");
+    let mut client = memcache_async::ascii::Protocol::new(stream);
+    client.flush().await.expect("flush_all");
+    assert_eq!(client.version().await.expect("version").trim(), "1.6.45");
+    assert!(client.get("a").await.is_err());
+    client.add("a", b"1", 60).await.expect("add");
+    assert!(client.add("a", b"2", 60).await.is_err());
+    client.set("b", b"b", 0).await.expect("set");
+    client.append("b", b"c").await.expect("append");
+    assert_eq!(client.get("b").await.expect("get"), b"bc");
+    assert_eq!(client.increment("a", 41).await.expect("incr"), 42);
+    assert_eq!(client.decrement("a", 50).await.expect("decr"), 0);
+    let both = client.get_multi(&["a", "b", "none"]).await.expect("get");
+    assert_eq!(both.len(), 2);
+    client.delete("b").await.expect("delete");
+    assert!(client.get("b").await.is_err());
+}
+
 /// Its suite starts `memcached` itself, from the PATH: that is our node there. `TestTLS` is left out: the private key
 /// that it brings is refused by our TLS library. `TestLocalhost` wants a fixed port, and is the same as `TestUnixSocket`.
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn answers_are_memcacheds() {
     let Some(lab) = enter(test, &["memcached", "mcsqueal"]).await else { return };
     let version = lab.servers.manifest().program("memcached").map(|it| it.version.clone());
     if !version.as_deref().is_some_and(|version| version.contains(VERSION)) {
-        return skip(test, "memcached", &format!("it is {version:?}, not {VERSION}"));
+        return skip(test, VERSION, &format!("it is {version:?}, not {VERSION}"));
     }
     // Its background threads hold entries now and then, which shows: a counter is then not changed in place.
     let quiet = ["-o", "no_lru_maintainer,no_lru_crawler"];

@@ -4,4 +4,5 @@ mod clients;
 mod differential;
 mod life;
 mod soak;
+mod sockets;
 mod wire;

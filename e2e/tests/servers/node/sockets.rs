@@ -1,0 +1,81 @@
+//! Other ways in than plain TCP: TLS and Unix sockets.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::support::{enter, output, repository};
+
+const NEEDS: [&str; 1] = ["mcsqueal"];
+const REQUEST: &[u8] = b"set a 0 0 5\r\nhello\r\nget a\r\nquit\r\n";
+const ANSWER: &[u8] = b"STORED\r\nVALUE a 0 5\r\nhello\r\nEND\r\n";
+
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>> {
+    stream.write_all(REQUEST).await.context("write")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.context("read")?;
+    Ok(answer)
+}
+
+/// The certificate signs itself; it is valid for a hundred years.
+fn connector(certificate: &Path) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
+    roots.add(certificate).expect("it can be trusted");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("there are versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn speaks_tls() {
+    let Some(lab) = enter("speaks_tls", &NEEDS).await else { return };
+    let fixtures = repository().join("e2e/fixtures");
+    let file = |name: &str| fixtures.join(name).display().to_string();
+    let options = format!("ssl_chain_cert={},ssl_key={}", file("node.crt"), file("node.key"));
+    let flags = ["-Z", "-o", &options, "-l", "notls:127.0.0.1:0"];
+    let node = lab.servers.cache_node(&flags).await.expect("the node starts");
+    let tcp = TcpStream::connect(node.address()).await.expect("connect");
+    let name = ServerName::try_from("127.0.0.1").expect("a name");
+    let tls = connector(&fixtures.join("node.crt")).connect(name, tcp).await.expect("shake hands");
+    assert_eq!(converse(tls).await.expect("an answer"), ANSWER);
+    // Somebody who speaks plainly is not answered.
+    let tcp = TcpStream::connect(node.address()).await.expect("connect");
+    assert_ne!(converse(tcp).await.unwrap_or_default(), ANSWER);
+}
+
+#[tokio::test]
+async fn listens_on_a_unix_socket() {
+    let Some(lab) = enter("listens_on_a_unix_socket", &NEEDS).await else { return };
+    let path = lab.servers.directory().join("node.sock");
+    let text = path.display().to_string();
+    let mut node = lab.servers.cache_node(&["-s", &text, "-a", "0700"]).await.expect("it starts");
+    let stream = UnixStream::connect(&path).await.expect("connect");
+    assert_eq!(converse(stream).await.expect("an answer"), ANSWER);
+    let binary = e2e::servers::mcsqueal_binary().expect("it was there a moment ago");
+    let mut second = tokio::process::Command::new(binary);
+    let refused = output(second.args(["node", "-s", &text])).await.expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("another server is listening on"), "{said}");
+    // A socket that a killed node left behind is in nobody's way.
+    node.kill9().expect("it is killed");
+    assert!(path.exists());
+    node.restart().await.expect("it starts again");
+    let stream = UnixStream::connect(&path).await.expect("connect");
+    assert_eq!(converse(stream).await.expect("an answer"), ANSWER);
+    node.terminate().expect("a signal");
+    assert!(node.ended().await.expect("it ends") && !path.exists());
+}
