@@ -4,7 +4,7 @@ use mysql_async::{Conn, Row, Value, prelude::Queryable};
 use schemas::{gtid::Dialect, record::FilePosition, rules::Rules};
 use tokio::time::timeout;
 
-use super::{Answers, Role, Table};
+use super::{Answers, Column, Role, Table, Values};
 use crate::{
     cascades::Cascade,
     source::{ANSWER_DEADLINE, SourceError},
@@ -203,16 +203,19 @@ async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceErro
     let mut tables = within(found).await?;
     for some in tables.chunks_mut(TABLES_ASKED_MAX) {
         let question = format!(
-            "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns \
+            "SELECT table_schema, table_name, column_name, data_type, \
+             COALESCE(generation_expression, '') <> '' FROM information_schema.columns \
              WHERE (table_schema, table_name) IN ({}) ORDER BY table_schema, table_name, ordinal_position",
             list(some)
         );
-        let columns: Vec<(String, String, String, String)> = within(conn.query(question)).await?;
-        for (schema, name, column, kind) in columns {
+        let columns: Vec<(String, String, String, String, bool)> =
+            within(conn.query(question)).await?;
+        for (schema, table, name, kind, generated) in columns {
             if let Some(table) =
-                some.iter_mut().find(|table| table.schema == schema && table.name == name)
+                some.iter_mut().find(|known| known.schema == schema && known.name == table)
             {
-                table.columns.push((column, kind));
+                let origin = if generated { Values::Generated } else { Values::Given };
+                table.columns.push(Column { name, kind, origin });
             }
         }
     }

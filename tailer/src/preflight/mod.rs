@@ -62,8 +62,29 @@ pub struct Table {
     pub name: String,
     /// Storage engine.
     pub engine: String,
-    /// Name and `data_type` of each column, in order.
-    pub columns: Vec<(String, String)>,
+    /// In order.
+    pub columns: Vec<Column>,
+}
+
+/// A column that exists.
+#[derive(Clone, Debug, Default)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// `data_type`, such as `int`.
+    pub kind: String,
+    /// Where its values come from.
+    pub origin: Values,
+}
+
+/// Where a column's values come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Values {
+    /// From statements.
+    #[default]
+    Given,
+    /// `GENERATED ALWAYS`, stored or not.
+    Generated,
 }
 
 /// What preflight found.

@@ -1,8 +1,8 @@
 //! The rules against the tables that exist.
 
-use schemas::rules::Rules;
+use schemas::{gtid::Dialect, rules::Rules};
 
-use super::{Judge, Severity, Table, grants};
+use super::{Column, Judge, Severity, Table, Values, grants};
 use crate::{cascades::Cascade, settings::Settings};
 
 /// Cascading foreign keys that are reported.
@@ -25,8 +25,8 @@ const NO_KEY_TYPES: [&str; 13] = [
     "geomcollection",
 ];
 
-/// MariaDB's types that look like BINARY in a binlog, and the longest text of each, in characters.
-const DISGUISED_TYPES: [(&str, usize); 3] = [("uuid", 36), ("inet4", 15), ("inet6", 39)];
+/// MariaDB's types that look like BINARY in a binlog.
+const DISGUISED_TYPES: [&str; 3] = ["uuid", "inet4", "inet6"];
 
 pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
     missing_tables(judge, settings, rules);
@@ -89,18 +89,19 @@ fn missing_tables(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
 }
 
 fn columns(judge: &mut Judge<'_>, rules: &Rules, table: &Table) {
-    let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
     for error in rules.check_columns(&table.schema, &table.name, &names) {
         judge.find(Severity::Refuse, error.to_string(), vec![]);
     }
     for rule in rules.iter().filter(|rule| rule.matches(&table.schema, &table.name)) {
-        for column in rule.columns() {
-            let of_name = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(column);
-            let Some((name, kind)) = table.columns.iter().find(of_name) else { continue };
-            let Some(fix) = fix_of_type(table, name, &kind.to_ascii_lowercase()) else { continue };
+        for named in rule.columns() {
+            let is_named = |column: &&Column| column.name.eq_ignore_ascii_case(named);
+            let Some(column) = table.columns.iter().find(is_named) else { continue };
+            let Some((why, fix)) = unfit(judge.dialect, column) else { continue };
             let what = format!(
-                "rule {:?}: column {name} of {}.{} is of type {kind}, which has no text form in keys",
+                "rule {:?}: column {} of {}.{} {why}",
                 rule.name(),
+                column.name,
                 table.schema,
                 table.name
             );
@@ -109,15 +110,24 @@ fn columns(judge: &mut Judge<'_>, rules: &Rules, table: &Table) {
     }
 }
 
-/// What to do about a column that cannot be in a key; `None` if it can.
-fn fix_of_type(table: &Table, column: &str, kind: &str) -> Option<Vec<String>> {
-    if NO_KEY_TYPES.contains(&kind) {
-        return Some(vec![]);
+/// Why a column cannot be in a key, and what to do about it; `None` if it can.
+fn unfit(dialect: Dialect, column: &Column) -> Option<(String, Vec<String>)> {
+    let kind = column.kind.to_ascii_lowercase();
+    if NO_KEY_TYPES.contains(&kind.as_str()) {
+        return Some((format!("is of type {kind}, which has no text form in keys"), vec![]));
     }
-    let (_, characters) = DISGUISED_TYPES.iter().find(|(disguised, _)| *disguised == kind)?;
-    Some(vec![format!(
-        "ALTER TABLE `{}`.`{}` ADD `{column}_text` VARCHAR({characters}) CHARACTER SET ascii AS (CAST(`{column}` AS CHAR)) STORED; \
-         # and name that column in the rule",
-        table.schema, table.name
-    )])
+    let instead = |what: &str| {
+        format!(
+            "# keep {what} in an ordinary column (a BEFORE trigger can fill it), and name that in the rule"
+        )
+    };
+    if DISGUISED_TYPES.contains(&kind.as_str()) {
+        let why = format!("is of type {kind}, which the binlog does not tell from BINARY");
+        return Some((why, vec![instead("its text")]));
+    }
+    // MySQL writes them; MariaDB leaves them out when rows are updated or deleted.
+    let is_left_out = dialect == Dialect::MariaDb && column.origin == Values::Generated;
+    is_left_out.then(|| {
+        ("is generated, and MariaDB leaves it out of the binlog".to_owned(), vec![instead("it")])
+    })
 }

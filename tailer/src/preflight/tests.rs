@@ -12,6 +12,10 @@ table = "shop.users"
 keys = ["user:{id}"]
 "#;
 
+fn column(name: &str, kind: &str) -> Column {
+    Column { name: name.to_owned(), kind: kind.to_owned(), origin: Values::Given }
+}
+
 fn good(version: &str) -> Answers {
     let on = [
         ("log_bin", "ON"),
@@ -29,7 +33,7 @@ fn good(version: &str) -> Answers {
         schema: "shop".to_owned(),
         name: "users".to_owned(),
         engine: "InnoDB".to_owned(),
-        columns: vec![("id".to_owned(), "int".to_owned()), ("tags".to_owned(), "json".to_owned())],
+        columns: vec![column("id", "int"), column("tags", "json")],
     };
     Answers {
         version: version.to_owned(),
@@ -255,6 +259,35 @@ keys = ["cart:{id}"]
             ALTER TABLE `shop`.`users` ENGINE = InnoDB;
         warning: foreign key f of shop.users changes rows that the binlog does not name: each change of shop.countries that it follows is a floor
             # change such rows by statements of their own"#]].assert_eq(&judged(rules, &answers));
+}
+
+#[test]
+fn columns_that_images_hide_or_disguise_are_refused() {
+    let rules = r#"
+[[rule]]
+name = "users"
+table = "shop.users"
+keys = ["user:{id}", "slug:{slug}", "visit:{visit}", "weight:{weight}"]
+"#;
+    let columns = vec![
+        column("id", "int"),
+        Column { origin: Values::Generated, ..column("slug", "varchar") },
+        column("visit", "uuid"),
+        column("weight", "double"),
+    ];
+    let mut answers = good("11.8.3-MariaDB");
+    answers.tables[0].columns.clone_from(&columns);
+    expect![[r#"
+        refused: rule "users": column slug of shop.users is generated, and MariaDB leaves it out of the binlog
+            # keep it in an ordinary column (a BEFORE trigger can fill it), and name that in the rule
+        refused: rule "users": column visit of shop.users is of type uuid, which the binlog does not tell from BINARY
+            # keep its text in an ordinary column (a BEFORE trigger can fill it), and name that in the rule
+        refused: rule "users": column weight of shop.users is of type double, which has no text form in keys"#]].assert_eq(&judged(rules, &answers));
+    let mut answers = good("8.4.0");
+    answers.tables[0].columns = columns;
+    answers.tables[0].columns[2].kind = "binary".to_owned();
+    expect![[r#"
+        refused: rule "users": column weight of shop.users is of type double, which has no text form in keys"#]].assert_eq(&judged(rules, &answers));
 }
 
 #[test]
