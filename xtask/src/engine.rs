@@ -71,7 +71,10 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        os::unix::fs::PermissionsExt,
+        sync::{Mutex, MutexGuard, PoisonError},
+    };
 
     use super::*;
 
@@ -87,6 +90,14 @@ case "$1" in
 esac
 "#;
 
+    /// A program that is being written cannot be run, and a process that another test starts at that moment holds it
+    /// open for writing; so one test at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fake(folder: &Path) -> Engine {
         let program = folder.join("docker");
         fs::write(&program, FAKE).expect("write a script");
@@ -96,6 +107,7 @@ esac
 
     #[test]
     fn an_image_is_pulled_only_if_that_is_allowed() {
+        let _alone = alone();
         let folder = tempfile::tempdir().expect("a folder");
         let engine = fake(folder.path());
         let into = folder.path().join("servers/memcached");
@@ -122,6 +134,7 @@ esac
 
     #[test]
     fn a_failure_names_the_command_and_leaves_no_container() {
+        let _alone = alone();
         let folder = tempfile::tempdir().expect("a folder");
         let engine = fake(folder.path());
         fs::write(folder.path().join("image"), "").expect("an image");
