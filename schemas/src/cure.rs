@@ -79,6 +79,9 @@ cures! {
     ServeAsksToken,
     /// What the node applied meets a token; else every entry that was not filled just now is too old for it.
     TokenAsksApplied,
+    /// What a client named in an epoch that had ended is asked for in the next one, where the transaction is; else it is
+    /// thought to be there before it is.
+    AskedVersionIsRaised,
     /// A marked key is a miss.
     ServeAsksMarker,
     /// A quarantined node serves nothing.

@@ -12,6 +12,8 @@ use std::{collections::HashMap, time::Duration};
 
 use schemas::{cure::Cure, moment::Moment, version::Version};
 
+use super::renumbered::Renumbered;
+
 /// Names one writer's mark; drawn at random by the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nonce(pub u64);
@@ -150,6 +152,13 @@ impl Markers {
         let named = self.marked.get(&hash).map_or(&[][..], |marker| &marker.named);
         let good = named.iter().filter(|named| !is_invented(now, self.ttl, known, **named));
         good.map(|(version, _)| *version).max().unwrap_or(Version::ZERO)
+    }
+
+    /// An epoch began in which transactions have new versions that were named before.
+    pub(super) fn raise(&mut self, renumbered: &Renumbered) {
+        for (version, _) in self.marked.values_mut().flat_map(|marker| &mut marker.named) {
+            *version = renumbered.raise(*version);
+        }
     }
 
     /// Marks held, pending and named.

@@ -59,6 +59,7 @@ mod leases;
 mod markers;
 mod position;
 mod progress;
+mod renumbered;
 mod tombstones;
 mod view;
 mod vocabulary;
@@ -82,6 +83,7 @@ use self::{
     markers::{Known, Markers},
     position::Positions,
     progress::Progress,
+    renumbered::Renumbered,
     tombstones::Tombstones,
 };
 pub use self::{
@@ -105,6 +107,7 @@ pub struct Rules {
     fill_floor: Version,
     /// The newest epoch that is known.
     epoch: u16,
+    renumbered: Renumbered,
     progress: Progress,
 }
 
@@ -174,6 +177,7 @@ impl Rules {
 
     /// Whether an entry contains the change at `at_least`, if that changed its key at all.
     fn contains(&self, subject: &Subject<'_>, mark: &Mark, at_least: Version) -> bool {
+        let at_least = self.renumbered.raise(at_least);
         let applied = self.progress.applied(self.partition(subject));
         mark.filled >= at_least || (applied >= at_least && Cure::TokenAsksApplied.works())
     }
@@ -403,6 +407,10 @@ impl Rules {
         }
         let skipped = news.epoch > self.epoch.saturating_add(1);
         self.epoch = news.epoch;
+        if news.continuity == Continuity::SameServer {
+            self.renumbered.began(news.epoch, news.last);
+            self.markers.raise(&self.renumbered);
+        }
         let from = match (news.continuity, self.settings.lossy) {
             (Continuity::Lossless, _) if !skipped => None,
             (Continuity::NewServer, Lossy::Cut) if !skipped => {
@@ -456,6 +464,7 @@ impl Rules {
             self.make_stale(key, version, entries);
         }
         let (hash, known) = (Subject::new(key.as_bytes()).hash, self.known());
+        let version = self.renumbered.raise(version);
         self.markers.name(now, hash, nonce, version, known)
     }
 
@@ -484,6 +493,7 @@ impl Rules {
             floors: Floors::default(),
             fill_floor: Version::ZERO,
             epoch: 0,
+            renumbered: Renumbered::default(),
             progress: Progress::new(
                 settings.partitions,
                 settings.staleness_max,
@@ -521,6 +531,7 @@ impl Rules {
             floors: kept.floors,
             fill_floor: kept.fill_floor,
             epoch: kept.epoch,
+            renumbered: kept.renumbered,
             progress: kept.progress.kept(),
             ..Rules::new(now, settings)
         };
