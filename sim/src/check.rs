@@ -148,7 +148,9 @@ impl Check {
         for (at, txn) in (0..).map(TxnId).zip(&db.txns) {
             // Whoever reads a server that somebody wrote to still sees it; the epoch that counts comes after that.
             let open = self.errant.contains(&at) && db.instances[txn.server].readable;
-            if txn.lost_at.is_some() && !open {
+            // One that is of this very epoch is lost to a later one.
+            let own = server(start) == Some(txn.server) && txn.number >= start.first;
+            if txn.lost_at.is_some() && !open && !own {
                 self.lost.entry(at).or_insert((start.epoch, now));
             }
         }
