@@ -70,7 +70,8 @@ fn value_bytes(line: &[u8]) -> Option<usize> {
     if line.starts_with(b" ") {
         return None;
     }
-    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty()).collect();
+    let words: Vec<&[u8]> =
+        line.split(|&byte| byte == b' ').filter(|word| !word.is_empty()).collect();
     let at = match *words.first()? {
         b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" => 4,
         b"ms" => 2,

@@ -6,6 +6,9 @@ use schemas::rules::Rules;
 
 fuzz_target!(|text: &str| {
     if let Ok(rules) = Rules::parse("fuzz", text) {
-        assert_eq!(Rules::parse("fuzz", text).map(|again| again.digest()).ok(), Some(rules.digest()));
+        assert_eq!(
+            Rules::parse("fuzz", text).map(|again| again.digest()).ok(),
+            Some(rules.digest())
+        );
     }
 });

@@ -23,7 +23,7 @@ pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the server waits for us while the stream is slow, before it gives us up.
 const SERVER_PATIENCE_S: u32 = 600;
 /// Chunks that wait, each of about a socket's buffer.
-const CHUNKS_MAX: usize = 4;
+const CHUNKS_MAX: usize = 16;
 /// Offset of a file's first event.
 const FILE_START: u32 = 4;
 

@@ -106,29 +106,40 @@ pub(super) async fn phases(database: &Database, size: Size) -> Result<Vec<Phase>
     let blobs =
         "INSERT INTO bench.blobs (body) VALUES (REPEAT('0123456789abcdef', 262144))".to_owned();
     Ok(vec![
-        phase(database, "bulk", size.bulk_statements, BULK_ROWS, &bulk).await?,
-        phase(database, "oltp", size.oltp_transactions, 1, &oltp).await?,
+        phase(database, "bulk", size.bulk_statements, Keys::Each(BULK_ROWS), &bulk).await?,
+        phase(database, "oltp", size.oltp_transactions, Keys::Some, &oltp).await?,
         phase(
             database,
             "wide",
             size.wide_rows.div_ceil(BULK_ROWS),
-            BULK_ROWS.min(size.wide_rows),
+            Keys::Each(BULK_ROWS.min(size.wide_rows)),
             &wide,
         )
         .await?,
-        phase(database, "blobs", size.blobs, 1, &blobs).await?,
+        phase(database, "blobs", size.blobs, Keys::Each(1), &blobs).await?,
     ])
 }
 
-/// Runs `statement` `times` times; each makes `keys` keys.
+/// What a statement makes.
+#[derive(Clone, Copy, Debug)]
+enum Keys {
+    Each(u32),
+    /// It may meet a gap between the ids.
+    Some,
+}
+
+/// Runs `statement` `times` times.
 async fn phase(
     database: &Database,
     phase: &'static str,
     times: u32,
-    keys: u32,
+    keys: Keys,
     statement: &str,
 ) -> Result<Phase> {
-    let keys = u64::from(times) * u64::from(keys);
+    let keys = match keys {
+        Keys::Each(keys) => u64::from(times) * u64::from(keys),
+        Keys::Some => u64::from(times) / 2,
+    };
     let mut conn = database.connect().await?;
     conn.query_drop("FLUSH BINARY LOGS").await.context("begin a file")?;
     let before = executed(database).await?;

@@ -13,6 +13,8 @@ use crate::{
 
 /// Tables that are asked for at a time.
 const TABLES_ASKED_MAX: usize = 200;
+/// Those whose text we can turn into UTF-8. A column of another is said to be of a type of its own: `varchar in gbk`.
+const CHARACTER_SETS: &str = "'utf8mb4', 'utf8mb3', 'utf8', 'ascii', 'latin1', 'ucs2', 'utf16', 'utf16le', 'utf32', 'binary'";
 /// More columns in cascading foreign keys than any server has.
 const CASCADE_COLUMNS_MAX: usize = 100_000;
 
@@ -203,7 +205,9 @@ async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceErro
     let mut tables = within(found).await?;
     for some in tables.chunks_mut(TABLES_ASKED_MAX) {
         let question = format!(
-            "SELECT table_schema, table_name, column_name, data_type, \
+            "SELECT table_schema, table_name, column_name, \
+             IF(COALESCE(character_set_name, 'ascii') IN ({CHARACTER_SETS}), data_type, \
+             CONCAT(data_type, ' in ', character_set_name)), \
              COALESCE(generation_expression, '') <> '' FROM information_schema.columns \
              WHERE (table_schema, table_name) IN ({}) ORDER BY table_schema, table_name, ordinal_position",
             list(some)

@@ -116,6 +116,12 @@ fn unfit(dialect: Dialect, column: &Column) -> Option<(String, Vec<String>)> {
     if NO_KEY_TYPES.contains(&kind.as_str()) {
         return Some((format!("is of type {kind}, which has no text form in keys"), vec![]));
     }
+    if kind.contains(" in ") {
+        let convert =
+            "# convert the table: ALTER TABLE ... CONVERT TO CHARACTER SET utf8mb4".to_owned();
+        let why = format!("is of type {kind}, which has no conversion to UTF-8");
+        return Some((why, vec![convert]));
+    }
     let instead = |what: &str| {
         format!(
             "# keep {what} in an ordinary column (a BEFORE trigger can fill it), and name that in the rule"

@@ -291,6 +291,16 @@ keys = ["user:{id}", "slug:{slug}", "visit:{visit}", "weight:{weight}"]
 }
 
 #[test]
+fn columns_in_character_sets_without_conversion() {
+    let rules = "[[rule]]\nname = \"users\"\ntable = \"shop.users\"\nkeys = [\"user:{name}\"]\n";
+    let mut answers = good("8.4.0");
+    answers.tables[0].columns.push(column("name", "varchar in gbk"));
+    expect![[r#"
+        refused: rule "users": column name of shop.users is of type varchar in gbk, which has no conversion to UTF-8
+            # convert the table: ALTER TABLE ... CONVERT TO CHARACTER SET utf8mb4"#]].assert_eq(&judged(rules, &answers));
+}
+
+#[test]
 fn answers_without_sense_are_errors() {
     let mut answers = good("8.4.0");
     answers.executed = "0-1-5".to_owned();

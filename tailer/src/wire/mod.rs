@@ -38,8 +38,8 @@ pub(crate) const PACKET_FULL: usize = (1 << 24) - 1;
 pub(crate) const PACKET_HEADER: usize = 4;
 /// Longest answer to a question that is no dump.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// What is read from the socket at once.
-const READ_BYTES: usize = 256 << 10;
+/// What is read from the socket at once: small enough to stay in a core's cache until it is decoded.
+const READ_BYTES: usize = 64 << 10;
 /// COM_QUERY.
 const QUERY: u8 = 3;
 
