@@ -177,7 +177,9 @@ impl World {
         let rules = &self.nodes[node].rules;
         let partition = schemas::cursor::partition_of(&key(id), self.size.partitions);
         let asked = Ask { at_least: Version::ZERO, ..ask };
+        // One of an older epoch may have a version of a newer one by now.
         if rules.applied(partition) >= ask.at_least
+            && ask.at_least.epoch() == rules.newest_epoch()
             && rules.serve(now, &subject, &entry.mark, asked) != Served::Miss
         {
             let asked = ask.at_least;

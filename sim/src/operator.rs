@@ -256,6 +256,11 @@ impl World {
         let whole = self.db.instances[primary].log.len();
         let upto = if self.one_in(2) { whole } else { whole - self.rng.usize(..=whole.min(6)) };
         self.db.rebuild(server, primary, upto);
+        for source in 0..self.sources.len() {
+            if self.sources[source].server == Some(server) {
+                self.disconnect_source(source);
+            }
+        }
         self.db.instances[server].follows = Some(primary);
         self.db.instances[server].up = true;
         self.operator.out.remove(&server);

@@ -151,9 +151,14 @@ impl Epochs {
             self.last = newest;
             return version;
         }
+        self.force();
+        Version::new(self.epoch().saturating_add(1), 0).unwrap_or(Version::MAX)
+    }
+
+    /// The current epoch has ended, whoever writes next.
+    pub fn force(&mut self) {
         self.forced = true;
         self.continuous_with = None;
-        Version::new(self.epoch().saturating_add(1), 0).unwrap_or(Version::MAX)
     }
 
     /// Whether the next transaction opens an epoch, whoever wrote it.

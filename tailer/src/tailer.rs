@@ -177,20 +177,18 @@ impl Tailer {
     /// written anything yet, because what its predecessor lost may be cached.
     pub fn connected(&mut self, server: Server, out: &mut Vec<Batch>) -> Result<(), EpochError> {
         let state = &mut self.state;
-        let wrote_last = state.epochs.current().map(|current| writer(&current.origin));
-        let succeeds = wrote_last.is_some_and(|wrote| wrote != writer(&server.origin));
+        let succeeds = state.epochs.must_open() || state.wrote_last(&server) == Some(false);
         let published = state.executed.clone();
         let lacks = !server.executed.contains_all(&published);
         if lacks && !state.executed.intersect(&server.executed) {
             tracing::error!("the server's transactions are of another kind than the stream's");
         }
-        if (succeeds || state.epochs.must_open()) && Cure::EpochOpensWithoutTransaction.works() {
-            state.successor = Some(server);
-            state.open_successor(out)?;
-        } else if lacks {
-            state.doubted = Some(Doubt { published, server });
+        if lacks && !succeeds {
+            state.doubted = Some(Doubt { published, server: server.clone() });
         }
-        Ok(())
+        // What is not read yet may be of others, so that this one turns out to succeed them.
+        state.successor = Some(server).filter(|_| Cure::EpochOpensWithoutTransaction.works());
+        state.open_successor(out)
     }
 
     /// Opens an epoch of which nothing before is proven: values may be cached that the source never had.
@@ -201,6 +199,7 @@ impl Tailer {
     ) -> Result<(), EpochError> {
         server.predecessor = None;
         self.state.successor = Some(server);
+        self.state.epochs.force();
         self.state.open_successor(out)
     }
 
@@ -323,7 +322,8 @@ impl State {
             Err(error) => self.failed = Some(error),
             Ok(Numbered { version, opens }) => {
                 if let Some(start) = opens {
-                    self.successor = None;
+                    self.successor
+                        .take_if(|server| writer(&server.origin) == writer(&start.origin));
                     tracing::info!(epoch = start.epoch, origin = ?start.origin, first = start.first, "a new epoch begins");
                     self.metrics.epochs.inc();
                     self.publisher.epoch(start);
@@ -394,9 +394,17 @@ impl State {
         }
         let through = |server: &mut Server| self.executed.contains_all(&server.executed);
         let Some(server) = self.successor.take_if(through) else { return Ok(()) };
+        if !self.epochs.must_open() && self.wrote_last(&server) != Some(false) {
+            return Ok(()); // It is the one that wrote all along.
+        }
         let proven = server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of));
         let proof = if proven { Proof::Lossless } else { Proof::Missing };
         self.open_epoch(server, proof, out)
+    }
+
+    /// Whether the current epoch is of this server; `None` before the first epoch.
+    fn wrote_last(&self, server: &Server) -> Option<bool> {
+        self.epochs.current().map(|current| writer(&current.origin) == writer(&server.origin))
     }
 
     fn open_epoch(

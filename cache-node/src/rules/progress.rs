@@ -124,7 +124,7 @@ impl Progress {
         let fresh = self.is_fresh(now);
         let Some(state) = self.state_mut(partition) else { return };
         let held = state.quarantine != Quarantine::None;
-        if (held || (!fresh && state.deadline.is_some())) && Cure::QuarantineOnReturn.works() {
+        if (held || !fresh) && Cure::QuarantineOnReturn.works() {
             let head = match state.quarantine {
                 // A connection that is gone may still deliver what it had sampled.
                 Quarantine::Until(before) => before.max(head),

@@ -237,6 +237,23 @@ fn r37_number_is_used_again() {
     });
 }
 
+#[test]
+fn r37_epoch_had_ended_when_the_version_was_named() {
+    // An operator ended it, and the writer has not heard of that.
+    race(&[&[Cure::AskedVersionIsRaised]], || {
+        let mut s = Stage::new();
+        s.commit(B);
+        s.settle();
+        let knows = s.knows();
+        s.tail.force_epoch(&s.db, &mut s.log);
+        s.commit(B);
+        s.settle();
+        s.cache(0, A, PRIMARY);
+        let txn = s.commit(A);
+        reads_own_write(&s, &knows, txn)
+    });
+}
+
 /// The primary loses its post, another server writes, and the first one has its post again.
 fn returns(s: &mut Stage) {
     s.fail_over(PRIMARY, REPLICA);
