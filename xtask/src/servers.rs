@@ -6,7 +6,8 @@
 //! {"mysql": {"version": "...", "argv": ["program", "..."], "args": ["--option"], "share": "folder"}, "memcached": {...}}
 //! ```
 //!
-//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`. `argv` starts the program, `args`
+//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`, `kafka` (to which
+//! the name of a class is added). `argv` starts the program, `args`
 //! are options that its place needs, `share` is where MariaDB keeps the SQL of its system tables.
 
 use std::{
@@ -21,10 +22,12 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::{
     apt::{Apt, on_path},
     engine::{Engine, Pull},
+    kafka,
 };
 
 /// Everything that tests can use.
-pub(crate) const ALL: [&str; 5] = ["mysql", "mariadb", "memcached", "memccapable", "python"];
+pub(crate) const ALL: [&str; 6] =
+    ["mysql", "mariadb", "memcached", "memccapable", "python", "kafka"];
 /// Written last into an unpacked folder; one without it is made again.
 const COMPLETE: &str = ".complete";
 /// Python packages: independent clients that tests compare with.
@@ -147,6 +150,10 @@ impl Servers {
                 let program = program("memccapable", root.as_deref());
                 let program = program.context("memccapable was not unpacked")?;
                 self.programs.insert("memccapable", program);
+            }
+            "kafka" => {
+                let kafka::Kafka { version, argv } = kafka::provide(cache)?;
+                self.programs.insert("kafka", Program { version, argv, ..Program::default() });
             }
             _ => self.python(cache)?,
         }
