@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod follow;
+pub mod kafka;
 mod seam;
 pub mod term;
 pub use seam::*;

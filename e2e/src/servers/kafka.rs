@@ -138,6 +138,7 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=500
 log.retention.check.interval.ms=500
 log.initial.task.delay.ms=500
 ",
