@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod demo;
 pub mod http;
+pub mod lab;
 pub mod random;
 pub mod servers;
 pub mod shop;

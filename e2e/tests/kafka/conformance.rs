@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use e2e::lab::enter;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
@@ -10,10 +11,7 @@ use rdkafka::{
 };
 use stream::kafka::{Kafka, KafkaCursors, KafkaReader, KafkaWriter, Settings};
 
-use crate::{
-    suite::{self, Home},
-    support::enter,
-};
+use crate::suite::{self, Home};
 
 static TOPICS: AtomicU32 = AtomicU32::new(0);
 

@@ -4,5 +4,3 @@
 mod conformance;
 #[path = "../../../stream/tests/suite/mod.rs"]
 mod suite;
-#[path = "../servers/support.rs"]
-mod support;

@@ -94,9 +94,9 @@ impl Lead {
         Ok(Lead { leads, stop, thread: Some(thread) })
     }
 
-    /// Returns when we lead.
-    pub(super) async fn won(&mut self) -> Result<(), StreamError> {
-        self.leads.wait_for(|leads| *leads).await.map(drop).map_err(|_| StreamError::Closed)
+    /// Whether the group has chosen us.
+    pub(super) fn winning(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
     }
 }
 

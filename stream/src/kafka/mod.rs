@@ -34,9 +34,7 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::{
-    admin::AdminClient, client::DefaultClientContext, config::FromClientConfigAndContext,
-};
+use rdkafka::metadata::MetadataBroker;
 use schemas::cursor::StreamId;
 use tokio::sync::OnceCell;
 
@@ -51,7 +49,7 @@ use client::{ANSWER_DEADLINE, Context, POLL, read_error};
 use follower::{Fold, Follower};
 use scribe::Scribe;
 use state::{Note, State};
-use topics::Make;
+use topics::{Admin, Make};
 
 use crate::StreamError;
 
@@ -87,8 +85,16 @@ impl Kafka {
     async fn connect(mut settings: Settings, make: Make) -> Result<Kafka, StreamError> {
         settings.check()?;
         let context = Context::new();
-        let mut findings = topics::ensure(&settings, &context, make).await?;
-        let demanded = topics::session_timeout_min(&settings, &context).await;
+        let admin = Arc::new(topics::admin(&settings, &context)?);
+        let mut findings = topics::ensure(&admin, &settings, make).await?;
+        let wait = {
+            let (admin, settings) = (Arc::clone(&admin), settings.clone());
+            move || wait_for_leaders(&admin, &settings)
+        };
+        let wait = tokio::task::spawn_blocking(wait);
+        let found = wait.await.unwrap_or(Err(StreamError::Closed))?;
+        findings.extend(found.findings);
+        let demanded = topics::session_timeout_min(&admin, found.broker).await;
         if let Some(demanded) = demanded.filter(|demanded| *demanded > settings.session_timeout) {
             findings.push(format!(
                 "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that",
@@ -96,8 +102,15 @@ impl Kafka {
             ));
             settings.session_timeout = demanded;
         }
-        let join = tokio::task::spawn_blocking(move || join(settings, context, make, findings));
-        join.await.unwrap_or(Err(StreamError::Closed))
+        for finding in &findings {
+            tracing::warn!(finding, "the stream is less safe than it should be");
+        }
+        let partitions = found.partitions;
+        let join = move || {
+            drop(admin);
+            join(settings, context, make, partitions, findings)
+        };
+        tokio::task::spawn_blocking(join).await.unwrap_or(Err(StreamError::Closed))
     }
 
     /// What weakens the promises of this log: settings of topics and brokers.
@@ -173,13 +186,9 @@ fn join(
     settings: Settings,
     context: Context,
     make: Make,
-    mut findings: Vec<Finding>,
+    partitions: u16,
+    findings: Vec<Finding>,
 ) -> Result<Kafka, StreamError> {
-    let (partitions, found) = wait_for_leaders(&settings)?;
-    findings.extend(found);
-    for finding in &findings {
-        tracing::warn!(finding, "the stream is less safe than it should be");
-    }
     let state = Arc::new(Follower::<State>::start(&settings, &context, settings.state_topic())?);
     let mut log = state.fresh()?.log;
     if log.is_none() && make == Make::All {
@@ -208,10 +217,16 @@ fn join(
     Ok(Kafka { inner: Arc::new(inner) })
 }
 
-/// The number of partitions, once each has a leader; topics that were just made take a moment.
-fn wait_for_leaders(settings: &Settings) -> Result<(u16, Vec<Finding>), StreamError> {
-    let admin = AdminClient::from_config_and_context(&settings.client(), DefaultClientContext)
-        .map_err(read_error)?;
+/// What the brokers say of the topics.
+struct Found {
+    partitions: u16,
+    findings: Vec<Finding>,
+    /// The id of some broker.
+    broker: i32,
+}
+
+/// Asks once each partition has a leader; topics that were just made take a moment.
+fn wait_for_leaders(admin: &Admin, settings: &Settings) -> Result<Found, StreamError> {
     let topics = [settings.topic.clone(), settings.state_topic(), settings.cursors_topic()];
     let mut waited = Duration::ZERO;
     loop {
@@ -222,7 +237,9 @@ fn wait_for_leaders(settings: &Settings) -> Result<(u16, Vec<Finding>), StreamEr
                 let (_, replicas) = topics::shape(&metadata, topic)?;
                 topics::judge_replication(settings, topic, replicas)
             };
-            return Ok((partitions, topics.iter().filter_map(judge).collect()));
+            let findings = topics.iter().filter_map(judge).collect();
+            let broker = metadata.brokers().first().map_or(-1, MetadataBroker::id);
+            return Ok(Found { partitions, findings, broker });
         }
         if waited >= ANSWER_DEADLINE {
             let what = format!("topic {} has partitions without a leader", settings.topic);

@@ -227,16 +227,15 @@ impl Shared {
         after: Place,
         limit: ReadLimit,
     ) -> Result<Read, StreamError> {
-        let mut catch_up = match self.take_catch_up(partition, after) {
-            Some(catch_up) => catch_up,
-            None => {
-                let offset = {
-                    let looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner);
-                    ends::locate(&looker.0, &self.settings.topic, partition.0, after)?
-                };
-                let consumer = reading(&self.settings, &self.context)?;
-                CatchUp::start(consumer, &self.settings.topic, partition, after, offset)?
-            }
+        let mut catch_up = if let Some(known) = self.take_catch_up(partition, after) {
+            known
+        } else {
+            let offset = {
+                let looker = self.looker.lock().unwrap_or_else(PoisonError::into_inner);
+                ends::locate(&looker.0, &self.settings.topic, partition.0, after)?
+            };
+            let consumer = reading(&self.settings, &self.context)?;
+            CatchUp::start(consumer, &self.settings.topic, partition, after, offset)?
         };
         let base = || self.heads.window(partition, Window::base);
         let read = catch_up.read(limit, base)?;

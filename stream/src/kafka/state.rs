@@ -133,10 +133,8 @@ impl State {
                 let term = Term(number(term)?);
                 self.replaced.retain(|(of, old)| &**of != *source || *old != term);
             }
-            (["epoch", _, _, term], Some(value)) => {
-                if number(term)? == self.term.number {
-                    self.apply_epoch(format, value)?;
-                }
+            (["epoch", _, _, term], Some(value)) if number(term)? == self.term.number => {
+                self.apply_epoch(format, value)?;
             }
             // A newer mcsqueal may say more.
             _ => {}

@@ -84,7 +84,7 @@ impl std::fmt::Debug for Event {
 pub(super) struct Leader {
     kafka: Kafka,
     /// Held as long as we lead: whoever leaves the group is replaced.
-    _lead: Lead,
+    lead: Option<Lead>,
     context: Context,
     events: mpsc::Sender<Event>,
     room: Arc<Semaphore>,
@@ -137,16 +137,15 @@ impl ProducerContext for Delivery {
 impl Leader {
     pub(super) fn new(
         kafka: &Kafka,
-        lead: Lead,
         events: mpsc::Sender<Event>,
         room: Arc<Semaphore>,
         closing: Stop,
     ) -> Result<Leader, StreamError> {
         let (settings, context) = (kafka.settings(), kafka.context().clone());
         let scribe = Scribe::new(settings, &context, settings.state_topic())?;
-        Ok(Leader {
+        let mut leader = Leader {
             kafka: kafka.clone(),
-            _lead: lead,
+            lead: None,
             context,
             events,
             room,
@@ -163,7 +162,23 @@ impl Leader {
             saved_at: Instant::now(),
             acked_at: Instant::now(),
             closing,
-        })
+        };
+        leader.producer = Some(leader.new_producer()?);
+        Ok(leader)
+    }
+
+    /// A producer; before it can send anything, it needs a moment to get its id.
+    fn new_producer(&mut self) -> Result<ThreadedProducer<Delivery>, StreamError> {
+        self.life = self.life.wrapping_add(1);
+        let (context, events) = (self.context.clone(), self.events.clone());
+        let delivery = Delivery { context, life: self.life, events };
+        let config = self.kafka.settings().producer();
+        config.create_with_context(delivery).map_err(append_error)
+    }
+
+    /// The group has chosen us.
+    pub(super) fn won(&mut self, lead: Lead) {
+        self.lead = Some(lead);
     }
 
     pub(super) fn trouble(&self) -> watch::Receiver<Trouble> {
@@ -197,14 +212,9 @@ impl Leader {
         let ends: Vec<Place> = found.iter().enumerate().map(ends).collect();
         let (sequencer, starts) = Sequencer::begin(term, &ends);
         (self.sequencer, self.before) = (sequencer, ends);
-        self.life = self.life.wrapping_add(1);
-        let delivery = Delivery {
-            context: self.context.clone(),
-            life: self.life,
-            events: self.events.clone(),
-        };
-        let producer = self.kafka.settings().producer().create_with_context(delivery);
-        self.producer = Some(producer.map_err(append_error)?);
+        if self.producer.is_none() {
+            self.producer = Some(self.new_producer()?);
+        }
         let number = u64::MAX;
         for (partition, record) in starts.into_iter().chain(self.first_records(&state)) {
             let mut encoded = Vec::new();
@@ -486,6 +496,7 @@ impl Leader {
     fn refuse(&mut self, err: &StreamError) {
         self.due = None;
         self.producer = None;
+        self.lead = None;
         let refusals: Vec<Parcel> = self.outbox.drain().collect();
         for parcel in refusals {
             self.room.add_permits(usize::try_from(parcel.kib).unwrap_or(0));

@@ -32,15 +32,20 @@ enum Kind {
 /// A setting that weakens what the stream promises, for people.
 pub type Finding = String;
 
+/// The client that makes topics and asks for settings.
+pub(super) type Admin = AdminClient<Context>;
+
+/// See [`Admin`].
+pub(super) fn admin(settings: &Settings, context: &Context) -> Result<Admin, StreamError> {
+    AdminClient::from_config_and_context(&settings.client(), context.clone()).map_err(read_error)
+}
+
 /// Makes the topics that are missing, and judges those that are there.
 pub(super) async fn ensure(
+    admin: &Admin,
     settings: &Settings,
-    context: &Context,
     make: Make,
 ) -> Result<Vec<Finding>, StreamError> {
-    let admin: AdminClient<Context> =
-        AdminClient::from_config_and_context(&settings.client(), context.clone())
-            .map_err(read_error)?;
     let topics = [
         (settings.topic.clone(), Kind::Records),
         (settings.state_topic(), Kind::Notes),
@@ -49,9 +54,9 @@ pub(super) async fn ensure(
     let mut findings = Vec::new();
     for (topic, kind) in topics {
         if make == Make::All || topic == settings.cursors_topic() {
-            create(&admin, settings, &topic, kind).await?;
+            create(admin, settings, &topic, kind).await?;
         }
-        look(&admin, settings, &topic, kind, &mut findings).await?;
+        look(admin, settings, &topic, kind, &mut findings).await?;
     }
     Ok(findings)
 }
@@ -72,7 +77,7 @@ fn options() -> AdminOptions {
 }
 
 async fn create(
-    admin: &AdminClient<Context>,
+    admin: &Admin,
     settings: &Settings,
     topic: &str,
     kind: Kind,
@@ -89,12 +94,11 @@ async fn create(
     }
     let made = admin.create_topics([&new], &options()).await.map_err(append_error)?;
     match made.into_iter().next() {
-        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
-        Some(Err((topic, code))) => {
+        Some(Err((topic, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
             return Err(StreamError::Refused { what: format!("make topic {topic}: {code}") });
         }
         Some(Ok(topic)) => tracing::info!(topic, partitions, "made a topic"),
-        None => {}
+        Some(Err(_)) | None => {}
     }
     Ok(())
 }
@@ -125,7 +129,7 @@ fn wanted(settings: &Settings, kind: Kind) -> BTreeMap<&'static str, String> {
 }
 
 async fn look(
-    admin: &AdminClient<Context>,
+    admin: &Admin,
     settings: &Settings,
     topic: &str,
     kind: Kind,
@@ -134,11 +138,11 @@ async fn look(
     let mut tries = 0;
     let described = loop {
         let topic = ResourceSpecifier::Topic(topic);
-        let described =
-            admin.describe_configs([&topic], &options()).await.map_err(read_error)?;
+        let described = admin.describe_configs([&topic], &options()).await.map_err(read_error)?;
         match described.into_iter().next() {
             // A topic that was just made has no settings for a moment.
-            Some(Ok(described)) if described.get("cleanup.policy").is_none() && tries < TRIES_MAX => {}
+            Some(Ok(described))
+                if described.get("cleanup.policy").is_none() && tries < TRIES_MAX => {}
             Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) if tries < TRIES_MAX => {}
             other => break other,
         }
@@ -227,19 +231,8 @@ pub(super) fn has_leaders(metadata: &rdkafka::metadata::Metadata, topic: &str) -
     })
 }
 
-/// The shortest session timeout that the brokers allow, if one of them says so.
-pub(super) async fn session_timeout_min(
-    settings: &Settings,
-    context: &Context,
-) -> Option<Duration> {
-    let admin: AdminClient<Context> =
-        AdminClient::from_config_and_context(&settings.client(), context.clone()).ok()?;
-    let ask = move || {
-        let metadata = admin.inner().fetch_metadata(None, ANSWER_DEADLINE).ok()?;
-        let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id)?;
-        Some((admin, broker))
-    };
-    let (admin, broker) = tokio::task::spawn_blocking(ask).await.ok()??;
+/// The shortest session timeout that the brokers allow, if the one with this id says so.
+pub(super) async fn session_timeout_min(admin: &Admin, broker: i32) -> Option<Duration> {
     let broker = ResourceSpecifier::Broker(broker);
     let described = admin.describe_configs([&broker], &options()).await.ok()?;
     let described = described.into_iter().next()?.ok()?;

@@ -53,21 +53,21 @@ struct Shared {
 impl KafkaWriter {
     /// Waits until we lead, then begins a term.
     pub(super) async fn lead(kafka: &Kafka) -> Result<KafkaWriter, StreamError> {
-        let mut lead = Lead::join(kafka.settings(), kafka.context())?;
-        lead.won().await?;
-        let kafka = kafka.clone();
-        let begin = tokio::task::spawn_blocking(move || KafkaWriter::begin(&kafka, lead));
-        begin.await.unwrap_or(Err(StreamError::Closed))
+        let lead = Lead::join(kafka.settings(), kafka.context())?;
+        // Standing by, everything is made ready.
+        let (prepare, kafka) = (kafka.clone(), kafka.clone());
+        let prepare = tokio::task::spawn_blocking(move || Prepared::new(&prepare));
+        let prepared = prepare.await.unwrap_or(Err(StreamError::Closed))?;
+        let mut winning = lead.winning();
+        let won = winning.wait_for(|leads| *leads).await.map(drop);
+        won.map_err(|_| StreamError::Closed)?;
+        let begin = move || KafkaWriter::begin(&kafka, lead, prepared);
+        tokio::task::spawn_blocking(begin).await.unwrap_or(Err(StreamError::Closed))
     }
 
-    fn begin(kafka: &Kafka, lead: Lead) -> Result<KafkaWriter, StreamError> {
-        let (events, queue) = mpsc::channel();
-        let closing = Stop::default();
-        let kib = u32::try_from(kafka.settings().in_flight_bytes_max / 1024).unwrap_or(u32::MAX);
-        let room_kib = kib.clamp(64, 1 << 24);
-        let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
-        let mut leader =
-            Leader::new(kafka, lead, events.clone(), Arc::clone(&room), closing.clone())?;
+    fn begin(kafka: &Kafka, lead: Lead, prepared: Prepared) -> Result<KafkaWriter, StreamError> {
+        let Prepared { mut leader, events, queue, room, room_kib, closing } = prepared;
+        leader.won(lead);
         let checkpoints = leader.begin_term()?;
         let (trouble, term) = (leader.trouble(), leader.term());
         let thread = std::thread::Builder::new()
@@ -140,6 +140,28 @@ impl Writer for KafkaWriter {
         let event = Event::Append { parcel, epochs };
         self.shared.events.send(event).map_err(|_| StreamError::Closed)?;
         Ok(Pending::new(acked))
+    }
+}
+
+/// All that a leader needs but the leadership.
+struct Prepared {
+    leader: Leader,
+    events: mpsc::Sender<Event>,
+    queue: mpsc::Receiver<Event>,
+    room: Arc<Semaphore>,
+    room_kib: u32,
+    closing: Stop,
+}
+
+impl Prepared {
+    fn new(kafka: &Kafka) -> Result<Prepared, StreamError> {
+        let (events, queue) = mpsc::channel();
+        let closing = Stop::default();
+        let kib = u32::try_from(kafka.settings().in_flight_bytes_max / 1024).unwrap_or(u32::MAX);
+        let room_kib = kib.clamp(64, 1 << 24);
+        let room = Arc::new(Semaphore::new(usize::try_from(room_kib).unwrap_or(usize::MAX)));
+        let leader = Leader::new(kafka, events.clone(), Arc::clone(&room), closing.clone())?;
+        Ok(Prepared { leader, events, queue, room, room_kib, closing })
     }
 }
 
