@@ -8,6 +8,7 @@ mod failure;
 mod health;
 mod http;
 mod load;
+mod log;
 mod node;
 mod run;
 mod telemetry;

@@ -143,12 +143,9 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
             cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
         }
         "build" => cargo(&["test", "--no-run", "--workspace", "--quiet"]),
-        "unit" => programs(
-            |program| !ON_SERVERS.contains(&program.name.as_str()),
-            &[],
-            length,
-            outcome,
-        ),
+        "unit" => {
+            programs(|program| !ON_SERVERS.contains(&program.name.as_str()), &[], length, outcome)
+        }
         "sim" => {
             let seeds = SEEDS[usize::from(length == Length::Long)];
             ensure!(simulate(&["--seeds".to_owned(), seeds.to_owned()])?, "a promise was broken");
