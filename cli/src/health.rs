@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use invalidator::LaneStatus;
 use schemas::record::UnixMicros;
 use serde::Serialize;
-use stream::AnyWriter;
+use stream::{AnyWriter, Log};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -15,6 +15,7 @@ pub(crate) struct Watch {
     region: Arc<str>,
     tailer: watch::Receiver<tailer::Status>,
     lanes: Vec<watch::Receiver<LaneStatus>>,
+    log: Log,
     /// While this process leads.
     writer: watch::Receiver<Option<AnyWriter>>,
 }
@@ -64,9 +65,10 @@ impl Watch {
         region: Arc<str>,
         tailer: watch::Receiver<tailer::Status>,
         lanes: Vec<watch::Receiver<LaneStatus>>,
+        log: Log,
         writer: watch::Receiver<Option<AnyWriter>>,
     ) -> Watch {
-        Watch { region, tailer, lanes, writer }
+        Watch { region, tailer, lanes, log, writer }
     }
 
     pub(crate) fn look(&self) -> Health {
@@ -76,9 +78,10 @@ impl Watch {
             self.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
         let writer = self.writer.borrow().clone();
         let leads = writer.is_some();
+        let stands_by = !leads && self.log.is_begun();
         let trouble = writer.and_then(|writer| writer.trouble()).map(|trouble| trouble.to_string());
         Health {
-            ok: (tailer.connected || !leads)
+            ok: (tailer.connected || stands_by)
                 && trouble.is_none()
                 && lanes.iter().all(|lane| lane.connected),
             region: self.region.to_string(),

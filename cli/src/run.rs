@@ -72,7 +72,7 @@ async fn serve(
         .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
-    let watch = Watch::new(Arc::clone(&region.name), told, lanes.status(), writer);
+    let watch = Watch::new(Arc::clone(&region.name), told, lanes.status(), log.clone(), writer);
     let metrics = tailer::Metrics::register(&mut registry);
     let tailing = Tailing {
         settings,

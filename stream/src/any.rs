@@ -52,6 +52,14 @@ impl Log {
         }
     }
 
+    /// Whether a tailer has begun, so that whatever is committed from now on reaches the log, whoever writes it.
+    pub fn is_begun(&self) -> bool {
+        match self {
+            Log::Embedded(_) => true,
+            Log::Kafka(kafka) => kafka.is_begun(),
+        }
+    }
+
     /// The reading side.
     pub async fn reader(&self) -> Result<AnyReader, StreamError> {
         match self {

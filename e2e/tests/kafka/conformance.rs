@@ -1,6 +1,9 @@
 //! The cases that every backend of the stream must pass, on Kafka; and what only Kafka can do wrong.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use e2e::lab::enter;
 use rdkafka::{
@@ -27,7 +30,7 @@ impl Topic {
             partitions: suite::PARTITIONS,
             replication: 1,
             in_sync_min: 1,
-            session_timeout: std::time::Duration::from_secs(1),
+            session_timeout: Duration::from_secs(1),
             ..Settings::new(brokers, topic, suite::now)
         };
         Topic { settings }
@@ -56,18 +59,23 @@ impl Home for Topic {
     }
 
     async fn forget(&self, keep: u64) {
-        let topic = self.settings.topic.clone();
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.settings.brokers).set("group.id", "test");
-        let consumer: BaseConsumer = config.create().expect("a consumer");
-        let deadline = std::time::Duration::from_secs(10);
-        let (_, end) = consumer.fetch_watermarks(&topic, 0, deadline).expect("an end");
-        let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin");
-        let mut before = TopicPartitionList::new();
-        let keep = i64::try_from(keep).expect("few");
-        before.add_partition_offset(&topic, 0, Offset::Offset(end - keep)).expect("an offset");
-        admin.delete_records(&before, &AdminOptions::new()).await.expect("deleted");
+        forget(&self.settings.brokers, &self.settings.topic, 0, keep).await;
     }
+}
+
+/// Retention removes all records of a partition but the newest `keep`.
+pub(crate) async fn forget(brokers: &str, topic: &str, partition: u16, keep: u64) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", "test");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let deadline = Duration::from_secs(10);
+    let partition = i32::from(partition);
+    let (_, end) = consumer.fetch_watermarks(topic, partition, deadline).expect("an end");
+    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin");
+    let mut before = TopicPartitionList::new();
+    let keep = i64::try_from(keep).expect("few");
+    before.add_partition_offset(topic, partition, Offset::Offset(end - keep)).expect("an offset");
+    admin.delete_records(&before, &AdminOptions::new()).await.expect("deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

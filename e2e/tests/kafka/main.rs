@@ -2,5 +2,6 @@
 //! name, or fail if `MCSQUEAL_REQUIRE` names it.
 
 mod conformance;
+mod kills;
 #[path = "../../../stream/tests/suite/mod.rs"]
 mod suite;

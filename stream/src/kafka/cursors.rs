@@ -7,9 +7,11 @@ use std::{
 };
 
 use schemas::cursor::{Cursor, Partition, StreamId};
+use tokio::time::Instant;
 
 use super::{
-    client::{Context, Stop},
+    client::{ANSWER_DEADLINE, Context},
+    ends::no_answer,
     follower::{Fold, Follower},
     scribe::Scribe,
     settings::Settings,
@@ -29,7 +31,6 @@ struct Shared {
     follower: Follower<Table>,
     /// Guards the producer, which writes one note after the other.
     writer: Mutex<Writer>,
-    stop: Stop,
 }
 
 struct Writer(Scribe);
@@ -70,8 +71,8 @@ impl KafkaCursors {
     ) -> Result<KafkaCursors, StreamError> {
         let follower = Follower::start(settings, context, settings.cursors_topic())?;
         let scribe = Scribe::new(settings, context, settings.cursors_topic())?;
-        let (writer, stop) = (Mutex::new(Writer(scribe)), Stop::default());
-        Ok(KafkaCursors { shared: Arc::new(Shared { follower, writer, stop }) })
+        let writer = Mutex::new(Writer(scribe));
+        Ok(KafkaCursors { shared: Arc::new(Shared { follower, writer }) })
     }
 
     async fn with<T: Send + 'static>(
@@ -98,11 +99,16 @@ impl CursorStore for KafkaCursors {
         let consumer = consumer.to_owned();
         self.with(move |shared| {
             let mut writer = shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let late = Instant::now() + ANSWER_DEADLINE;
             for cursor in cursors {
                 let value = format!("{} {}", cursor.stream, cursor.place).into_bytes();
                 let key = format!("{consumer}/{}", cursor.partition);
                 let note = Note { key, ends: None, value: Some(value) };
-                writer.0.write(&note, || !shared.stop.is_set())?;
+                let written = writer.0.write(&note, || Instant::now() < late);
+                written.map_err(|err| match err {
+                    StreamError::Closed => no_answer(),
+                    err => err,
+                })?;
             }
             Ok(())
         })

@@ -128,6 +128,11 @@ impl Kafka {
         self.inner.partitions
     }
 
+    /// Whether the log has a checkpoint: whatever is committed from now on reaches it, whoever writes it.
+    pub fn is_begun(&self) -> bool {
+        !self.state().known().checkpoints.is_empty()
+    }
+
     /// Waits until no other process writes, and begins a term. Whoever is told that he was
     /// [deposed](StreamError::Deposed) may ask again.
     pub async fn lead(&self) -> Result<KafkaWriter, StreamError> {
