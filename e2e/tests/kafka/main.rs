@@ -3,5 +3,6 @@
 
 mod conformance;
 mod kills;
+mod readers;
 #[path = "../../../stream/tests/suite/mod.rs"]
 mod suite;
