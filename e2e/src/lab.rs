@@ -114,7 +114,7 @@ pub async fn output(command: &mut Command) -> Result<Output> {
 }
 
 /// Returns once `holds` is true; fails if that takes longer than `deadline`.
-pub(crate) async fn until(what: &str, deadline: Duration, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, deadline: Duration, mut holds: impl AsyncFnMut() -> bool) {
     let late = Instant::now() + deadline;
     while !holds().await {
         assert!(Instant::now() < late, "waited {deadline:?} in vain until {what}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use e2e::{
     busy::{Busy, TOPIC},
     http,
-    lab::{enter, needs_of, random, tenth_unless_long},
+    lab::{enter, needs_of, random, tenth_unless_long, until},
     random::Random,
     servers::{Kind, Mcsqueal},
 };
@@ -22,7 +22,6 @@ const TAKE_OVERS: u32 = 5;
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 /// How soon everything must go on after the broker is back.
 const BROKER_BACK_MAX: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(20);
 const GUARD: Duration = Duration::from_secs(60);
 
 fn needs() -> Vec<&'static str> {
@@ -44,7 +43,7 @@ async fn kill9_broker_under_load() {
         kafka.restart().await.expect("the broker is there again");
         let back = Instant::now();
         let before = deletes(&busy.mcsqueal).await;
-        until(async || deletes(&busy.mcsqueal).await > before + 20.0).await;
+        until("deletes go on", GUARD, async || deletes(&busy.mcsqueal).await > before + 20.0).await;
         let took = back.elapsed();
         assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
     }
@@ -75,14 +74,14 @@ async fn a_standby_takes_over() {
     let mut random = random(13);
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     for _ in 0..tenth_unless_long(TAKE_OVERS) {
-        until(async || leads(&busy.mcsqueal).await).await;
+        until("one leads", GUARD, async || leads(&busy.mcsqueal).await).await;
         let standby = busy.standby().await;
         rest(&mut random, 1000).await;
         assert!(!leads(&standby).await, "two lead");
         let mut killed = std::mem::replace(&mut busy.mcsqueal, standby);
         killed.kill9().expect("kill the leader");
         let at = Instant::now();
-        until(async || leads(&busy.mcsqueal).await).await;
+        until("one leads", GUARD, async || leads(&busy.mcsqueal).await).await;
         let took = at.elapsed();
         assert!(took < TAKE_OVER_MAX, "the standby took over after {took:?}");
     }
@@ -105,7 +104,8 @@ async fn retention_overtakes_a_node() {
     }
     busy.memcached[0].thaw().expect("thaw it");
     busy.mcsqueal.restart().await.expect("mcsqueal is ready again");
-    until(async || metric(&busy.mcsqueal, "mcsqueal_lane_gaps_total", "").await > 0.0).await;
+    let gaps = async || metric(&busy.mcsqueal, "mcsqueal_lane_gaps_total", "").await > 0.0;
+    until("a gap is found", GUARD, gaps).await;
     // The customers fill what was emptied.
     sleep(Duration::from_secs(3)).await;
     busy.nothing_is_stale().await;
@@ -129,14 +129,6 @@ async fn leads(mcsqueal: &Mcsqueal) -> bool {
     let Ok((_, page)) = http::get(address, "/health").await else { return false };
     let health: serde_json::Value = serde_json::from_str(&page).unwrap_or_default();
     health["stream"]["leads"] == true && health["tailer"]["connected"] == true
-}
-
-async fn until(mut done: impl AsyncFnMut() -> bool) {
-    let late = Instant::now() + GUARD;
-    while !done().await {
-        assert!(Instant::now() < late, "it does not happen");
-        sleep(POLL).await;
-    }
 }
 
 async fn rest(random: &mut Random, ms_max: u64) {
