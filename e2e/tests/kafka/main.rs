@@ -2,6 +2,7 @@
 //! name, or fail if `MCSQUEAL_REQUIRE` names it.
 
 mod conformance;
+mod faults;
 mod kills;
 mod readers;
 #[path = "../../../stream/tests/suite/mod.rs"]

@@ -1,5 +1,6 @@
 //! Tests of the state: what counts, and what a writer that was replaced cannot do.
 
+use proptest::{collection::vec, option, prelude::*};
 use schemas::{
     gtid::{Dialect, GtidSet},
     record::{FORMAT_VERSION, Origin},
@@ -129,4 +130,21 @@ fn what_makes_no_sense_is_refused_and_what_is_new_is_passed_over() {
     assert!(state.apply(9, &note("checkpoint/s/0", b"")).is_err());
     assert_eq!(state.apply(1, &note("weather/today", b"rain")), Ok(()));
     assert_eq!(state, State::default());
+}
+
+proptest! {
+    /// Whatever anybody writes into the topic, nothing panics, and what counts is not forgotten.
+    #[test]
+    fn no_note_panics(notes in vec((key(), option::of(vec(any::<u8>(), 0..40)), 0..3_u16), 0..20)) {
+        let mut state = state(&[claim(1, "a"), Note::checkpoint(&saved(1, 5)), Note::epoch(&epoch(1, 1), Term(1))]);
+        for (key, value, format) in notes {
+            drop(state.apply(format, &Note { key, ends: Some("1:1 x".to_owned()), value }));
+        }
+        prop_assert_eq!(state.epochs.first(), Some(&epoch(1, 1)));
+        prop_assert!(state.checkpoints.contains_key("s"));
+    }
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof!["(log|term|begun|checkpoint|epoch)(/[a-z0-9]{0,3}){0,4}", "[ -~]{0,12}"]
 }
