@@ -93,6 +93,8 @@ pub(super) struct Leader {
     /// Counts producers, so that what an older one says late is told apart.
     life: u32,
     term: watch::Sender<Term>,
+    /// The term that we have claimed last; 0 before the first.
+    claimed: Term,
     trouble: watch::Sender<Trouble>,
     sequencer: Sequencer,
     /// Where the partitions ended when the term began.
@@ -153,6 +155,7 @@ impl Leader {
             producer: None,
             life: 0,
             term: watch::channel(Term(0)).0,
+            claimed: Term(0),
             trouble: watch::channel(None).0,
             sequencer: Sequencer::begin(Term(0), &[]).0,
             before: Vec::new(),
@@ -239,6 +242,7 @@ impl Leader {
                 what: "the stream has used up all terms".to_owned(),
             })?);
             let holder = format!("{} {:016x}", std::process::id(), super::random());
+            self.claimed = term; // Before it can be read: our own claim is nobody else's.
             let offset = self.note(&Note::claim(term, &holder))?;
             let state = self.kafka.state().with_offset(offset)?;
             if state.term.number == term.0 && *state.term.holder == *holder {
@@ -515,7 +519,7 @@ impl Leader {
     }
 
     fn note(&mut self, note: &Note) -> Result<i64, StreamError> {
-        let (kafka, closing, ours) = (&self.kafka, &self.closing, self.sequencer.term());
+        let (kafka, closing, ours) = (&self.kafka, &self.closing, self.claimed);
         let go_on = || !closing.is_set() && !is_deposed(ours, &kafka.state().known());
         match self.scribe.write(note, go_on) {
             Err(StreamError::Closed) => Err(self.deposed().unwrap_or(StreamError::Closed)),
@@ -533,7 +537,7 @@ impl Leader {
     }
 
     fn deposed_by(&self, state: &State) -> Option<StreamError> {
-        is_deposed(self.sequencer.term(), state)
+        is_deposed(self.claimed, state)
             .then_some(StreamError::Deposed { term: Term(state.term.number) })
     }
 }
