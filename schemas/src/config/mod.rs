@@ -211,7 +211,7 @@ mod tests {
         check_refused(
             "[stream.embedded]",
             "[stream.kafka]\nbrokers = \"b:9092\"\ntopic = \"t\"\n[stream.embedded]",
-            expect!["shop.toml:24: stream: give one of embedded and kafka"],
+            expect!["shop.toml:27: stream: give one of embedded and kafka"],
         );
         let text = include_str!("../../../region-configs/shop-kafka.toml")
             .replace("127.0.0.1:9092", "here")
