@@ -4,4 +4,5 @@
 
 pub mod figures;
 pub mod reference;
+pub mod stream;
 pub mod tail;

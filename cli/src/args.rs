@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::node::NodeArgs;
+use crate::{node::NodeArgs, stream::From};
 
 /// Keeps caches honest: tails the MySQL or MariaDB binlog, maps changed rows to cache keys by rules,
 /// and deletes these keys from every cache node. Nothing is lost: not in a crash, not while a node is away.
@@ -25,6 +25,84 @@ pub(crate) enum Command {
     Node(Box<NodeArgs>),
     /// Show which rules a row change fires and which keys result; or what feeds a key
     Explain(ExplainArgs),
+    /// Look at the stream between tailer and invalidators
+    #[command(subcommand)]
+    Stream(StreamCommand),
+}
+
+/// Looks at the stream; changes nothing.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StreamCommand {
+    /// Print records and keys, from some place on
+    Tail(TailArgs),
+    /// Read a range and check terms, sequences, epochs and progress
+    Verify(VerifyArgs),
+}
+
+/// The stream, decoded: one line per key, and one per floor, epoch and term.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal stream tail --config shop.toml --from 15m --prefix user:
+  mcsqueal stream tail --config shop.toml --from 2026-01-31T12:00:00Z --table shop.orders --json
+  mcsqueal stream tail --config shop.toml --from end --follow
+
+A line is: time, partition@place, version, operation, table, rule, key.
+Exit status: 0 printed, 1 failed, 64 bad flags or configuration.")]
+pub(crate) struct TailArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// start, end, a time (15m ago: 15m, or UTC: 2026-01-31T12:00:00Z), a version (3.1234) or a place (7:4711)
+    #[arg(long, value_name = "WHERE", default_value = "start")]
+    pub(crate) from: From,
+    /// Go on with what comes
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// One partition only
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Option<u16>,
+    /// This key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Keys that begin with this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+    /// Keys that this matches
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) regex: Option<String>,
+    /// Keys of this table
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub(crate) table: Option<String>,
+    /// Keys of this rule
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rule: Option<String>,
+    /// Show progress records too
+    #[arg(long)]
+    pub(crate) progress: bool,
+    /// Stop after so many lines
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// One JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads up to the present ends, and says what is not as it must be.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal stream verify --config shop.toml
+  mcsqueal stream verify --config shop.toml --from 2h
+
+Exit status: 0 all is as it must be, 1 it is not, 64 bad flags or configuration.")]
+pub(crate) struct VerifyArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// As for `stream tail`
+    #[arg(long, value_name = "WHERE", default_value = "start")]
+    pub(crate) from: From,
 }
 
 /// Tailer, stream and invalidator in one process.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use invalidator::LaneStatus;
 use schemas::record::UnixMicros;
 use serde::Serialize;
-use stream::embedded::Embedded;
+use stream::{AnyWriter, Log};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -15,13 +15,15 @@ pub(crate) struct Watch {
     region: Arc<str>,
     tailer: watch::Receiver<tailer::Status>,
     lanes: Vec<watch::Receiver<LaneStatus>>,
-    stream: Embedded,
+    log: Log,
+    /// While this process leads.
+    writer: watch::Receiver<Option<AnyWriter>>,
 }
 
 /// The whole, at one moment.
 #[derive(Debug, Serialize)]
 pub(crate) struct Health {
-    /// Everything is connected, and the stream can be written.
+    /// Everything is connected that this process needs, and the stream can be written.
     pub(crate) ok: bool,
     region: String,
     tailer: Tailer,
@@ -41,6 +43,8 @@ struct Tailer {
 
 #[derive(Debug, Serialize)]
 struct Stream {
+    /// Whether this process writes it; else it stands by for the one that does.
+    leads: bool,
     trouble: Option<String>,
 }
 
@@ -61,9 +65,10 @@ impl Watch {
         region: Arc<str>,
         tailer: watch::Receiver<tailer::Status>,
         lanes: Vec<watch::Receiver<LaneStatus>>,
-        stream: Embedded,
+        log: Log,
+        writer: watch::Receiver<Option<AnyWriter>>,
     ) -> Watch {
-        Watch { region, tailer, lanes, stream }
+        Watch { region, tailer, lanes, log, writer }
     }
 
     pub(crate) fn look(&self) -> Health {
@@ -71,9 +76,14 @@ impl Watch {
         let now = clock::now();
         let lanes: Vec<Lane> =
             self.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
-        let trouble = self.stream.trouble().map(|trouble| trouble.to_string());
+        let writer = self.writer.borrow().clone();
+        let leads = writer.is_some();
+        let stands_by = !leads && self.log.is_begun();
+        let trouble = writer.and_then(|writer| writer.trouble()).map(|trouble| trouble.to_string());
         Health {
-            ok: tailer.connected && trouble.is_none() && lanes.iter().all(|lane| lane.connected),
+            ok: (tailer.connected || stands_by)
+                && trouble.is_none()
+                && lanes.iter().all(|lane| lane.connected),
             region: self.region.to_string(),
             tailer: Tailer {
                 connected: tailer.connected,
@@ -83,7 +93,7 @@ impl Watch {
                 lag_seconds: tailer.lag_seconds,
                 lag_bytes: tailer.lag_bytes,
             },
-            stream: Stream { trouble },
+            stream: Stream { leads, trouble },
             lanes,
         }
     }

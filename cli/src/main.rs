@@ -8,8 +8,10 @@ mod failure;
 mod health;
 mod http;
 mod load;
+mod log;
 mod node;
 mod run;
+mod stream;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Stream(command) => stream::stream(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! `mcsqueal run`: tailer, embedded stream and invalidator in one process.
+//! `mcsqueal run`: tailer, stream and invalidator in one process.
 //!
 //! Everything is opened and bound before it says that it is ready; a source or a node that is down is not an error
 //! but a state, shown at `/health`.
@@ -12,30 +12,28 @@ use schemas::{
     config::{self, Region},
     rules::Rules,
 };
-use stream::{
-    StreamError,
-    embedded::{Embedded, Options},
-};
+use stream::{AnyWriter, Log, StreamError};
 use tailer::{TailerError, preflight};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::{JoinError, JoinHandle},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::{Nodes, RunArgs},
-    clock,
     failure::Failure,
     health::Watch,
-    http, load, node, telemetry,
+    http, load, log, node, telemetry,
 };
 
 /// How long a source may take to answer before we start without its answer.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+/// Before it is tried again to lead.
+const STAND_BY_DELAY: Duration = Duration::from_millis(500);
 
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -59,7 +57,7 @@ async fn serve(
     let signals = Signals::install()?;
     look_first(&settings, &rules).await?;
     let mut registry = Registry::default();
-    let embedded = open_stream(&args.config, region)?;
+    let log = log::open(&args.config, region).await?;
     let listener = listen(region).await?;
     if args.nodes == Nodes::Mcsqueal {
         node::inside(region, &shutdown).await?;
@@ -67,15 +65,25 @@ async fn serve(
     let clusters: Vec<invalidator::Settings> =
         region.clusters.iter().map(cluster_settings).collect();
     let metrics = invalidator::Metrics::register(&mut registry);
-    let mut lanes =
-        Invalidator::start(&clusters, &embedded.reader(), &embedded, &metrics, &shutdown)
-            .context("spread keys over the nodes")
-            .map_err(Failure::Config)?;
+    let reader = log.reader().await.context("read the stream")?;
+    let cursors = log.cursors().await.context("read the stream")?;
+    let mut lanes = Invalidator::start(&clusters, &reader, &cursors, &metrics, &shutdown)
+        .context("spread keys over the nodes")
+        .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
-    let watch = Watch::new(Arc::clone(&region.name), told, lanes.status(), embedded.clone());
+    let (tell_writer, writer) = watch::channel(None);
+    let watch = Watch::new(Arc::clone(&region.name), told, lanes.status(), log.clone(), writer);
     let metrics = tailer::Metrics::register(&mut registry);
-    let tailing = tailer::run(settings, Arc::new(rules), embedded, metrics, tell, shutdown.clone());
-    let tailing = tokio::spawn(tailing);
+    let tailing = Tailing {
+        settings,
+        rules: Arc::new(rules),
+        log,
+        metrics,
+        tell,
+        writer: tell_writer,
+        shutdown: shutdown.clone(),
+    };
+    let tailing = tokio::spawn(tailing.run());
 
     let http_address =
         listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
@@ -157,6 +165,56 @@ async fn listen(region: &Region) -> Result<Option<TcpListener>, Failure> {
     Ok(Some(listener.with_context(|| format!("listen on {address} (http.listen)"))?))
 }
 
+/// The tailer, as often as this process leads.
+struct Tailing {
+    settings: tailer::Settings,
+    rules: Arc<Rules>,
+    log: Log,
+    metrics: tailer::Metrics,
+    tell: watch::Sender<tailer::Status>,
+    /// The writer, while this process leads.
+    writer: watch::Sender<Option<AnyWriter>>,
+    shutdown: CancellationToken,
+}
+
+impl Tailing {
+    async fn run(self) -> Result<(), TailerError> {
+        loop {
+            let writer = tokio::select! {
+                () = self.shutdown.cancelled() => return Ok(()),
+                writer = self.log.lead() => writer,
+            };
+            let ended = match writer {
+                Ok(writer) => {
+                    self.writer.send_replace(Some(writer.clone()));
+                    let (settings, rules) = (self.settings.clone(), Arc::clone(&self.rules));
+                    let (metrics, tell) = (self.metrics.clone(), self.tell.clone());
+                    let shutdown = self.shutdown.clone();
+                    let ended = tailer::run(settings, rules, writer, metrics, tell, shutdown).await;
+                    self.writer.send_replace(None);
+                    ended
+                }
+                Err(err) => Err(TailerError::Stream(err)),
+            };
+            match ended {
+                Err(TailerError::Stream(err)) if is_temporary(&err) => {
+                    tracing::warn!(error = %err, "no longer the writer of the stream, standing by");
+                    sleep(STAND_BY_DELAY).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+}
+
+/// Whether another process may go on, or this one a little later.
+fn is_temporary(err: &StreamError) -> bool {
+    matches!(
+        err,
+        StreamError::Deposed { .. } | StreamError::Append { .. } | StreamError::Read { .. }
+    )
+}
+
 /// A source that can be asked, and cannot be used as it is, is refused before anything is made. One that is down
 /// is no reason not to start.
 async fn look_first(settings: &tailer::Settings, rules: &Rules) -> Result<(), Failure> {
@@ -166,19 +224,6 @@ async fn look_first(settings: &tailer::Settings, rules: &Rules) -> Result<(), Fa
         }
         Ok(Ok(_) | Err(_)) | Err(_) => Ok(()),
     }
-}
-
-fn open_stream(file: &Path, region: &Region) -> Result<Embedded, Failure> {
-    let config::Stream::Embedded(embedded) = &region.stream;
-    let options = Options {
-        partitions: embedded.partitions.get(),
-        retention_bytes: embedded.retention_bytes,
-        retention_age: embedded.retention_age,
-        now: clock::now,
-    };
-    let path = load::beside(file, &embedded.path);
-    let opened = Embedded::open(&path, options);
-    opened.with_context(|| format!("open the stream {}", path.display())).map_err(Failure::Failed)
 }
 
 /// What the tailer needs of the region file; reads the password.

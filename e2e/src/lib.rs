@@ -4,9 +4,11 @@
 //! uses caches the ordinary way, look-aside, and knows afterwards whether a cached value is stale.
 //! [`demo`] puts the two together. Nothing here is part of the product.
 
+pub mod busy;
 pub mod cache;
 pub mod demo;
 pub mod http;
+pub mod lab;
 pub mod random;
 pub mod servers;
 pub mod shop;

@@ -22,7 +22,18 @@ pub enum Step {
 
 /// What `entry` is to a reader who has applied everything up to `cursor`.
 pub fn follow(cursor: Place, entry: &Entry) -> Step {
-    let place = entry.place;
+    follow_place(cursor, entry.place, || match &entry.record {
+        Record::TermStart(start) => Some(start.previous),
+        _ => None,
+    })
+}
+
+/// The same of a record at `place`, which names the end of the term before, if it begins one.
+pub(crate) fn follow_place(
+    cursor: Place,
+    place: Place,
+    previous: impl FnOnce() -> Option<Place>,
+) -> Step {
     let passed = if Cure::PlaceHasTerm.works() {
         place <= cursor || place.term < cursor.term
     } else {
@@ -34,8 +45,7 @@ pub fn follow(cursor: Place, entry: &Entry) -> Step {
     let joins = if place.term == cursor.term {
         Some(place.sequence) == cursor.sequence.checked_add(1)
     } else {
-        matches!(&entry.record, Record::TermStart(start) if start.previous <= cursor)
-            && place.sequence == 1
+        place.sequence == 1 && previous().is_some_and(|previous| previous <= cursor)
     };
     if joins || !Cure::FollowerSeesHole.works() { Step::Next } else { Step::Hole }
 }

@@ -1,7 +1,11 @@
 //! The invalidation log: what the tailer writes and invalidators read.
 
+mod any;
 pub mod embedded;
 pub mod follow;
+pub mod kafka;
 mod seam;
 pub mod term;
+
+pub use any::{AnyCursors, AnyReader, AnyWriter, Log};
 pub use seam::*;

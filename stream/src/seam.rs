@@ -1,9 +1,13 @@
 //! The seam between those who write and read the log and the backends that keep it: embedded (SQLite,
-//! one machine), and later Kafka.
+//! one machine) and Kafka.
 //!
 //! Invariants of every backend (the conformance suite holds each to them):
 //! - Acknowledged is durable. Batches are acknowledged in the order in which they were appended.
-//! - A batch is atomic: its records, and its checkpoint, are all there or none is.
+//! - A checkpoint is there only if every record before it is. After a crash it may be an older one than the last that
+//!   was acknowledged; never is there none where one was acknowledged.
+//! - Of a batch that was not acknowledged, each partition may have a beginning. (Embedded: all of it or nothing.)
+//! - An epoch is in the table of epochs before any record behind its announcement can be read. The first announcement
+//!   of a number stands; one by a writer that was replaced is none.
 //! - Sequences are dense from 1 in each (partition, term); the first record of a term in a partition
 //!   is a `TermStart` that names the last record of the term before.
 //! - A reader sees a partition's records in order, without holes; what retention removed is reported
@@ -17,7 +21,8 @@ use std::{
 
 use schemas::{
     cursor::{Cursor, Partition, Place, StreamId, Term},
-    record::{Checkpoint, Record, UnixMicros},
+    record::{Checkpoint, EpochStart, Record, UnixMicros},
+    version::Version,
 };
 use tokio::sync::oneshot;
 
@@ -68,7 +73,8 @@ pub trait Writer: Send + Sync + 'static {
     fn partitions(&self) -> u16;
     /// This leadership.
     fn term(&self) -> Term;
-    /// The newest checkpoint of `source` when this term began.
+    /// The newest checkpoint of `source` when this term began. Its epoch is the newest that was announced, whether or
+    /// not a checkpoint came behind it.
     fn checkpoint(&self, source: &str) -> Option<Checkpoint>;
     /// Queues `batch`, waiting while the queue is full; the inner future resolves when it is durable. While the log
     /// takes nothing, it waits: later batches never overtake earlier ones.
@@ -97,6 +103,9 @@ pub trait Reader: Send + Sync + 'static {
         partition: Partition,
         at: UnixMicros,
     ) -> impl Future<Output = Result<Place, StreamError>> + Send;
+    /// Every epoch that was ever announced, of all sources, in the order of their announcements; also those whose records
+    /// retention has removed, or a reader has skipped.
+    fn epochs(&self) -> impl Future<Output = Result<Vec<EpochStart>, StreamError>> + Send;
     /// Returns when there may be records after the last ones read; wakes without need now and then.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }
@@ -112,6 +121,19 @@ pub trait CursorStore: Send + Sync + 'static {
         consumer: &str,
         cursors: Vec<Cursor>,
     ) -> impl Future<Output = Result<(), StreamError>> + Send;
+}
+
+/// `checkpoint` as a tailer must resume from it: an epoch that was announced was opened, whether or not a checkpoint
+/// came behind it. `epochs` are those of its source, the newest last.
+pub(crate) fn with_epochs(mut checkpoint: Checkpoint, epochs: &[EpochStart]) -> Checkpoint {
+    let known = checkpoint.epoch.as_ref().map_or(0, |start| start.epoch);
+    let newest = epochs.iter().rfind(|start| start.source == checkpoint.source);
+    if let Some(newest) = newest.filter(|newest| newest.epoch > known) {
+        let begins = Version::new(newest.epoch, 0).unwrap_or(Version::MAX);
+        checkpoint.version = checkpoint.version.max(begins);
+        checkpoint.epoch = Some(newest.clone());
+    }
+    checkpoint
 }
 
 /// An appended batch on its way to the disk; await it to know that it is durable.
@@ -153,6 +175,12 @@ pub enum StreamError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another writer has taken over: whoever wants to write must become the leader again.
+    #[error("another writer leads since term {term}")]
+    Deposed { term: Term },
+    /// The log is not kept as it must be; only an operator can mend that.
+    #[error("the stream cannot be used as it is: {what}")]
+    Refused { what: String },
     /// The log is damaged: halt, and let an operator look.
     #[error("the stream is damaged: {what}")]
     Damaged { what: String },

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod suite;
+
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
@@ -15,13 +17,14 @@ use proptest::{collection::vec, prelude::*};
 use schemas::{
     cursor::{Cursor, Partition, Place},
     gtid::{Dialect, GtidSet},
-    record::{Checkpoint, Floor, Record, Scope, UnixMicros},
+    record::{Checkpoint, EpochStart, Floor, Origin, Record, Scope, UnixMicros},
     version::Version,
 };
 use stream::{
     Batch, CursorStore, Read, ReadLimit, Reader, StreamError, Writer,
     embedded::{Embedded, EmbeddedReader, Options},
 };
+use suite::Home as _;
 
 /// The tests' clock; only ever set forward.
 static CLOCK: AtomicU64 = AtomicU64::new(1_000_000);
@@ -90,6 +93,71 @@ async fn read_all(
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A file in a folder of its own.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("s.db")
+    }
+}
+
+impl suite::Home for Folder {
+    type Writer = Embedded;
+    type Reader = EmbeddedReader;
+    type Cursors = Embedded;
+
+    async fn lead(&self) -> Embedded {
+        let options = Options { partitions: suite::PARTITIONS, now: suite::now, ..OPTIONS };
+        Embedded::open(&self.path(), options).unwrap()
+    }
+
+    async fn reader(&self) -> EmbeddedReader {
+        Embedded::read_only(&self.path()).unwrap()
+    }
+
+    async fn cursors(&self, writer: &Embedded) -> Embedded {
+        writer.clone()
+    }
+
+    async fn forget(&self, keep: u64) {
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        let oldest = "DELETE FROM records WHERE partition = 0 AND id NOT IN
+                      (SELECT id FROM records WHERE partition = 0 ORDER BY id DESC LIMIT ?1)";
+        connection.execute(oldest, [keep.cast_signed()]).unwrap();
+    }
+}
+
+#[test]
+fn does_what_every_backend_must() {
+    runtime().block_on(suite::all(async || Folder(tempfile::tempdir().unwrap())));
+}
+
+/// A file of the first format gets the table of epochs, with what its records still say.
+#[tokio::test]
+async fn a_file_without_epochs_is_brought_up_to_date() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let start = EpochStart {
+        source: "s".into(),
+        epoch: 3,
+        origin: Origin::Positions { server_id: 1 },
+        first: 1,
+        before: GtidSet::empty(Dialect::Mysql),
+        lossless: true,
+    };
+    let batch =
+        Batch { records: vec![(Partition(0), Record::Epoch(start.clone()))], checkpoint: None };
+    let embedded = folder.lead().await;
+    embedded.append(batch).await.unwrap().await.unwrap();
+    drop(embedded);
+    let connection = rusqlite::Connection::open(folder.path()).unwrap();
+    connection.execute_batch("DROP TABLE epochs; PRAGMA user_version = 1").unwrap();
+    drop(connection);
+    assert_eq!(folder.reader().await.epochs().await.unwrap(), []);
+    drop(folder.lead().await);
+    assert_eq!(folder.reader().await.epochs().await.unwrap(), [start]);
 }
 
 #[derive(Clone, Debug)]

@@ -17,14 +17,19 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
         return Ok(Command::new(demo).arg("--help").status().context("run the demo")?.success());
     }
     let chosen = args.windows(2).find(|pair| pair[0] == "--database").map(|pair| pair[1].as_str());
-    let wanted = match chosen {
-        Some("mysql") => ["mysql", "memcached"],
-        Some("mariadb") => ["mariadb", "memcached"],
+    let mut wanted = match chosen {
+        Some("mysql") => vec!["mysql", "memcached"],
+        Some("mariadb") => vec!["mariadb", "memcached"],
         Some(other) => bail!("--database {other}: there are mysql and mariadb"),
         // Whichever is installed; else MariaDB, whose packages are the smaller.
-        None if is_program("mysqld") => ["mysql", "memcached"],
-        None => ["mariadb", "memcached"],
+        None if is_program("mysqld") => vec!["mysql", "memcached"],
+        None => vec!["mariadb", "memcached"],
     };
+    if args.windows(2).any(|pair| pair == ["--with", "kafka"])
+        || args.iter().any(|arg| arg == "--with=kafka")
+    {
+        wanted.push("kafka");
+    }
     let found = servers::provide(&wanted, pull)?;
     if let Some((name, why)) = found.missing().next() {
         bail!("{name} is missing: {why}");

@@ -9,6 +9,7 @@ mod budgets;
 mod demo;
 mod engine;
 mod fuzz;
+mod kafka;
 mod servers;
 mod stages;
 mod tidy;

@@ -6,12 +6,14 @@
 //! {"mysql": {"version": "...", "argv": ["program", "..."], "args": ["--option"], "share": "folder"}, "memcached": {...}}
 //! ```
 //!
-//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`. `argv` starts the program, `args`
+//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`, `kafka` (to which
+//! the name of a class is added). `argv` starts the program, `args`
 //! are options that its place needs, `share` is where MariaDB keeps the SQL of its system tables.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -21,15 +23,25 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::{
     apt::{Apt, on_path},
     engine::{Engine, Pull},
+    kafka,
 };
 
 /// Everything that tests can use.
-pub(crate) const ALL: [&str; 5] = ["mysql", "mariadb", "memcached", "memccapable", "python"];
+pub(crate) const ALL: [&str; 6] =
+    ["mysql", "mariadb", "memcached", "memccapable", "python", "kafka"];
 /// Written last into an unpacked folder; one without it is made again.
 const COMPLETE: &str = ".complete";
 /// Python packages: independent clients that tests compare with.
-const PYTHON_PACKAGES: [&str; 5] =
-    ["pylibmc==1.6.3", "pymemcache==4.0.0", "pymysql", "meta-memcache==4.3.0", "pytest"];
+const PYTHON_PACKAGES: [&str; 8] = [
+    "pylibmc==1.6.3",
+    "pymemcache==4.0.0",
+    "pymysql",
+    "meta-memcache==4.3.0",
+    "pytest",
+    "kafka-python==3.0.12",
+    "lz4",
+    "grpcio-tools",
+];
 
 /// Where programs lie in an unpacked folder; the last is where images put what they built.
 const BINARIES: [&str; 3] = ["usr/sbin", "usr/bin", "usr/local/bin"];
@@ -148,6 +160,10 @@ impl Servers {
                 let program = program.context("memccapable was not unpacked")?;
                 self.programs.insert("memccapable", program);
             }
+            "kafka" => {
+                let kafka::Kafka { version, argv } = kafka::provide(cache)?;
+                self.programs.insert("kafka", Program { version, argv, ..Program::default() });
+            }
             _ => self.python(cache)?,
         }
         Ok(())
@@ -185,7 +201,10 @@ impl Servers {
     /// A virtual environment with clients from the package index.
     fn python(&mut self, cache: &Path) -> Result<()> {
         let python = on_path("python3").context("python3 is not on the PATH")?;
-        let folder = cache.join("python");
+        // Other packages, another folder.
+        let mut hasher = DefaultHasher::new();
+        PYTHON_PACKAGES.hash(&mut hasher);
+        let folder = cache.join(format!("python-{:016x}", hasher.finish()));
         let inside = folder.join("bin/python3");
         let wanted = PYTHON_PACKAGES.join(" ");
         let have = fs::read_to_string(folder.join(COMPLETE)).unwrap_or_default();

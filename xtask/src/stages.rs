@@ -17,7 +17,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{apt::is_program, budgets::Spent, engine::Pull, servers, tidy};
 
-pub(crate) const STAGES: [&str; 7] = ["tidy", "clippy", "build", "unit", "sim", "doc", "servers"];
+pub(crate) const STAGES: [&str; 8] =
+    ["tidy", "clippy", "build", "unit", "sim", "doc", "servers", "kafka"];
+/// Test programs that need real servers; each is a stage of its own.
+const ON_SERVERS: [&str; 2] = ["servers", "kafka"];
 /// Histories of the simulation, and of its long form.
 const SEEDS: [&str; 2] = ["10000", "1000000"];
 /// After this, whatever runs is killed; in a long run after ten times as long.
@@ -140,7 +143,9 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
             cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
         }
         "build" => cargo(&["test", "--no-run", "--workspace", "--quiet"]),
-        "unit" => programs(|program| program.name != "servers", &[], length, outcome),
+        "unit" => {
+            programs(|program| !ON_SERVERS.contains(&program.name.as_str()), &[], length, outcome)
+        }
         "sim" => {
             let seeds = SEEDS[usize::from(length == Length::Long)];
             ensure!(simulate(&["--seeds".to_owned(), seeds.to_owned()])?, "a promise was broken");
@@ -165,7 +170,7 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
                 ("MCSQUEAL_BIN", target.join("mcsqueal")),
                 ("MCSQUEAL_RUN_DIR", run.path().to_owned()),
             ];
-            let ran = programs(|program| program.name == "servers", &env, length, outcome);
+            let ran = programs(|program| program.name == stage, &env, length, outcome);
             fs::remove_file(manifest).context("remove the list of servers")?;
             ran
         }
@@ -185,7 +190,7 @@ fn programs(
         command
             .current_dir(&program.package)
             .envs(env.iter().map(|(name, path)| (*name, path.as_path())));
-        if program.name == "servers" {
+        if ON_SERVERS.contains(&program.name.as_str()) {
             // Each test has servers of its own; two at a time is what two cores bear.
             command.args(["--test-threads=2", "--nocapture"]);
         }

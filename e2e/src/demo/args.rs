@@ -22,6 +22,7 @@ Examples:
   cargo xtask demo                          # 30 seconds, and a summary
   cargo xtask demo --seconds 120 --database mariadb
   cargo xtask demo --nodes mcsqueal         # our own cache nodes instead of memcached
+  cargo xtask demo --with kafka             # the stream on a real Kafka
   cargo xtask demo --naive                  # without mcsqueal: shows the stale values that remain
   cargo xtask demo --json figures.json --seed 7
 
@@ -39,6 +40,9 @@ pub(super) struct Args {
     /// Which database server; the first that this machine has, if not given
     #[arg(long, value_name = "NAME")]
     pub(super) database: Option<Dialect>,
+    /// Where the stream is kept
+    #[arg(long, value_name = "BACKEND", value_enum, default_value_t = Backend::Embedded)]
+    pub(super) with: Backend,
     /// The cache nodes: `memcached` or `mcsqueal`, how many, or both as in mcsqueal:5
     #[arg(long, value_name = "KIND:N", default_value = "memcached:3", value_parser = NodeChoice::parse)]
     pub(super) nodes: NodeChoice,
@@ -57,6 +61,15 @@ pub(super) enum Dialect {
     Mysql,
     /// MariaDB.
     Mariadb,
+}
+
+/// `--with`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Backend {
+    /// A file.
+    Embedded,
+    /// A private Kafka.
+    Kafka,
 }
 
 impl Dialect {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
-    args::Args,
+    args::{Args, Backend},
     figures,
     summary::{self, Outcome},
     view::{Frame, View},
@@ -15,8 +15,8 @@ use crate::{
     cache::Nodes,
     http,
     servers::{
-        AnyNode, Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, NodeKind, Region,
-        Servers, mcsqueal_binary,
+        AnyNode, Database, DatabaseOptions, Kafka, Kind, Mcsqueal, McsquealOptions, NodeKind,
+        Region, Servers, StreamPlace, mcsqueal_binary,
     },
     shop::{Settings, Shop, Traffic},
 };
@@ -70,6 +70,8 @@ impl Args {
 struct Stage {
     database: Database,
     caches: Vec<AnyNode>,
+    /// Where the stream is, if not in a file.
+    kafka: Option<Kafka>,
     nodes: Nodes,
     servers: Servers,
     view: View,
@@ -91,13 +93,18 @@ impl Stage {
         let mut view = View::new(title(args, &servers, kind)?);
         view.print(&format!("starting {kind} and {} nodes ...\n", args.nodes.count))?;
         let database = servers.database(kind, &DatabaseOptions::default()).await?;
+        let kafka = match args.with {
+            Backend::Embedded => None,
+            Backend::Kafka => Some(servers.kafka().await?),
+        };
         let mut caches = Vec::new();
         for _ in 0..args.nodes.count {
             caches.push(servers.any_node(args.nodes.kind).await?);
         }
         let nodes = Nodes::new(caches.iter().map(AnyNode::address).collect())?;
         let seconds_in_all = Duration::from_secs(args.seconds_in_all()).as_secs_f64();
-        Ok(Stage { database, caches, nodes, servers, view, share: (0.0, 0.0), seconds_in_all })
+        let share = (0.0, 0.0);
+        Ok(Stage { database, caches, kafka, nodes, servers, view, share, seconds_in_all })
     }
 
     async fn naive_phase(&mut self, settings: &Settings, seconds: u64) -> Result<Outcome> {
@@ -113,7 +120,11 @@ impl Stage {
     async fn main_phase(&mut self, settings: Settings, args: &Args) -> Result<Outcome> {
         let shop = Shop::open(settings, self.database.root(), self.nodes.clone()).await?;
         let nodes = self.caches.iter().map(AnyNode::address).collect();
-        let region = Region::shop(&self.database, nodes, FILL_AGE_MAX).await?;
+        let mut region = Region::shop(&self.database, nodes, FILL_AGE_MAX).await?;
+        if let Some(kafka) = &self.kafka {
+            let (brokers, topic) = (kafka.address(), "shop".to_owned());
+            region.stream = StreamPlace::Kafka { brokers, topic };
+        }
         let mut mcsqueal = self.servers.mcsqueal(&region, &McsquealOptions::default()).await?;
         let traffic = Traffic::start(&shop);
         self.watch(&shop, Some(&mut mcsqueal), "with mcsqueal", args.seconds).await?;
@@ -230,6 +241,10 @@ fn title(args: &Args, servers: &Servers, kind: Kind) -> Result<String> {
         NodeKind::Memcached => format!("memcached {}", version("memcached")?),
         NodeKind::Mcsqueal => "mcsqueal".to_owned(),
     };
+    let stream = match args.with {
+        Backend::Embedded => String::new(),
+        Backend::Kafka => format!(" Kafka {},", version("kafka")?),
+    };
     let (count, seed, version) = (args.nodes.count, args.seed, version(kind.name())?);
-    Ok(format!("mcsqueal demo: {kind} {version}, {count} nodes of {nodes}, seed {seed}"))
+    Ok(format!("mcsqueal demo: {kind} {version},{stream} {count} nodes of {nodes}, seed {seed}"))
 }

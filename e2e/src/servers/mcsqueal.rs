@@ -40,6 +40,29 @@ pub struct Region {
     pub fill_age_max: Duration,
     /// The text of the rules file.
     pub rules: String,
+    /// The log between tailer and invalidator.
+    pub stream: StreamPlace,
+}
+
+/// Where the stream is.
+#[derive(Clone, Debug, Default)]
+pub enum StreamPlace {
+    /// In a file of the program's own.
+    #[default]
+    Embedded,
+    /// On a Kafka of one broker.
+    Kafka { brokers: String, topic: String },
+}
+
+impl StreamPlace {
+    fn to_toml(&self) -> String {
+        match self {
+            StreamPlace::Embedded => "[stream]\nembedded = { path = \"stream.db\" }".to_owned(),
+            StreamPlace::Kafka { brokers, topic } => format!(
+                "[stream.kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\npartitions = 4\nreplication = 1"
+            ),
+        }
+    }
 }
 
 /// How the program is run.
@@ -78,6 +101,7 @@ impl Region {
             nodes,
             fill_age_max,
             rules: shop_rules()?,
+            stream: StreamPlace::Embedded,
         })
     }
 
@@ -99,8 +123,7 @@ password_env = "{PASSWORD_ENV}"
 server_id = 4217
 tls = "off"
 
-[stream]
-embedded = {{ path = "stream.db" }}
+{stream}
 
 [[cluster]]
 name = "main"
@@ -113,6 +136,7 @@ nodes = [
 listen = "127.0.0.1:0"
 "#,
             source = self.source,
+            stream = self.stream.to_toml(),
             user = self.account.user,
             fill_age_ms_max = self.fill_age_max.as_millis(),
         )

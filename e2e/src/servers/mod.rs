@@ -5,6 +5,7 @@
 
 pub mod child;
 mod database;
+mod kafka;
 mod manifest;
 mod mcsqueal;
 mod memcached;
@@ -18,8 +19,9 @@ use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
 pub use database::{Account, Database, DatabaseOptions, Durability};
+pub use kafka::Kafka;
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};
-pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, mcsqueal_binary, shop_rules};
+pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules};
 pub use memcached::Memcached;
 pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;

@@ -10,5 +10,6 @@ mod readme;
 mod recorder;
 mod refusals;
 mod ring_live;
-mod support;
 mod tail;
+
+use e2e::lab as support;

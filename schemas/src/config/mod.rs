@@ -76,6 +76,8 @@ pub enum Tls {
 pub enum Stream {
     /// One SQLite file on this machine.
     Embedded(Embedded),
+    /// Topics of a Kafka, which several machines share.
+    Kafka(Kafka),
 }
 
 /// Settings of the embedded log.
@@ -89,6 +91,29 @@ pub struct Embedded {
     pub retention_bytes: u64,
     /// Records older than this go.
     pub retention_age: Duration,
+}
+
+/// Settings of a log on Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kafka {
+    /// `host:port,...` of some brokers.
+    pub brokers: String,
+    /// The topic of the records; two more have names that begin with it.
+    pub topic: String,
+    /// Partitions; fixed when the topic is made.
+    pub partitions: NonZeroU16,
+    /// Replicas of each partition.
+    pub replication: NonZeroU16,
+    /// Replicas that have a record before it counts as durable.
+    pub in_sync_min: NonZeroU16,
+    /// How long records are kept.
+    pub retention_age: Duration,
+    /// Bytes of records on their way to the brokers.
+    pub in_flight_bytes_max: usize,
+    /// A writer that is silent for this long is replaced.
+    pub session_timeout: Duration,
+    /// Properties for the client library.
+    pub properties: Vec<(String, String)>,
 }
 
 /// Cache nodes that share a key space.
@@ -171,6 +196,30 @@ mod tests {
         let region = Region::parse("shop.toml", EXAMPLE).unwrap();
         assert_eq!(region.clusters.len(), 1);
         assert_eq!(region.source.address.to_string(), "127.0.0.1:3306");
+    }
+
+    #[test]
+    fn the_example_on_kafka_is_valid() {
+        let text = include_str!("../../../region-configs/shop-kafka.toml");
+        let region = Region::parse("shop-kafka.toml", text).unwrap();
+        let Stream::Kafka(kafka) = region.stream else { panic!("{:?}", region.stream) };
+        assert_eq!((kafka.partitions.get(), kafka.properties.len()), (16, 1));
+    }
+
+    #[test]
+    fn one_stream_and_no_more() {
+        check_refused(
+            "[stream.embedded]",
+            "[stream.kafka]\nbrokers = \"b:9092\"\ntopic = \"t\"\n[stream.embedded]",
+            expect!["shop.toml:27: stream: give one of embedded and kafka"],
+        );
+        let text = include_str!("../../../region-configs/shop-kafka.toml")
+            .replace("127.0.0.1:9092", "here")
+            .replace("in_sync_min = 2", "in_sync_min = 4");
+        expect![[r#"
+            k.toml:27: stream.kafka.brokers: "here" is no host:port
+            k.toml:35: stream.kafka.in_sync_min: must be from 1 to 3"#]]
+        .assert_eq(&Region::parse("k.toml", &text).unwrap_err().to_string());
     }
 
     fn check_refused(from: &str, to: &str, expect: Expect) {

@@ -1,12 +1,16 @@
 //! The file as written, and the one way from it to a [`Region`].
 
-use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroU16, path::PathBuf, str::FromStr,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Address, Cluster, Embedded, Node, OnFloor, Password, Problem, Region, Source, Stream, Tls,
+    Address, Cluster, Embedded, Kafka, Node, OnFloor, Password, Problem, Region, Source, Stream,
+    Tls,
 };
 use crate::{defaults, ring::Hashing};
 
@@ -58,7 +62,23 @@ enum RawTls {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawStream {
-    embedded: RawEmbedded,
+    embedded: Option<RawEmbedded>,
+    kafka: Option<Spanned<RawKafka>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKafka {
+    brokers: Spanned<String>,
+    topic: Spanned<String>,
+    partitions: Option<Spanned<u16>>,
+    replication: Option<Spanned<u64>>,
+    in_sync_min: Option<Spanned<u64>>,
+    retention_s: Option<Spanned<u64>>,
+    in_flight_bytes_max: Option<Spanned<u64>>,
+    session_timeout_ms: Option<Spanned<u64>>,
+    #[serde(default)]
+    properties: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -175,7 +195,7 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
         check.refuse(&raw.name, "cluster: there must be at least one [[cluster]]".to_owned());
     }
     let source = source(check, raw.source);
-    let embedded = embedded(check, raw.stream.embedded);
+    let stream = stream(check, &raw.name, raw.stream);
     let mut clusters: Vec<Cluster> = Vec::new();
     for raw in raw.cluster {
         let taken = clusters.iter().any(|cluster| *cluster.name == **raw.name.get_ref());
@@ -188,7 +208,7 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
         name: raw.name.into_inner().into(),
         rules: raw.rules,
         source: source?,
-        stream: Stream::Embedded(embedded?),
+        stream: stream?,
         clusters,
         http: raw.http.map(|http| http.listen),
         shutdown_grace: Duration::from_millis(raw.shutdown.grace_ms),
@@ -231,20 +251,79 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
     })
 }
 
-fn embedded(check: &mut Check<'_>, raw: RawEmbedded) -> Option<Embedded> {
-    let partitions = match &raw.partitions {
-        None => NonZeroU16::new(1),
-        Some(given) => {
-            let partitions =
-                NonZeroU16::new(*given.get_ref()).filter(|given| given.get() <= PARTITIONS_MAX);
-            if partitions.is_none() {
-                let what =
-                    format!("stream.embedded.partitions: must be from 1 to {PARTITIONS_MAX}");
-                check.refuse(given, what);
-            }
-            partitions
+fn stream(check: &mut Check<'_>, name: &Spanned<String>, raw: RawStream) -> Option<Stream> {
+    match (raw.embedded, raw.kafka) {
+        (Some(raw), None) => embedded(check, raw).map(Stream::Embedded),
+        (None, Some(raw)) => kafka(check, raw.into_inner()).map(Stream::Kafka),
+        (Some(_), Some(second)) => {
+            check.refuse(&second, "stream: give one of embedded and kafka".to_owned());
+            None
         }
+        (None, None) => {
+            check.refuse(name, "stream: give one of embedded and kafka".to_owned());
+            None
+        }
+    }
+}
+
+fn partitions(
+    check: &mut Check<'_>,
+    key: &str,
+    raw: Option<&Spanned<u16>>,
+    default: u16,
+) -> Option<NonZeroU16> {
+    let Some(given) = raw else { return NonZeroU16::new(default) };
+    let partitions =
+        NonZeroU16::new(*given.get_ref()).filter(|given| given.get() <= PARTITIONS_MAX);
+    if partitions.is_none() {
+        check.refuse(given, format!("{key}: must be from 1 to {PARTITIONS_MAX}"));
+    }
+    partitions
+}
+
+fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
+    for broker in raw.brokers.get_ref().split(',') {
+        if let Err(err) = Address::from_str(broker.trim()) {
+            check.refuse(&raw.brokers, format!("stream.kafka.brokers: {err}"));
+        }
+    }
+    check.name("stream.kafka.topic", &raw.topic);
+    let key = "stream.kafka.partitions";
+    let partitions = partitions(check, key, raw.partitions.as_ref(), defaults::PARTITIONS);
+    let mut number = |key: &str, value: Option<&Spanned<u64>>, range, default| {
+        check.number(&format!("stream.kafka.{key}"), value, range, default)
     };
+    let replication = number("replication", raw.replication.as_ref(), (1, 15), 3);
+    let in_sync_default = replication.saturating_sub(1).max(1);
+    let in_sync_min =
+        number("in_sync_min", raw.in_sync_min.as_ref(), (1, replication), in_sync_default);
+    let retention_s =
+        number("retention_s", raw.retention_s.as_ref(), (60, 10 * 365 * 86_400), 86_400);
+    let in_flight_bytes_max = number(
+        "in_flight_bytes_max",
+        raw.in_flight_bytes_max.as_ref(),
+        (1 << 20, 1 << 30),
+        32 << 20,
+    );
+    let session_timeout_ms =
+        number("session_timeout_ms", raw.session_timeout_ms.as_ref(), (500, 300_000), 3000);
+    let small = |number: u64| u16::try_from(number).ok().and_then(NonZeroU16::new);
+    Some(Kafka {
+        brokers: raw.brokers.into_inner(),
+        topic: raw.topic.into_inner(),
+        partitions: partitions?,
+        replication: small(replication)?,
+        in_sync_min: small(in_sync_min)?,
+        retention_age: Duration::from_secs(retention_s),
+        in_flight_bytes_max: usize::try_from(in_flight_bytes_max).ok()?,
+        session_timeout: Duration::from_millis(session_timeout_ms),
+        properties: raw.properties.into_iter().collect(),
+    })
+}
+
+fn embedded(check: &mut Check<'_>, raw: RawEmbedded) -> Option<Embedded> {
+    let key = "stream.embedded.partitions";
+    let partitions = partitions(check, key, raw.partitions.as_ref(), 1);
     let retention_bytes = check.number(
         "stream.embedded.retention_bytes",
         raw.retention_bytes.as_ref(),

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::Connection;
 use schemas::{
     cursor::{Cursor, Partition, Place, StreamId, Term},
-    record::{self, UnixMicros},
+    record::{self, EpochStart, UnixMicros},
 };
 use tokio::sync::watch;
 
@@ -106,6 +106,13 @@ impl Reader for EmbeddedReader {
             seek(connection, partition, at).map_err(|err| damaged_or(err, read_error))
         })
         .await
+    }
+
+    async fn epochs(&self) -> Result<Vec<EpochStart>, StreamError> {
+        if !self.log.epochs {
+            return Ok(Vec::new());
+        }
+        self.with(file::epochs).await
     }
 
     async fn changed(&mut self) {

@@ -17,7 +17,7 @@ use super::{
     Options,
     file::{self, Log, append_error, damaged_or},
 };
-use crate::{Batch, StreamError};
+use crate::{Batch, StreamError, seam::with_epochs};
 
 /// Most commands in one SQLite transaction.
 const GROUP_MAX: usize = 256;
@@ -85,30 +85,9 @@ impl Core {
 
     /// The checkpoint of every source that has one.
     pub(super) fn checkpoints(&self) -> Result<Vec<Checkpoint>, StreamError> {
-        let fail = |err| damaged_or(err, file::read_error);
-        let mut rows = self
-            .connection
-            .prepare("SELECT format, crc, payload FROM checkpoints")
-            .map_err(fail)?;
-        let rows = rows
-            .query_map([], |row| {
-                Ok((row.get::<_, u16>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
-            })
-            .map_err(fail)?;
-        let mut out = Vec::new();
-        for row in rows {
-            let (format, crc, payload) = row.map_err(fail)?;
-            let damaged =
-                |what: String| StreamError::Damaged { what: format!("a checkpoint: {what}") };
-            if crc32fast::hash(&payload) != crc {
-                return Err(damaged("its checksum does not match".to_owned()));
-            }
-            out.push(
-                record::decode_checkpoint(format, &payload)
-                    .map_err(|err| damaged(err.to_string()))?,
-            );
-        }
-        Ok(out)
+        let epochs = file::epochs(&self.connection)?;
+        let checkpoints = file::checkpoints(&self.connection)?.into_iter();
+        Ok(checkpoints.map(|checkpoint| with_epochs(checkpoint, &epochs)).collect())
     }
 
     /// Serves commands until every sender is gone.
@@ -189,6 +168,9 @@ impl Core {
                         self.encoded.clear();
                         record::encode(record, &mut self.encoded);
                         insert(&transaction, *partition, *head, now, &self.encoded)?;
+                        if let Record::Epoch(start) = record {
+                            file::store_epoch(&transaction, start)?;
+                        }
                         self.payload_bytes =
                             self.payload_bytes.saturating_add_unsigned(self.encoded.len() as u64);
                     }

@@ -1,4 +1,4 @@
-//! What the tests share: skipping, how long to go on, and who may run beside whom.
+//! What the tests on real servers share: skipping, how long to go on, and who may run beside whom.
 
 use std::{
     env,
@@ -9,14 +9,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use e2e::{
-    random::Random,
-    servers::{Kind, Region, Servers, mcsqueal_binary},
-};
 use tokio::{
     process::Command,
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    random::Random,
+    servers::{Kind, Region, Servers, mcsqueal_binary},
 };
 
 /// Names of what must not be missing, separated by commas.
@@ -33,18 +34,18 @@ const PLACES: u32 = 2;
 static FLOOR: Semaphore = Semaphore::const_new(PLACES as usize);
 
 /// What a test may use while it holds this.
-pub(crate) struct Lab {
-    pub(crate) servers: Servers,
+pub struct Lab {
+    pub servers: Servers,
     _place: SemaphorePermit<'static>,
 }
 
 /// Enters the lab, or says why `test` is skipped. `needs` are names of the manifest, or `mcsqueal`.
-pub(crate) async fn enter(test: &str, needs: &[&str]) -> Option<Lab> {
+pub async fn enter(test: &str, needs: &[&str]) -> Option<Lab> {
     enter_with(test, needs, 1).await
 }
 
 /// The same, with nobody else in the lab.
-pub(crate) async fn enter_alone(test: &str, needs: &[&str]) -> Option<Lab> {
+pub async fn enter_alone(test: &str, needs: &[&str]) -> Option<Lab> {
     enter_with(test, needs, PLACES).await
 }
 
@@ -66,7 +67,7 @@ async fn enter_with(test: &str, needs: &[&str], places: u32) -> Option<Lab> {
 }
 
 /// Says that `test` is skipped for lack of `need`; fails where that must not be.
-pub(crate) fn skip(test: &str, need: &str, reason: &str) {
+pub fn skip(test: &str, need: &str, reason: &str) {
     let required = env::var(REQUIRE_ENV).unwrap_or_default();
     let required = required.split(',').any(|name| name.trim() == need);
     assert!(!required, "{REQUIRE_ENV} names {need}, but: {reason}");
@@ -75,13 +76,13 @@ pub(crate) fn skip(test: &str, need: &str, reason: &str) {
 }
 
 /// `count` in a long run, else a tenth of it, but at least one.
-pub(crate) fn tenth_unless_long(count: u32) -> u32 {
+pub fn tenth_unless_long(count: u32) -> u32 {
     let long = env::var(LONG_ENV).is_ok_and(|value| value == "1");
     if long { count } else { (count / 10).max(1) }
 }
 
 /// Randomness of a test; the seed is shown if it fails.
-pub(crate) fn random(stream: u64) -> Random {
+pub fn random(stream: u64) -> Random {
     let seed = env::var("MCSQUEAL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     #[expect(clippy::print_stderr, reason = "shown only when the test fails")]
     {
@@ -91,16 +92,12 @@ pub(crate) fn random(stream: u64) -> Random {
 }
 
 /// What a test of both dialects needs.
-pub(crate) fn needs_of(kind: Kind) -> [&'static str; 3] {
+pub fn needs_of(kind: Kind) -> [&'static str; 3] {
     [kind.name(), "memcached", "mcsqueal"]
 }
 
 /// Runs `mcsqueal` with `arguments` and the region file of `region`, in `directory`.
-pub(crate) async fn mcsqueal(
-    region: &Region,
-    directory: &Path,
-    command: &[&str],
-) -> Result<Output> {
+pub async fn mcsqueal(region: &Region, directory: &Path, command: &[&str]) -> Result<Output> {
     let config = region.write(directory)?;
     let mut process = Command::new(mcsqueal_binary()?);
     process.args(command).arg("--config").arg(config).envs(region.env());
@@ -108,7 +105,7 @@ pub(crate) async fn mcsqueal(
 }
 
 /// Runs a command to its end; kills it and fails if that takes too long.
-pub(crate) async fn output(command: &mut Command) -> Result<Output> {
+pub async fn output(command: &mut Command) -> Result<Output> {
     let running = command.kill_on_drop(true).output();
     match timeout(COMMAND_DEADLINE, running).await {
         Ok(output) => output.with_context(|| format!("run {command:?}")),
@@ -117,7 +114,7 @@ pub(crate) async fn output(command: &mut Command) -> Result<Output> {
 }
 
 /// Returns once `holds` is true; fails if that takes longer than `deadline`.
-pub(crate) async fn until(what: &str, deadline: Duration, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, deadline: Duration, mut holds: impl AsyncFnMut() -> bool) {
     let late = Instant::now() + deadline;
     while !holds().await {
         assert!(Instant::now() < late, "waited {deadline:?} in vain until {what}");
@@ -126,7 +123,7 @@ pub(crate) async fn until(what: &str, deadline: Duration, mut holds: impl AsyncF
 }
 
 /// The root of the repository.
-pub(crate) fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     root.expect("this crate is a folder of the repository").to_owned()
 }

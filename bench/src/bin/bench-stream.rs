@@ -1,0 +1,7 @@
+//! `cargo xtask bench stream`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bench::stream::main()
+}

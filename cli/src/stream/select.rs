@@ -1,0 +1,74 @@
+//! [`Select`]: which keys and records somebody wants to see.
+
+use anyhow::Context;
+use regex::bytes::Regex;
+use schemas::{
+    record::{Floor, Invalidation, Record, Scope},
+    version::Version,
+};
+
+use super::version_of;
+use crate::{args::TailArgs, failure::Failure, stream::From};
+
+/// All that is asked for must be so; nothing asked for is all.
+#[derive(Debug, Default)]
+pub(super) struct Select {
+    key: Option<String>,
+    prefix: Option<String>,
+    regex: Option<Regex>,
+    table: Option<String>,
+    rule: Option<String>,
+    version_min: Option<Version>,
+}
+
+impl Select {
+    pub(super) fn of(args: &TailArgs) -> Result<Select, Failure> {
+        let regex = args.regex.as_deref().map(Regex::new).transpose();
+        let version_min = match args.from {
+            From::Version(version) => Some(version),
+            _ => None,
+        };
+        Ok(Select {
+            key: args.key.clone(),
+            prefix: args.prefix.clone(),
+            regex: regex.context("--regex").map_err(Failure::Config)?,
+            table: args.table.clone(),
+            rule: args.rule.clone(),
+            version_min,
+        })
+    }
+
+    /// Whether records that are no invalidations are of interest.
+    pub(super) fn wants_all_kinds(&self) -> bool {
+        self.table.is_none() && self.rule.is_none() && !self.is_about_keys()
+    }
+
+    pub(super) fn wants_key(&self, invalidation: &Invalidation) -> bool {
+        let key = invalidation.key.as_bytes();
+        self.key.as_ref().is_none_or(|wanted| wanted.as_bytes() == key)
+            && self.prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix.as_bytes()))
+            && self.regex.as_ref().is_none_or(|regex| regex.is_match(key))
+            && self.table.as_ref().is_none_or(|table| **table == *invalidation.table)
+            && self.rule.as_ref().is_none_or(|rule| **rule == *invalidation.rule)
+    }
+
+    /// A floor may cover the keys that are asked for.
+    pub(super) fn wants_floor(&self, floor: &Floor) -> bool {
+        let Scope::Prefixes(prefixes) = &floor.scope else { return true };
+        let of = |wanted: &str| {
+            prefixes
+                .iter()
+                .any(|prefix| wanted.starts_with(&**prefix) || prefix.starts_with(wanted))
+        };
+        self.key.as_deref().is_none_or(of) && self.prefix.as_deref().is_none_or(of)
+    }
+
+    pub(super) fn wants_version_of(&self, record: &Record) -> bool {
+        let Some(min) = self.version_min else { return true };
+        version_of(record).is_some_and(|version| version >= min)
+    }
+
+    fn is_about_keys(&self) -> bool {
+        self.key.is_some() || self.prefix.is_some() || self.regex.is_some()
+    }
+}

@@ -1,0 +1,95 @@
+//! A shop with customers, and everything that keeps its caches honest: what tests break, and look at afterwards.
+
+use std::time::Duration;
+
+use crate::{
+    cache::Nodes,
+    lab::Lab,
+    servers::{
+        Database, DatabaseOptions, Kafka, Kind, Mcsqueal, McsquealOptions, Memcached, Region,
+        StreamPlace,
+    },
+    shop::{Settings, Shop, Traffic},
+};
+
+const FILL_AGE_MAX: Duration = Duration::from_secs(2);
+/// After kills there may be much to catch up with, on a busy machine.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(120);
+const NODES: usize = 2;
+/// The topic, where the stream is on Kafka.
+pub const TOPIC: &str = "shop";
+
+/// Dropped in this order.
+pub struct Busy {
+    traffic: Option<Traffic>,
+    /// What customers did so far.
+    pub shop: Shop,
+    /// Keeps the caches honest.
+    pub mcsqueal: Mcsqueal,
+    /// The cache nodes.
+    pub memcached: Vec<Memcached>,
+    /// The source.
+    pub database: Database,
+    /// The stream, if it is not embedded.
+    pub kafka: Option<Kafka>,
+    region: Region,
+    lab: Lab,
+}
+
+impl Busy {
+    /// Everything is there, the stream is embedded, and customers have come. Panics if something is not.
+    pub async fn start(lab: Lab, kind: Kind) -> Busy {
+        Busy::start_with(lab, kind, None).await
+    }
+
+    /// The same, with the stream on a Kafka.
+    pub async fn start_on_kafka(lab: Lab, kind: Kind) -> Busy {
+        let kafka = lab.servers.kafka().await.expect("kafka");
+        Busy::start_with(lab, kind, Some(kafka)).await
+    }
+
+    async fn start_with(lab: Lab, kind: Kind, kafka: Option<Kafka>) -> Busy {
+        let database = lab.servers.database(kind, &DatabaseOptions::default()).await;
+        let database = database.expect("a database server");
+        let mut memcached = Vec::new();
+        for _ in 0..NODES {
+            memcached.push(lab.servers.memcached().await.expect("a memcached"));
+        }
+        let addresses: Vec<String> = memcached.iter().map(Memcached::address).collect();
+        let nodes = Nodes::new(addresses.clone()).expect("a ring");
+        let settings = Settings { probes_per_s: 0, ..Settings::new(FILL_AGE_MAX, 1) };
+        let shop = Shop::open(settings, database.root(), nodes).await.expect("a shop");
+        let region = Region::shop(&database, addresses, FILL_AGE_MAX).await;
+        let mut region = region.expect("a region");
+        if let Some(kafka) = &kafka {
+            let (brokers, topic) = (kafka.address(), TOPIC.to_owned());
+            region.stream = StreamPlace::Kafka { brokers, topic };
+        }
+        let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
+        let mcsqueal = mcsqueal.expect("mcsqueal is ready");
+        let traffic = Some(Traffic::start(&shop));
+        Busy { traffic, shop, mcsqueal, memcached, database, kafka, region, lab }
+    }
+
+    /// One more of the same region, which stands by.
+    pub async fn standby(&self) -> Mcsqueal {
+        let standby = self.lab.servers.mcsqueal(&self.region, &McsquealOptions::default()).await;
+        standby.expect("the standby is ready")
+    }
+
+    /// The customers leave; once everything is delivered, no cached value may differ from the database.
+    pub async fn nothing_is_stale(mut self) {
+        let traffic = self.traffic.take().expect("the shop is open");
+        traffic.stop().await.expect("everybody leaves the shop");
+        self.mcsqueal.ready().await.expect("mcsqueal is ready");
+        let drained = self.shop.drain(DRAIN_DEADLINE).await;
+        self.mcsqueal.alive().expect("mcsqueal runs");
+        drained.expect("everything is deleted in the end");
+        let comparison = self.shop.compare().await.expect("a comparison");
+        assert!(comparison.stale.is_empty(), "stale: {:#?}", comparison.stale);
+        let (commits, fills) = (self.shop.stats().commits.get(), self.shop.stats().fills.get());
+        assert!(commits > 200 && fills > 500, "hardly any load: {commits} commits, {fills} fills");
+        assert!(comparison.cached > 50, "hardly anything is cached: {}", comparison.cached);
+        self.mcsqueal.stop().await.expect("mcsqueal stops when asked");
+    }
+}

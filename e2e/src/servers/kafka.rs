@@ -1,0 +1,189 @@
+//! A private Kafka: broker and controller in one JVM.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Servers,
+    child::{Child, Launch, Signal},
+    port::{free_port, is_taken},
+};
+
+/// A JVM on a busy machine takes its time.
+const READY_DEADLINE: Duration = Duration::from_secs(90);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(50);
+const STARTS_MAX: u32 = 3;
+/// Any 16 bytes, as base64 writes them.
+const CLUSTER: &str = "bWNzcXVlYWwta2Fma2EtMQ";
+/// ApiVersions, version 0, correlation 1, no client id: every broker answers it once it serves.
+const ARE_YOU_THERE: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+
+/// A running (or killed) Kafka.
+#[derive(Debug)]
+pub struct Kafka {
+    port: u16,
+    launch: Launch,
+    child: Option<Child>,
+    _directory: TempDir,
+}
+
+impl Servers {
+    /// Starts an empty Kafka.
+    pub async fn kafka(&self) -> Result<Kafka> {
+        self.kafka_with("").await
+    }
+
+    /// The same, with more lines for `server.properties`.
+    pub async fn kafka_with(&self, properties: &str) -> Result<Kafka> {
+        let program = self.program("kafka")?;
+        let directory = self.new_directory("kafka")?;
+        let file = directory.path().join("server.properties");
+        let mut attempt = 1;
+        loop {
+            let (port, controller) = (free_port()?, free_port()?);
+            let mut text = server_properties(directory.path(), port, controller);
+            text.push_str(properties);
+            fs::write(&file, text).context("write server.properties")?;
+            format_storage(&program.argv, &file)?;
+            let mut argv = program.argv.clone();
+            argv.extend(["kafka.Kafka".into(), file.clone().into_os_string()]);
+            let launch = Launch {
+                name: format!("Kafka {} on port {port}", program.version),
+                argv,
+                env: Vec::new(),
+                directory: directory.path().to_owned(),
+                log: directory.path().join("log"),
+                input: None,
+                pids: self.pids.clone(),
+            };
+            match launch_until_ready(&launch, port).await {
+                Ok(child) => {
+                    let child = Some(child);
+                    return Ok(Kafka { port, launch, child, _directory: directory });
+                }
+                // Another process has taken a port in between.
+                Err(_) if attempt < STARTS_MAX && (is_taken(port) || is_taken(controller)) => {
+                    attempt += 1;
+                }
+                Err(err) => return Err(err),
+            }
+        }
+    }
+}
+
+impl Kafka {
+    /// `host:port`, for `bootstrap.servers`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::pid)
+    }
+
+    /// `kill -9`; what it stored stays.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.child.take().map_or(Ok(()), |mut child| child.kill9())
+    }
+
+    /// Starts it again, with what it had stored, on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("{} is running", self.launch.name);
+        }
+        self.child = Some(launch_until_ready(&self.launch, self.port).await?);
+        Ok(())
+    }
+
+    /// Freezes it: connections stay open, nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Stop))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Continue))
+    }
+}
+
+/// One node that is everything; small, and without the waits that suit large groups.
+fn server_properties(directory: &Path, port: u16, controller: u16) -> String {
+    let data = directory.join("data");
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=500
+log.retention.check.interval.ms=500
+log.initial.task.delay.ms=500
+",
+        data.display()
+    )
+}
+
+/// Makes the data folder; one that is there already stays as it is.
+fn format_storage(argv: &[std::ffi::OsString], file: &Path) -> Result<()> {
+    let (program, args) = argv.split_first().context("an empty argument vector")?;
+    let output = Command::new(program)
+        .args(args)
+        .args(["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", CLUSTER, "-c"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .output()
+        .context("run java")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        bail!("format Kafka's storage: {}", said.lines().last().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Ready means that it answers a request, not only that it listens.
+async fn launch_until_ready(launch: &Launch, port: u16) -> Result<Child> {
+    let mut child = Child::start(launch)?;
+    let late = Instant::now() + READY_DEADLINE;
+    loop {
+        if let Some(status) = child.ended()? {
+            bail!("{} ended with {status}\n{}", launch.name, child.log_tail());
+        }
+        if matches!(timeout(ANSWER_DEADLINE, answers(port)).await, Ok(Ok(()))) {
+            return Ok(child);
+        }
+        if Instant::now() >= late {
+            bail!("{} is not ready in time\n{}", launch.name, child.log_tail());
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn answers(port: u16) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    stream.write_all(&ARE_YOU_THERE).await?;
+    stream.read_exact(&mut [0; 8]).await?;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! What breaks around a stream on Kafka: the broker, the writer, the writer with a standby beside it, the beginning
+//! of the log. After the drain no cached value may differ from the database.
+
+use std::time::Duration;
+
+use e2e::{
+    busy::{Busy, TOPIC},
+    http,
+    lab::{enter, needs_of, random, tenth_unless_long, until},
+    random::Random,
+    servers::{Kind, Mcsqueal},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::conformance::forget;
+
+/// Kills in a long run.
+const KILLS_BROKER: u32 = 10;
+const KILLS_TAILER: u32 = 20;
+const TAKE_OVERS: u32 = 5;
+/// How soon a standby must write.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
+/// How soon everything must go on after the broker is back.
+const BROKER_BACK_MAX: Duration = Duration::from_secs(10);
+const GUARD: Duration = Duration::from_secs(60);
+
+fn needs() -> Vec<&'static str> {
+    let mut needs = needs_of(Kind::Mysql).to_vec();
+    needs.push("kafka");
+    needs
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill9_broker_under_load() {
+    let Some(lab) = enter("kill9_broker_under_load", &needs()).await else { return };
+    let mut random = random(11);
+    let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
+    for _ in 0..tenth_unless_long(KILLS_BROKER) {
+        rest(&mut random, 1500).await;
+        let kafka = busy.kafka.as_mut().expect("on kafka");
+        kafka.kill9().expect("kill the broker");
+        rest(&mut random, 3000).await;
+        kafka.restart().await.expect("the broker is there again");
+        let back = Instant::now();
+        let before = deletes(&busy.mcsqueal).await;
+        until("deletes go on", GUARD, async || deletes(&busy.mcsqueal).await > before + 20.0).await;
+        let took = back.elapsed();
+        assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
+    }
+    busy.nothing_is_stale().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill9_tailer_under_load() {
+    let Some(lab) = enter("kill9_tailer_under_load", &needs()).await else { return };
+    let mut random = random(12);
+    let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
+    for _ in 0..tenth_unless_long(KILLS_TAILER) {
+        rest(&mut random, 2000).await;
+        busy.mcsqueal.kill9().expect("kill mcsqueal");
+        rest(&mut random, 100).await;
+        busy.mcsqueal.start().expect("start mcsqueal");
+        // Sometimes it is killed before it is ready.
+        if !random.one_in(4) {
+            busy.mcsqueal.ready().await.expect("mcsqueal is ready again");
+        }
+    }
+    busy.nothing_is_stale().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_takes_over() {
+    let Some(lab) = enter("a_standby_takes_over", &needs()).await else { return };
+    let mut random = random(13);
+    let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
+    for _ in 0..tenth_unless_long(TAKE_OVERS) {
+        until("one leads", GUARD, async || leads(&busy.mcsqueal).await).await;
+        let standby = busy.standby().await;
+        rest(&mut random, 1000).await;
+        assert!(!leads(&standby).await, "two lead");
+        let mut killed = std::mem::replace(&mut busy.mcsqueal, standby);
+        killed.kill9().expect("kill the leader");
+        let at = Instant::now();
+        until("one leads", GUARD, async || leads(&busy.mcsqueal).await).await;
+        let took = at.elapsed();
+        assert!(took < TAKE_OVER_MAX, "the standby took over after {took:?}");
+    }
+    busy.nothing_is_stale().await;
+}
+
+/// A node is away for so long that the log no longer reaches back to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_overtakes_a_node() {
+    let Some(lab) = enter("retention_overtakes_a_node", &needs()).await else { return };
+    let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
+    sleep(Duration::from_secs(2)).await;
+    busy.memcached[0].freeze().expect("freeze a node");
+    sleep(Duration::from_secs(1)).await;
+    // As if it had been away for a day: what the process had in memory is gone as well.
+    busy.mcsqueal.kill9().expect("kill mcsqueal");
+    let brokers = busy.kafka.as_ref().expect("on kafka").address();
+    for partition in 0..4 {
+        forget(&brokers, TOPIC, partition, 0).await;
+    }
+    busy.memcached[0].thaw().expect("thaw it");
+    busy.mcsqueal.restart().await.expect("mcsqueal is ready again");
+    let gaps = async || metric(&busy.mcsqueal, "mcsqueal_lane_gaps_total", "").await > 0.0;
+    until("a gap is found", GUARD, gaps).await;
+    // The customers fill what was emptied.
+    sleep(Duration::from_secs(3)).await;
+    busy.nothing_is_stale().await;
+}
+
+/// Deletes that nodes have answered so far.
+async fn deletes(mcsqueal: &Mcsqueal) -> f64 {
+    metric(mcsqueal, "mcsqueal_lane_deletes_total", "pass=\"First\"").await
+}
+
+async fn metric(mcsqueal: &Mcsqueal, name: &str, label: &str) -> f64 {
+    let Some(address) = mcsqueal.http() else { return 0.0 };
+    let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
+    let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
+    http::samples(&page).filter(of).map(|sample| sample.value).sum()
+}
+
+/// Whether it writes the stream, and reads the binlog.
+async fn leads(mcsqueal: &Mcsqueal) -> bool {
+    let Some(address) = mcsqueal.http() else { return false };
+    let Ok((_, page)) = http::get(address, "/health").await else { return false };
+    let health: serde_json::Value = serde_json::from_str(&page).unwrap_or_default();
+    health["stream"]["leads"] == true && health["tailer"]["connected"] == true
+}
+
+async fn rest(random: &mut Random, ms_max: u64) {
+    sleep(Duration::from_millis(random.below(ms_max))).await;
+}

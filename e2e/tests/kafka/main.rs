@@ -1,0 +1,9 @@
+//! Tests on a real Kafka. `cargo xtask test --stage kafka` provides it; where there is none, they are skipped by
+//! name, or fail if `MCSQUEAL_REQUIRE` names it.
+
+mod conformance;
+mod faults;
+mod kills;
+mod readers;
+#[path = "../../../stream/tests/suite/mod.rs"]
+mod suite;

@@ -1,0 +1,120 @@
+//! Who else reads the stream: a consumer in another language, written from the .proto alone, and our tools. All find
+//! the same keys.
+
+use std::collections::BTreeSet;
+
+use e2e::{
+    busy::{Busy, TOPIC},
+    lab::{enter, needs_of, output, repository},
+    servers::{Kind, mcsqueal_binary},
+};
+use schemas::{
+    cursor::{Partition, Place},
+    record::{Record, UnixMicros},
+};
+use serde_json::Value;
+use stream::{
+    Read, ReadLimit, Reader,
+    kafka::{Kafka, KafkaReader, Settings},
+};
+use tokio::{process::Command, time::sleep};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_and_our_tools_find_the_same_keys() {
+    let mut needs = needs_of(Kind::Mysql).to_vec();
+    needs.extend(["kafka", "python"]);
+    let Some(lab) = enter("python_and_our_tools_find_the_same_keys", &needs).await else { return };
+    let python = lab.servers.manifest().program("python").expect("it was there").argv.clone();
+    let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
+    sleep(std::time::Duration::from_secs(3)).await;
+    // Two terms.
+    busy.mcsqueal.kill9().expect("kill mcsqueal");
+    busy.mcsqueal.restart().await.expect("mcsqueal is ready again");
+    sleep(std::time::Duration::from_secs(2)).await;
+    busy.mcsqueal.stop().await.expect("mcsqueal stops");
+    let brokers = busy.kafka.as_ref().expect("on kafka").address();
+
+    let mut command = Command::new(&python[0]);
+    command.args(&python[1..]).arg(repository().join("e2e/python/stream_keys.py"));
+    command.arg("--proto").arg(repository().join("schemas/proto/mcsqueal/stream/v1.proto"));
+    command.args(["--brokers", &brokers, "--topic", TOPIC]);
+    let asked = output(&mut command).await.expect("Python runs");
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert!(asked.status.success(), "{said}");
+    let theirs: BTreeSet<String> =
+        String::from_utf8(asked.stdout).expect("text").lines().map(str::to_owned).collect();
+
+    let settings = Settings {
+        replication: 1,
+        in_sync_min: 1,
+        ..Settings::new(brokers, TOPIC.to_owned(), || UnixMicros(0))
+    };
+    let kafka = Kafka::attach(settings).await.expect("the log is there");
+    let ours = keys(&kafka.reader().await.expect("a reader")).await;
+    assert!(ours.len() > 200, "hardly any keys: {}", ours.len());
+    assert!(theirs == ours, "{:?}", theirs.symmetric_difference(&ours).take(5).collect::<Vec<_>>());
+
+    let config = busy.mcsqueal.directory().join("region.toml");
+    let tool = async |arguments: &[&str]| {
+        let mut command = Command::new(mcsqueal_binary().expect("it was there"));
+        let asked = output(command.args(arguments).arg("--config").arg(&config)).await;
+        let asked = asked.expect("the tool runs");
+        let said = String::from_utf8_lossy(&asked.stderr);
+        assert!(asked.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(asked.stdout).expect("text")
+    };
+    let verified = tool(&["stream", "verify"]).await;
+    assert_eq!(verified.matches(" 0 problems").count(), 4, "{verified}");
+    let all = tool(&["stream", "tail", "--json"]).await;
+    let lines = all.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let shown: BTreeSet<String> = lines
+        .filter(|line| line["kind"] == "key")
+        .map(|line| format!("{} {} {}", line["partition"], line["place"], line["key"]))
+        .collect();
+    assert_eq!(shown.len(), places_and_keys(&ours), "as many keys at as many places");
+    let users = tool(&["stream", "tail", "--prefix", "user:", "--table", "shop.users"]).await;
+    assert!(users.lines().count() > 5, "{users}");
+    assert!(users.lines().all(|line| line.contains(" user:")), "{users}");
+    let newest = tool(&["stream", "tail", "--from", "end"]).await;
+    assert_eq!(newest, "", "nothing follows the end");
+}
+
+/// How many different keys at different places are in the script's lines.
+fn places_and_keys(lines: &BTreeSet<String>) -> usize {
+    let without_version = |line: &String| {
+        let parts: Vec<&str> = line.split('\t').collect();
+        format!("{} {} {}", parts[0], parts[1], parts[3])
+    };
+    lines.iter().map(without_version).collect::<BTreeSet<String>>().len()
+}
+
+/// One line per key, as the script prints it.
+async fn keys(reader: &KafkaReader) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    for partition in (0..reader.partitions()).map(Partition) {
+        let mut place = Place::START;
+        let head = reader.head(partition).await.expect("a head");
+        while place < head {
+            let limit = ReadLimit { records_max: 100, bytes_max: 1 << 20 };
+            let read = reader.read_after(partition, place, limit).await.expect("a read");
+            let Read::Entries(entries) = read else { panic!("a gap") };
+            for entry in entries {
+                place = entry.place;
+                let Record::Invalidations(invalidations) = entry.record else { continue };
+                for transaction in &invalidations.transactions {
+                    for invalidation in &transaction.keys {
+                        let key = hex(invalidation.key.as_bytes());
+                        let version = transaction.version.bits();
+                        out.insert(format!("{partition}\t{place}\t{version}\t{key}"));
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("half a byte");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}

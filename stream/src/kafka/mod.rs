@@ -1,0 +1,261 @@
+//! The Kafka backend: one topic of records, and two compacted ones beside it, for the state of the writers and for
+//! cursors.
+//!
+//! ```text
+//!                    TOPIC          records; place and format in the headers
+//! KafkaWriter ─────▶ TOPIC-state    terms, checkpoints, epochs           ─────▶ KafkaReader
+//!                    TOPIC-cursors  how far consumers are                ◀────▶ KafkaCursors
+//! ```
+//!
+//! Cursors are places, never offsets. So a copy of the topics in another Kafka, made by whatever copies records with
+//! their headers and partitions, serves readers as well.
+
+mod catch_up;
+mod client;
+mod cursors;
+mod ends;
+mod follower;
+mod lead;
+mod outbox;
+mod reader;
+mod scribe;
+mod settings;
+mod share;
+mod state;
+mod term;
+mod topics;
+mod window;
+mod wire;
+mod writer;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use rdkafka::metadata::MetadataBroker;
+use schemas::cursor::StreamId;
+use tokio::sync::OnceCell;
+
+pub use cursors::KafkaCursors;
+pub use reader::KafkaReader;
+pub use settings::Settings;
+pub use share::Share;
+pub use topics::Finding;
+pub use writer::KafkaWriter;
+
+use client::{ANSWER_DEADLINE, Context, POLL, read_error};
+use follower::{Fold, Follower};
+use scribe::Scribe;
+use state::{Note, State};
+use topics::{Admin, Make};
+
+use crate::StreamError;
+
+/// A connection to one log. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    context: Context,
+    state: Arc<Follower<State>>,
+    stream_id: StreamId,
+    partitions: u16,
+    findings: Vec<Finding>,
+    reader: OnceCell<KafkaReader>,
+    cursors: OnceCell<KafkaCursors>,
+}
+
+impl Kafka {
+    /// Connects to the log where it is written; makes what is missing.
+    pub async fn open(settings: Settings) -> Result<Kafka, StreamError> {
+        Kafka::connect(settings, Make::All).await
+    }
+
+    /// Connects to a log that somebody else writes, or copies to here; only the topic of cursors is made.
+    pub async fn attach(settings: Settings) -> Result<Kafka, StreamError> {
+        Kafka::connect(settings, Make::Cursors).await
+    }
+
+    async fn connect(mut settings: Settings, make: Make) -> Result<Kafka, StreamError> {
+        settings.check()?;
+        let context = Context::new();
+        let admin = Arc::new(topics::admin(&settings, &context)?);
+        let mut findings = topics::ensure(&admin, &settings, make).await?;
+        let wait = {
+            let (admin, settings) = (Arc::clone(&admin), settings.clone());
+            move || wait_for_leaders(&admin, &settings)
+        };
+        let wait = tokio::task::spawn_blocking(wait);
+        let found = wait.await.unwrap_or(Err(StreamError::Closed))?;
+        findings.extend(found.findings);
+        let demanded = topics::session_timeout_min(&admin, found.broker).await;
+        if let Some(demanded) = demanded.filter(|demanded| *demanded > settings.session_timeout) {
+            findings.push(format!(
+                "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that",
+                demanded.as_millis()
+            ));
+            settings.session_timeout = demanded;
+        }
+        for finding in &findings {
+            tracing::warn!(finding, "the stream is less safe than it should be");
+        }
+        let partitions = found.partitions;
+        let join = move || {
+            drop(admin);
+            join(settings, context, make, partitions, findings)
+        };
+        tokio::task::spawn_blocking(join).await.unwrap_or(Err(StreamError::Closed))
+    }
+
+    /// What weakens the promises of this log: settings of topics and brokers.
+    pub fn findings(&self) -> &[Finding] {
+        &self.inner.findings
+    }
+
+    /// The log's name.
+    pub fn stream_id(&self) -> StreamId {
+        self.inner.stream_id
+    }
+
+    /// How many partitions it has.
+    pub fn partitions(&self) -> u16 {
+        self.inner.partitions
+    }
+
+    /// Whether the log has a checkpoint: whatever is committed from now on reaches it, whoever writes it.
+    pub fn is_begun(&self) -> bool {
+        !self.state().known().checkpoints.is_empty()
+    }
+
+    /// Waits until no other process writes, and begins a term. Whoever is told that he was
+    /// [deposed](StreamError::Deposed) may ask again.
+    pub async fn lead(&self) -> Result<KafkaWriter, StreamError> {
+        KafkaWriter::lead(self).await
+    }
+
+    /// The reading side; all readers share what they read at the head.
+    pub async fn reader(&self) -> Result<KafkaReader, StreamError> {
+        let open = || async {
+            let inner = Arc::clone(&self.inner);
+            let open = move || {
+                let log = (inner.stream_id, inner.partitions);
+                KafkaReader::open(&inner.settings, &inner.context, Arc::clone(&inner.state), log)
+            };
+            tokio::task::spawn_blocking(open).await.unwrap_or(Err(StreamError::Closed))
+        };
+        self.inner.reader.get_or_try_init(open).await.cloned()
+    }
+
+    /// The consumers' cursors.
+    pub async fn cursors(&self) -> Result<KafkaCursors, StreamError> {
+        let open = || async {
+            let inner = Arc::clone(&self.inner);
+            let open = move || KafkaCursors::open(&inner.settings, &inner.context);
+            tokio::task::spawn_blocking(open).await.unwrap_or(Err(StreamError::Closed))
+        };
+        self.inner.cursors.get_or_try_init(open).await.cloned()
+    }
+
+    /// Joins a group of processes that share the partitions among themselves; `instance` names this one, for ever.
+    pub fn share(&self, group: &str, instance: &str) -> Result<Share, StreamError> {
+        Share::join(&self.inner.settings, &self.inner.context, group, instance)
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    fn state(&self) -> &Follower<State> {
+        &self.inner.state
+    }
+}
+
+impl Fold for State {
+    fn apply(&mut self, format: u16, note: &Note) -> Result<(), String> {
+        State::apply(self, format, note)
+    }
+}
+
+/// The blocking part of connecting.
+fn join(
+    settings: Settings,
+    context: Context,
+    make: Make,
+    partitions: u16,
+    findings: Vec<Finding>,
+) -> Result<Kafka, StreamError> {
+    let state = Arc::new(Follower::<State>::start(&settings, &context, settings.state_topic())?);
+    let mut log = state.fresh()?.log;
+    if log.is_none() && make == Make::All {
+        let mut scribe = Scribe::new(&settings, &context, settings.state_topic())?;
+        let tries = std::cell::Cell::new(0_u128);
+        let go_on = || {
+            tries.set(tries.get().saturating_add(1));
+            tries.get().saturating_mul(POLL.as_millis()) < ANSWER_DEADLINE.as_millis()
+        };
+        let offset = scribe.write(&Note::log(StreamId(random()), partitions), go_on)?;
+        log = state.with_offset(offset)?.log;
+    }
+    let refused = |what: String| Err(StreamError::Refused { what });
+    let Some((stream_id, of)) = log else {
+        return refused(format!("{} names no log yet", settings.state_topic()));
+    };
+    if of != partitions {
+        return refused(format!(
+            "topic {} has {partitions} partitions, and had {of} when the log began: begin a new one",
+            settings.topic
+        ));
+    }
+    let (reader, cursors) = (OnceCell::new(), OnceCell::new());
+    let inner =
+        Inner { settings, context, state, stream_id, partitions, findings, reader, cursors };
+    Ok(Kafka { inner: Arc::new(inner) })
+}
+
+/// What the brokers say of the topics.
+struct Found {
+    partitions: u16,
+    findings: Vec<Finding>,
+    /// The id of some broker.
+    broker: i32,
+}
+
+/// Asks once each partition has a leader; topics that were just made take a moment.
+fn wait_for_leaders(admin: &Admin, settings: &Settings) -> Result<Found, StreamError> {
+    let topics = [settings.topic.clone(), settings.state_topic(), settings.cursors_topic()];
+    let mut waited = Duration::ZERO;
+    loop {
+        let metadata = admin.inner().fetch_metadata(None, ANSWER_DEADLINE).map_err(read_error)?;
+        let ready = topics.iter().all(|topic| topics::has_leaders(&metadata, topic));
+        if ready && let Some((partitions, _)) = topics::shape(&metadata, &settings.topic) {
+            let judge = |topic: &String| {
+                let (_, replicas) = topics::shape(&metadata, topic)?;
+                topics::judge_replication(settings, topic, replicas)
+            };
+            let findings = topics.iter().filter_map(judge).collect();
+            let broker = metadata.brokers().first().map_or(-1, MetadataBroker::id);
+            return Ok(Found { partitions, findings, broker });
+        }
+        if waited >= ANSWER_DEADLINE {
+            let what = format!("topic {} has partitions without a leader", settings.topic);
+            return Err(StreamError::Read { source: what.into() });
+        }
+        std::thread::sleep(POLL);
+        waited = waited.saturating_add(POLL);
+    }
+}
+
+/// Hardly ever the same twice.
+fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,91 @@
+//! How a record stands in Kafka: the wire form as the value, its place and its format in the headers, the writer's
+//! clock as the timestamp. There is no key; the writer chooses the partition.
+
+use std::sync::Arc;
+
+use rdkafka::{
+    Message,
+    message::{BorrowedMessage, Header, Headers, OwnedHeaders},
+};
+use schemas::{
+    cursor::{Place, Term},
+    record::{self, Record, UnixMicros},
+};
+
+use crate::{Entry, StreamError};
+
+/// Header: the format's number, in decimal.
+const FORMAT: &str = "format";
+/// Header: `term:sequence`, in decimal.
+const PLACE: &str = "place";
+
+/// A record as it came, not decoded yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Raw {
+    pub(super) place: Place,
+    appended_at: UnixMicros,
+    format: u16,
+    payload: Arc<[u8]>,
+}
+
+impl Raw {
+    /// `None`: the message is none of ours. It has no place, so it takes nobody's.
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Raw> {
+        let (mut format, mut place) = (None, None);
+        for header in message.headers()?.iter() {
+            let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
+            match header.key {
+                FORMAT => format = text.and_then(|text| text.parse().ok()),
+                PLACE => place = text.and_then(parse_place),
+                _ => {}
+            }
+        }
+        let at_ms = u64::try_from(message.timestamp().to_millis().unwrap_or(0)).unwrap_or(0);
+        Some(Raw {
+            place: place?,
+            appended_at: UnixMicros(at_ms.saturating_mul(1000)),
+            format: format?,
+            payload: Arc::from(message.payload()?),
+        })
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// For the first record of a term: where the term before ended, as it says.
+    pub(super) fn previous(&self) -> Option<Place> {
+        match record::decode(self.format, &self.payload) {
+            Ok(Record::TermStart(start)) if self.place.sequence == 1 => Some(start.previous),
+            _ => None,
+        }
+    }
+
+    /// The whole record.
+    pub(super) fn entry(&self) -> Result<Entry, StreamError> {
+        let record = record::decode(self.format, &self.payload).map_err(|err| {
+            StreamError::Damaged { what: format!("record {}: {err}", self.place) }
+        })?;
+        Ok(Entry { place: self.place, appended_at: self.appended_at, record })
+    }
+}
+
+/// The headers of a record at `place`.
+pub(super) fn headers(place: Place) -> OwnedHeaders {
+    let (format, place) = (record::FORMAT_VERSION.to_string(), place.to_string());
+    OwnedHeaders::new_with_capacity(2)
+        .insert(Header { key: FORMAT, value: Some(&format) })
+        .insert(Header { key: PLACE, value: Some(&place) })
+}
+
+/// `term:sequence`.
+pub(super) fn parse_place(text: &str) -> Option<Place> {
+    let (term, sequence) = text.split_once(':')?;
+    Some(Place { term: Term(term.parse().ok()?), sequence: sequence.parse().ok()? })
+}
+
+/// The place right before `place`, within its term: reading after it begins with `place`.
+pub(super) fn before(place: Place) -> Place {
+    Place { term: place.term, sequence: place.sequence.saturating_sub(1) }
+}
