@@ -40,7 +40,10 @@ pub(crate) fn run(range: Range<u64>, threads: usize, cure: Option<&str>) -> bool
                     Weather::Faults => faults += stats,
                     Weather::Calm => calm += stats,
                 }
-                failures.extend(violation.map(|violation| (history, violation)));
+                if let Some(violation) = violation {
+                    println!("seed {} ({:?}): {}", history.seed, history.weather, violation.what);
+                    failures.push((history, violation));
+                }
             }
             if failures.len() >= FAILURES_MAX { Go::Stop } else { Go::On }
         },
@@ -54,9 +57,6 @@ pub(crate) fn run(range: Range<u64>, threads: usize, cure: Option<&str>) -> bool
     let failed = u64::try_from(failures.len()).unwrap_or(u64::MAX);
     print!("{}", report::figures(&faults, &calm, count, failed, seconds));
     failures.sort_by_key(|(history, violation)| (violation.at, history.seed));
-    for (history, violation) in &failures {
-        println!("seed {} ({:?}): {}", history.seed, history.weather, violation.what);
-    }
     if let Some((history, _)) = failures.first() {
         without(cure, || tell_history(shortened(*history)));
     }
