@@ -263,7 +263,8 @@ impl World {
         let astray = self.weather == Weather::Faults && self.one_in(50);
         let node = if astray { (node + 1) % self.size.nodes } else { node };
         let op = Op { node, key, how, server, told_by, value: None, opened: 0 };
-        let opens = self.delay(1, 20);
+        let slow = self.weather == Weather::Faults && self.often(8);
+        let opens = if slow { self.delay(20, 400) } else { self.delay(1, 20) };
         self.after(opens, Event::Open { op });
     }
 

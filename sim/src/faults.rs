@@ -243,6 +243,25 @@ impl World {
         let server = fit[self.rng.usize(..fit.len())];
         let how = [Failover::Crash, Failover::Zombie, Failover::Switchover][self.rng.usize(..3)];
         self.operator.busy += 1;
+        if how != Failover::Switchover && self.often(1) {
+            // What is written from now on is lost.
+            self.note(|| format!("server {server} receives nothing"));
+            self.operator.cut_off = Some(server);
+            let fails = self.rng.u64(50..800) * MS;
+            if self.one_in(2) {
+                // A tailer on the primary's machine goes with it: not even a delete tells of what is lost.
+                self.fault_source(fails + 200 * MS);
+            }
+            self.later(fails, Step::Fail { server, how, heals });
+            self.later(fails + 20 * MS, Step::ReplicationHeals);
+        } else {
+            self.fail(server, how, heals);
+        }
+    }
+
+    /// The primary takes no more writes.
+    pub(crate) fn fail(&mut self, server: usize, how: Failover, heals: u64) {
+        let old = self.db.primary;
         self.note(|| format!("server {old} is replaced by {server}: {how:?}"));
         self.db.instances[old].writable = false;
         self.operator.tailed = Some(old);

@@ -39,6 +39,7 @@ pub(crate) enum Step {
     ReplicationHeals,
     ClockHeals { node: usize },
     Assign { region: usize, partitions: Vec<Partition> },
+    Fail { server: usize, how: Failover, heals: u64 },
     Promote { server: usize, how: Failover },
     Repoint,
     ServerUp { server: usize },
@@ -129,6 +130,7 @@ impl World {
             }
             Step::ClockHeals { node } => self.skews[node] = 0,
             Step::Assign { region, partitions } => self.assign(region, partitions),
+            Step::Fail { server, how, heals } => self.fail(server, how, heals),
             Step::Promote { server, how } => self.promote(server, how),
             Step::Repoint => self.repoint(),
             Step::ServerUp { server } => self.server_up(server),
