@@ -22,6 +22,8 @@ use crate::{
 
 /// The bound that nodes promise, as they are configured here.
 const STALENESS_MAX: u64 = 1_500 * MS;
+/// How long it takes until writers have heard of an epoch.
+const HEARD_AFTER: u64 = 150 * MS;
 const MARKER_TTL: u64 = 2_000 * MS;
 
 /// A promise that was broken.
@@ -82,6 +84,9 @@ pub(crate) struct Check {
     lost: BTreeMap<TxnId, (u16, u64)>,
     errant: BTreeSet<TxnId>,
     table: EpochTable,
+    /// What writers know of it: they hear of an epoch a little later.
+    heard: EpochTable,
+    unheard: Vec<(u64, EpochStart)>,
     /// What each version of a published delete stands for, key by key.
     published: BTreeMap<(Version, KeyId), TxnId>,
     /// The published deletes of each key, as they were appended.
@@ -100,6 +105,8 @@ impl Check {
             lost: BTreeMap::new(),
             errant: BTreeSet::new(),
             table: EpochTable::default(),
+            heard: EpochTable::default(),
+            unheard: Vec::new(),
             published: BTreeMap::new(),
             deletes: vec![Vec::new(); size.keys],
             committed: vec![Vec::new(); size.keys],
@@ -116,7 +123,14 @@ impl Check {
 
     /// The version of a transaction; `None` while no epoch of its server is known.
     pub(crate) fn version_of(&self, db: &Topology, server: usize, txn: TxnId) -> Option<Version> {
-        self.table.version_of(&db.txn(txn).gtid(), db.executed(server))
+        self.heard.version_of(&db.txn(txn).gtid(), db.executed(server))
+    }
+
+    /// Writers hear of the epochs that began a while ago.
+    pub(crate) fn hear(&mut self, now: u64) {
+        for (_, start) in self.unheard.extract_if(.., |(at, _)| *at <= now) {
+            self.heard.learn(start);
+        }
     }
 
     /// The version that a client gives to a snapshot.
@@ -142,6 +156,7 @@ impl Check {
     }
 
     pub(crate) fn epoch_appended(&mut self, now: u64, db: &Topology, start: &EpochStart) {
+        self.unheard.push((now + HEARD_AFTER, start.clone()));
         if !self.table.learn(start.clone()) || start.lossless {
             return;
         }

@@ -390,6 +390,7 @@ impl World {
             self.after(3 * MS, Event::Committed { writing });
             return;
         }
+        self.check.hear(self.now);
         let Some(version) = self.check.version_of(&self.db, server, txn) else {
             // Nobody knows the epoch yet, so nobody can name the version.
             self.after(20 * MS, Event::Committed { writing });

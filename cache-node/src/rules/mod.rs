@@ -460,11 +460,11 @@ impl Rules {
         version: Version,
         entries: &mut impl Entries,
     ) -> Named {
+        let version = self.renumbered.raise(version);
         if Cure::MarkerDeletes.works() {
             self.make_stale(key, version, entries);
         }
         let (hash, known) = (Subject::new(key.as_bytes()).hash, self.known());
-        let version = self.renumbered.raise(version);
         self.markers.name(now, hash, nonce, version, known)
     }
 
