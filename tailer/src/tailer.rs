@@ -177,7 +177,7 @@ impl Tailer {
     /// written anything yet, because what its predecessor lost may be cached.
     pub fn connected(&mut self, server: Server, out: &mut Vec<Batch>) -> Result<(), EpochError> {
         let state = &mut self.state;
-        let succeeds = state.epochs.must_open() || state.wrote_last(&server) == Some(false);
+        let succeeds = state.succeeds(&server);
         let published = state.executed.clone();
         let lacks = !server.executed.contains_all(&published);
         if lacks && !state.executed.intersect(&server.executed) {
@@ -394,7 +394,7 @@ impl State {
         }
         let through = |server: &mut Server| self.executed.contains_all(&server.executed);
         let Some(server) = self.successor.take_if(through) else { return Ok(()) };
-        if !self.epochs.must_open() && self.wrote_last(&server) != Some(false) {
+        if !self.succeeds(&server) {
             return Ok(()); // It is the one that wrote all along.
         }
         let proven = server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of));
@@ -402,9 +402,10 @@ impl State {
         self.open_epoch(server, proof, out)
     }
 
-    /// Whether the current epoch is of this server; `None` before the first epoch.
-    fn wrote_last(&self, server: &Server) -> Option<bool> {
-        self.epochs.current().map(|current| writer(&current.origin) == writer(&server.origin))
+    /// Whether an epoch must open for this server: another one wrote last, or what it wrote last is not known.
+    fn succeeds(&self, server: &Server) -> bool {
+        let wrote_last = self.epochs.current().map(|current| writer(&current.origin));
+        self.epochs.must_open() || wrote_last.is_some_and(|wrote| wrote != writer(&server.origin))
     }
 
     fn open_epoch(

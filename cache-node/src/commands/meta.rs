@@ -315,7 +315,7 @@ impl Turn<'_> {
             self.counters.delete_misses.up();
             return Stored::Exists;
         }
-        self.gate.void_lease(now, key, cas_before);
+        self.gate.void_lease(key, cas_before);
         if !flags.has(b'x') && !flags.has(b'I') {
             self.counters.delete_hits.up();
             shard.remove(key);

@@ -263,7 +263,7 @@ impl Turn<'_> {
         shard.remove(key);
         drop(shard);
         if let Some(cas) = gone {
-            self.gate.void_lease(self.now, key, cas);
+            self.gate.void_lease(key, cas);
         }
         if seen {
             self.counters.delete_hits.up();

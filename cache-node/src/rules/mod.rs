@@ -233,6 +233,11 @@ impl Rules {
         leased
     }
 
+    /// Whoever holds this lease has lost it.
+    pub fn void_lease(&mut self, subject: &Subject<'_>, token: Token) {
+        self.leases.take(subject.hash, token);
+    }
+
     /// Whether a value may be stored, and what to keep with it.
     pub fn accept(
         &mut self,
