@@ -100,6 +100,9 @@ cures! {
     CursorNeverFalls,
     /// Quarantine ends when every partition has reached its head; else a delete of another is still on its way.
     QuarantineEveryPartition,
+    /// A node that one partition holds in quarantine also takes the heads that other lanes name; else it leaves before their
+    /// deletes came.
+    QuarantineTakesEveryHead,
     /// A node that returns from an absence is quarantined until it has caught up.
     QuarantineOnReturn,
     /// A node counts as fresh only if every partition does.

@@ -94,7 +94,8 @@ pub(crate) struct Check {
     committed: Vec<Vec<(TxnId, Version)>>,
     told: Vec<Told>,
     oracle: BTreeMap<(usize, KeyId), Value>,
-    partitions: u16,
+    /// The partition of each key.
+    partition_of: Vec<Partition>,
     keys: KeyId,
 }
 
@@ -112,7 +113,9 @@ impl Check {
             committed: vec![Vec::new(); size.keys],
             told: vec![Told::default(); size.nodes],
             oracle: BTreeMap::new(),
-            partitions: size.partitions,
+            partition_of: (0..size.keys)
+                .map(|id| partition_of(&key(id), size.partitions))
+                .collect(),
             keys: size.keys,
         }
     }
@@ -249,7 +252,7 @@ impl Check {
     /// Records that nobody can read any more: what they said must come again, or as a floor.
     pub(crate) fn records_lost(&mut self, partition: usize, places: &[Place]) {
         for (id, deletes) in self.deletes.iter_mut().enumerate() {
-            if usize::from(partition_of(&key(id), self.partitions).0) == partition {
+            if usize::from(self.partition_of[id].0) == partition {
                 deletes.retain(|(_, _, place)| !places.contains(place));
             }
         }
@@ -298,7 +301,7 @@ impl Check {
     /// It named the heads of these partitions to a node that was away: from now on the node owes every delete up to them.
     pub(crate) fn returned(&mut self, node: usize, heads: &[(Partition, Place)]) {
         for id in 0..self.keys {
-            let partition = partition_of(&key(id), self.partitions);
+            let partition = self.partition_of[id];
             let told = &mut self.told[node];
             if heads.iter().any(|(of, _)| *of == partition)
                 && let Some(newest) = told.owes.get(&id)
@@ -446,9 +449,9 @@ impl Check {
         let asked = self.committed[id].iter().filter(|(txn, version)| {
             *version <= ask.at_least && *version != Version::ZERO && db.txn(*txn).lost_at.is_none()
         });
-        if let Some((txn, version)) = asked.max()
+        if ask.at_least != Version::ZERO
+            && let Some((txn, version)) = asked.max()
             && value < Some(*txn)
-            && ask.at_least != Version::ZERO
         {
             return Some(format!("without {txn:?}, although at least {version} was asked for"));
         }
@@ -506,7 +509,7 @@ impl Check {
         }
         let everywhere = rules.applied_everywhere().unwrap_or(Version::ZERO);
         for id in 0..self.keys {
-            let ours = partition_of(&key(id), self.partitions) == batch.partition;
+            let ours = self.partition_of[id] == batch.partition;
             let applied =
                 if ours { rules.applied(batch.partition).max(everywhere) } else { everywhere };
             let claimed = self.deletes[id]
@@ -514,10 +517,13 @@ impl Check {
                 .rev()
                 .find(|(version, txn, _)| *version <= applied && db.txn(*txn).lost_at.is_none());
             let Some((version, txn, _)) = claimed else { continue };
-            let has = self.told[node].deleted.get(&id).is_some_and(|has| has.contains(txn));
+            let told = self.told[node].deleted.get(&id);
+            if told.is_none_or(|has| has.contains(txn)) {
+                continue;
+            }
             let name = key_name(id);
             let floor = rules.fill_floor().max(rules.serve_floor(&Subject::new(name.as_bytes())));
-            if !has && floor < *version && self.told[node].deleted.contains_key(&id) {
+            if floor < *version {
                 self.fail(now, format!("node {node} says that it has applied {applied}, and was never told of {name} at {version}"));
             }
         }

@@ -8,6 +8,7 @@
     reason = "the world is small, and a panic here is a bug in the test"
 )]
 
+mod agenda;
 pub mod binlog;
 pub mod broker;
 mod check;

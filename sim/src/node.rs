@@ -280,7 +280,8 @@ impl World {
     pub(crate) fn apply(&mut self, node: usize, batch: &Batch) -> Result<Place, Rewind> {
         let (now, at, wall) = (self.moment(), self.now, self.node_wall(node));
         let state = &mut self.nodes[node];
-        let (before, shelf) = (state.rules.cursor(batch.partition), state.shelf.clone());
+        let before = state.rules.cursor(batch.partition);
+        let shelf = if batch.items.is_empty() { Shelf::default() } else { state.shelf.clone() };
         let cursor = state.rules.apply(now, wall, batch, &mut state.shelf);
         self.note(|| format!("node {node} applies {}", crate::trace::batch(batch, cursor)));
         self.recognise_batch(node, batch, before, &shelf);

@@ -8,21 +8,18 @@ use invalidator::{
     poller::{InstanceId, Poller, Role},
 };
 use protocol::control::{Answer, EpochNews, Greeting};
-use schemas::{
-    cursor::Partition,
-    gtid::{Dialect, GtidSet},
-    moment::Moment,
-    record::Record,
-};
+use schemas::{cursor::Partition, gtid::Dialect, moment::Moment, record::Record};
 use stream::Read;
 
 use crate::{
     node::ToNode,
-    world::{Event, MS, World},
+    world::{Answers, Event, MS, World},
 };
 
 /// Connections of the past that a node may still read from.
 const DRAINING_MAX: usize = 4;
+/// How long a poll waits for answers.
+const POLL: u64 = 8 * MS;
 const SKEW_MAX: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What a node, or the log, answers.
@@ -52,6 +49,8 @@ pub(crate) struct Region {
     /// What its last poll found.
     pub polled: Option<invalidator::poller::Poll>,
     newest_term: u32,
+    /// Where the log ended when its lanes were told that there may be more.
+    ends: Vec<schemas::cursor::Place>,
 }
 
 impl World {
@@ -71,6 +70,7 @@ impl World {
             cut: BTreeSet::new(),
             polled: None,
             newest_term: 0,
+            ends: Vec::new(),
         });
         self.start_region(region);
     }
@@ -90,6 +90,7 @@ impl World {
         let nodes = self.size.nodes;
         let state = &mut self.regions[region];
         (state.up, state.poller, state.polled, state.newest_term) = (true, poller, None, 0);
+        state.ends.clear();
         state.life += 1;
         let life = state.life;
         state.lanes = vec![NodeLane::new(state.partitions.clone(), SKEW_MAX); nodes];
@@ -303,6 +304,13 @@ impl World {
                 self.broadcast(region, news);
             }
         }
+        // A consumer is woken by what is new; now and then by nothing.
+        let ends = self.broker.ends();
+        let idle = self.regions[region].ends == ends && !self.one_in(8);
+        if idle {
+            return;
+        }
+        self.regions[region].ends = ends;
         for node in 0..self.size.nodes {
             for partition in self.regions[region].partitions.clone() {
                 self.step_lane(region, node, LaneEvent::Changed(partition));
@@ -318,31 +326,40 @@ impl World {
             self.step_lane(region, node, LaneEvent::PollBegan);
         }
         let began = self.moment();
+        let mut answers = Answers::new();
         for server in self.operator.polled(&self.db) {
             let reachable = !self.regions[region].unreachable.contains(&server);
             if reachable && self.db.instances[server].up {
-                let (asked, executed) = (began, self.db.asked(server));
-                let answer = self.delay(1, 6);
-                self.after(answer, Event::PollAnswer { region, life, server, asked, executed });
+                let answer = (server, self.db.asked(server));
+                let arrives = self.delay(1, 6);
+                if arrives <= POLL {
+                    answers.push(answer);
+                } else {
+                    let late =
+                        Event::PollAnswer { region, life, asked: began, answers: vec![answer] };
+                    self.after(arrives, late);
+                }
             }
         }
-        self.after(8 * MS, Event::PollEnd { region, life, began });
+        self.after(POLL, Event::PollEnd { region, life, began, answers });
     }
 
     pub(crate) fn poll_answer(
         &mut self,
         region: usize,
         life: u64,
-        server: usize,
         asked: Moment,
-        executed: GtidSet,
+        answers: Answers,
     ) {
-        if self.regions[region].life == life && self.db.instances[server].up {
-            self.regions[region].poller.answered(asked, instance(server), executed);
+        for (server, executed) in answers {
+            if self.regions[region].life == life && self.db.instances[server].up {
+                self.regions[region].poller.answered(asked, instance(server), executed);
+            }
         }
     }
 
-    pub(crate) fn poll_end(&mut self, region: usize, life: u64, began: Moment) {
+    pub(crate) fn poll_end(&mut self, region: usize, life: u64, began: Moment, answers: Answers) {
+        self.poll_answer(region, life, began, answers);
         if self.regions[region].life != life {
             return;
         }

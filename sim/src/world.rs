@@ -9,16 +9,13 @@
 //! Every step is an event in one queue; time jumps from one to the next. Nothing else moves: no thread,
 //! no clock, no hash order that leaks into the history.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::{BTreeMap, BinaryHeap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fastrand::Rng;
 use schemas::{gtid::GtidSet, moment::Moment, record::UnixMicros, version::Version};
 
 use crate::{
+    agenda::Agenda,
     broker::Broker,
     check::{Check, Violation},
     client::{Op, Writing},
@@ -105,8 +102,8 @@ pub(crate) enum Event {
     Observed { source: usize, life: u64, server: usize, at: UnixMicros },
     Append { source: usize, life: u64 },
     PollBegin { region: usize, life: u64 },
-    PollAnswer { region: usize, life: u64, server: usize, asked: Moment, executed: GtidSet },
-    PollEnd { region: usize, life: u64, began: Moment },
+    PollAnswer { region: usize, life: u64, asked: Moment, answers: Answers },
+    PollEnd { region: usize, life: u64, began: Moment, answers: Answers },
     Wake { region: usize, life: u64 },
     Connect { region: usize, node: usize },
     ToNode { region: usize, node: usize, connection: u64, message: ToNode },
@@ -121,40 +118,8 @@ pub(crate) enum Event {
     Operator { step: crate::operator::Step },
 }
 
-/// An event and its time; of two at the same time, the one that was scheduled first comes first.
-#[derive(Debug)]
-struct Scheduled {
-    at: u64,
-    number: u64,
-    event: Event,
-}
-
-impl Scheduled {
-    /// The heap gives out the greatest first.
-    fn rank(&self) -> (Reverse<u64>, Reverse<u64>) {
-        (Reverse(self.at), Reverse(self.number))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Scheduled) -> Ordering {
-        self.rank().cmp(&other.rank())
-    }
-}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Scheduled) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Scheduled) -> bool {
-        self.rank() == other.rank()
-    }
-}
-
-impl Eq for Scheduled {}
+/// What servers said that they have executed.
+pub(crate) type Answers = Vec<(usize, GtidSet)>;
 
 /// One line of a history.
 pub(crate) type Line = (u64, String);
@@ -166,8 +131,7 @@ pub(crate) struct World {
     pub(crate) size: Size,
     pub(crate) weather: Weather,
     pub(crate) climate: Climate,
-    queue: BinaryHeap<Scheduled>,
-    scheduled: u64,
+    agenda: Agenda,
     pub(crate) db: Topology,
     pub(crate) broker: Broker,
     pub(crate) sources: Vec<Source>,
@@ -204,8 +168,7 @@ impl World {
             size,
             weather,
             climate,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            agenda: Agenda::default(),
             db: Topology::new(size.servers, size.keys),
             broker: Broker::new(size.partitions),
             sources: vec![Source::default(), Source::default()],
@@ -253,7 +216,7 @@ impl World {
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
         let end = self.chaos_until + self.size.settle;
         let mut calmed = false;
-        while let Some(at) = self.queue.peek().map(|next| next.at) {
+        while let Some(at) = self.agenda.next_at() {
             if !calmed && at > self.chaos_until {
                 calmed = true;
                 self.calm_down();
@@ -262,7 +225,7 @@ impl World {
             if at > end {
                 break;
             }
-            let Some(Scheduled { event, .. }) = self.queue.pop() else { break };
+            let Some(event) = self.agenda.pop() else { break };
             self.now = at;
             self.stats.steps += 1;
             self.dispatch(event);
@@ -282,10 +245,12 @@ impl World {
             Event::Observed { source, life, server, at } => self.observed(source, life, server, at),
             Event::Append { source, life } => self.append(source, life),
             Event::PollBegin { region, life } => self.poll_begin(region, life),
-            Event::PollAnswer { region, life, server, asked, executed } => {
-                self.poll_answer(region, life, server, asked, executed);
+            Event::PollAnswer { region, life, asked, answers } => {
+                self.poll_answer(region, life, asked, answers);
             }
-            Event::PollEnd { region, life, began } => self.poll_end(region, life, began),
+            Event::PollEnd { region, life, began, answers } => {
+                self.poll_end(region, life, began, answers);
+            }
             Event::Wake { region, life } => self.wake(region, life),
             Event::Connect { region, node } => self.connect(region, node),
             Event::ToNode { region, node, connection, message } => {
@@ -310,8 +275,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: u64, event: Event) {
-        self.scheduled += 1;
-        self.queue.push(Scheduled { at, number: self.scheduled, event });
+        self.agenda.push(at, event);
     }
 
     /// Between `low` and `high` milliseconds; now and then ten times as long.
@@ -384,8 +348,8 @@ impl World {
         let pause = match more {
             _ if lags => self.delay(100, 900),
             true => MS / 2,
-            false if self.is_chaos() => self.delay(2, 12),
-            false => self.delay(10, 40),
+            false if self.is_chaos() => self.delay(4, 16),
+            false => self.delay(20, 80),
         };
         self.after(pause, Event::Replicate { server });
     }
@@ -398,6 +362,9 @@ impl World {
             return false;
         }
         let (ours, theirs) = (&self.db.instances[server].log, &self.db.instances[from].log);
+        if (ours.len(), ours.last()) == (theirs.len(), theirs.last()) {
+            return false;
+        }
         let same = ours.iter().zip(theirs).take_while(|(our, their)| our == their).count();
         let missing = theirs[same..].iter().find(|id| !ours[same..].contains(id)).copied();
         let Some(txn) = missing else { return false };

@@ -118,13 +118,17 @@ impl Progress {
         }
     }
 
-    /// A lane has connected, and names where the partition ends. A node that is not fresh is in quarantine until it is
-    /// there.
+    /// A lane has connected, and names where the partition ends. A node that is not fresh, or in quarantine because of any
+    /// partition, is in quarantine until it is there.
     pub(super) fn named_head(&mut self, now: Moment, partition: Partition, head: Place) {
-        let fresh = self.is_fresh(now);
+        let held = if Cure::QuarantineTakesEveryHead.works() {
+            self.is_quarantined()
+        } else {
+            self.state(partition).is_some_and(|state| state.quarantine != Quarantine::None)
+        };
+        let returning = held || !self.is_fresh(now);
         let Some(state) = self.state_mut(partition) else { return };
-        let held = state.quarantine != Quarantine::None;
-        if (held || !fresh) && Cure::QuarantineOnReturn.works() {
+        if returning && Cure::QuarantineOnReturn.works() {
             let head = match state.quarantine {
                 // A connection that is gone may still deliver what it had sampled.
                 Quarantine::Until(before) => before.max(head),

@@ -1,7 +1,10 @@
 //! Entries that come from a peer, from a file, or with a node that was away.
 
 use cache_node::rules::Fill;
-use schemas::{cure::Cure, cursor::Partition};
+use schemas::{
+    cure::Cure,
+    cursor::{Partition, Place},
+};
 
 use crate::{
     race::{broken_if, race},
@@ -35,6 +38,24 @@ fn r42_node_comes_back() {
         s.pass(6000);
         s.nodes[0].wire = Wire::LosesBatchesOf(Partition(1));
         s.reconnect(0);
+        s.honest(0, id)
+    });
+    // Another partition's lane names its head when the node has fresh news, but is still held by the first one.
+    race(&[&[Cure::QuarantineTakesEveryHead]], || {
+        let mut s = Stage::with(|plan| plan.settings.partitions = 2);
+        let id = s.key_in(Partition(1), 1);
+        s.cache(0, id, PRIMARY);
+        s.pass(6000);
+        s.progress();
+        let end = s.log.ends()[0];
+        s.names_head(0, Partition(0), Place { sequence: end.sequence + 2, ..end });
+        s.deliver(0);
+        s.commit(id);
+        s.publish();
+        s.names_head(0, Partition(1), s.log.ends()[1]);
+        s.progress();
+        s.progress();
+        s.deliver_partition(0, Partition(0));
         s.honest(0, id)
     });
 }

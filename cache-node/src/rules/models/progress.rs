@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option, prelude::*};
 use protocol::control::{Batch, Item};
 
 use super::{at, check, version};
@@ -42,8 +42,9 @@ enum Op {
         partition: u16,
         ahead: u64,
     },
-    /// A lane comes, and names where the partitions end.
+    /// A lane comes, and names where its partitions end: all, or one.
     Hello {
+        only: Option<u16>,
         ahead: u64,
     },
     Pass {
@@ -61,7 +62,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (partition(), 1..6_u64, age())
             .prop_map(|(partition, records, age)| Op::Next { partition, records, age }),
         1 => (partition(), 0..6_u64).prop_map(|(partition, ahead)| Op::Begin { partition, ahead }),
-        1 => (0..8_u64).prop_map(|ahead| Op::Hello { ahead }),
+        1 => (option::of(partition()), 0..8_u64)
+            .prop_map(|(only, ahead)| Op::Hello { only, ahead }),
         2 => (0..400_u64).prop_map(|milliseconds| Op::Pass { milliseconds }),
     ]
 }
@@ -89,6 +91,7 @@ fn nothing_counts_as_applied_that_did_not_arrive() {
         Cure::BeginAsksLaterProgress,
         Cure::FreshEveryPartition,
         Cure::QuarantineEveryPartition,
+        Cure::QuarantineTakesEveryHead,
         Cure::QuarantineOnReturn,
         Cure::AppliedAsksEveryPartition,
     ];
@@ -150,7 +153,7 @@ impl World {
                     self.rules.begin(Partition(*partition), place(to));
                     (model.cursor, model.begun) = (Some(to), to);
                 }
-                Op::Hello { ahead } => self.hello(*ahead),
+                Op::Hello { only, ahead } => self.hello(*only, *ahead),
                 Op::Pass { milliseconds } => self.now += milliseconds,
             }
             self.look()?;
@@ -190,14 +193,17 @@ impl World {
         Ok(())
     }
 
-    fn hello(&mut self, ahead: u64) {
+    fn hello(&mut self, only: Option<u16>, ahead: u64) {
         let mut heads = Vec::new();
-        let fresh = self.rules.is_fresh(at(self.now));
+        let away = !self.rules.is_fresh(at(self.now)) || self.rules.is_quarantined();
         for (partition, model) in (0..).map(Partition).zip(&mut self.model) {
             let Some(cursor) = model.cursor else { continue };
+            if only.is_some_and(|only| only != partition.0) {
+                continue;
+            }
             heads.push((partition, place(cursor + ahead)));
-            if !fresh && model.asked_at.is_some() {
-                model.awaited = Some(cursor + ahead);
+            if away && model.asked_at.is_some() {
+                model.awaited = model.awaited.max(Some(cursor + ahead));
             }
         }
         self.rules.hello(at(self.now), &heads);

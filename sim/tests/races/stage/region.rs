@@ -33,6 +33,12 @@ impl Stage {
         self.connect(node);
     }
 
+    /// A lane of somebody else names where a partition ends.
+    pub(crate) fn names_head(&mut self, node: usize, partition: Partition, head: Place) {
+        let now = self.moment();
+        self.nodes[node].rules.hello(now, &[(partition, head)]);
+    }
+
     /// The connection is gone.
     pub(crate) fn cut(&mut self, node: usize) {
         self.nodes[node].wire = Wire::Cut;
