@@ -6,7 +6,10 @@
 //!
 //! Whatever is not known lowers a position, never raises it: an instance that does not answer counts
 //! with its last answer, one that never answered holds everything back, and one with transactions that
-//! the source does not have stays out of the newest epoch until it is fenced from readers.
+//! the source does not have stays out of the newest epoch until it is fenced from readers. So does one
+//! that was asked before the epoch was known: it may have lost its place since. And while a former
+//! primary is not fenced, only a transaction of a lossy epoch proves that an instance belongs to it: the
+//! former one may still show what was lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -60,6 +63,8 @@ struct Instance {
 pub struct Poller {
     dialect: Dialect,
     epochs: EpochTable,
+    /// When each epoch was learned.
+    learned: BTreeMap<u16, Moment>,
     /// What the source had when the newest `Progress` was written.
     source: GtidSet,
     instances: BTreeMap<InstanceId, Instance>,
@@ -73,6 +78,7 @@ impl Poller {
         Poller {
             dialect,
             epochs: EpochTable::default(),
+            learned: BTreeMap::new(),
             source: GtidSet::empty(dialect),
             instances: BTreeMap::new(),
             exclude_after,
@@ -80,8 +86,9 @@ impl Poller {
     }
 
     /// An `Epoch` record. Returns what nodes must hear of it, if it is new; before any position in it.
-    pub fn learn(&mut self, start: EpochStart) -> Option<EpochNews> {
+    pub fn learn(&mut self, now: Moment, start: EpochStart) -> Option<EpochNews> {
         let epoch = start.epoch;
+        self.learned.entry(epoch).or_insert(now);
         self.epochs.learn(start).then(|| self.news(epoch)).flatten()
     }
 
@@ -120,7 +127,7 @@ impl Poller {
     pub fn standing(&self, id: InstanceId) -> Option<Standing> {
         let instance = self.instances.get(&id)?;
         instance.answered?;
-        Some(self.epochs.standing(&instance.executed, &self.source))
+        Some(self.stands(instance))
     }
 
     /// What a round of questions that began at `began` and is over at `now` found.
@@ -131,12 +138,11 @@ impl Poller {
             let held = Cure::UnreachableHolds.works() || instance.answered >= Some(began);
             !excluded && held
         };
-        let standing = |instance: &Instance| self.epochs.standing(&instance.executed, &self.source);
         let all: Vec<(Role, Version)> = self
             .instances
             .values()
             .filter(counted)
-            .map(|instance| (instance.role, standing(instance).position))
+            .map(|instance| (instance.role, self.stands(instance).position))
             .collect();
         let positions = all.iter().map(|(_, position)| *position);
         let region = if Cure::PositionIsLowest.works() { positions.min() } else { positions.max() };
@@ -152,6 +158,29 @@ impl Poller {
         }
     }
 
+    /// Where an instance stands by its last answer.
+    fn stands(&self, instance: &Instance) -> Standing {
+        let known = |at: &Moment| instance.answered.is_some_and(|asked| *at < asked);
+        let newest = self.learned.iter().rev().find(|(_, at)| known(at)).map_or(0, |(of, _)| *of);
+        let newest = if Cure::AnswerAfterEpoch.works() { newest } else { u16::MAX };
+        let standing = self.epochs.standing_up_to(newest, &instance.executed, &self.source);
+        match self.epochs.newest() {
+            Some(start) if self.may_be_lost(start, standing) => {
+                let before = start.epoch.saturating_sub(1);
+                self.epochs.standing_up_to(before, &instance.executed, &self.source)
+            }
+            _ => standing,
+        }
+    }
+
+    /// Whether an instance may stand at the beginning of an epoch only because it has not shown yet what was lost there.
+    fn may_be_lost(&self, start: &EpochStart, standing: Standing) -> bool {
+        let primaries = self.instances.values().filter(|of| of.role == Role::Primary).count();
+        let position = standing.position;
+        let empty = position.epoch() == start.epoch && position.sequence() < start.first;
+        empty && !start.lossless && primaries > 1 && Cure::FormerPrimaryHoldsEpoch.works()
+    }
+
     /// Known only if every instance answered in this round.
     fn highest(&self, began: Moment) -> Version {
         let strict = Cure::HighestAsksEveryInstance.works();
@@ -160,7 +189,7 @@ impl Poller {
             return Version::MAX;
         }
         let highest = |instance: &Instance| {
-            let standing = self.epochs.standing(&instance.executed, &self.source);
+            let standing = self.stands(instance);
             if strict { standing.highest } else { standing.position }
         };
         self.instances.values().filter(answered).map(highest).max().unwrap_or(Version::MAX)

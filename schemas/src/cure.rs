@@ -184,6 +184,12 @@ cures! {
     VersionAsksWholeSet,
     /// The position enters a new epoch even before it has a transaction; else fills are refused for ever.
     PositionEntersEmptyEpoch,
+    /// An answer places an instance only in epochs that were known when it was asked; else one that has lost its place,
+    /// and is away, counts as of the new epoch.
+    AnswerAfterEpoch,
+    /// While a former primary is counted, nobody stands in a lossy epoch without a transaction of it; else what the former
+    /// one shows late is taken for new.
+    FormerPrimaryHoldsEpoch,
     /// A highest version is said only if every instance answered and none has foreign transactions.
     HighestAsksEveryInstance,
 

@@ -60,12 +60,18 @@ impl EpochTable {
     /// Where a server stands that has `has`. `source` is what the source itself was last known to
     /// have: a number that it never used is no gap.
     pub fn standing(&self, has: &GtidSet, source: &GtidSet) -> Standing {
+        self.standing_up_to(u16::MAX, has, source)
+    }
+
+    /// The same for a server of which nothing is known about epochs after `epoch`: it may have lost its place there, and
+    /// go on with what they do not have.
+    pub fn standing_up_to(&self, epoch: u16, has: &GtidSet, source: &GtidSet) -> Standing {
         let foreign = self.newest().map_or(!has.is_empty(), |newest| !is_of(newest, has));
         let highest = if foreign { Version::MAX } else { self.highest(has) };
         let mut until: Option<&GtidSet> = None;
         for start in self.starts.values().rev() {
             let held = foreign && until.is_none() && Cure::ForeignHoldsPosition.works();
-            if !held && has.contains_all(&start.before) {
+            if !held && start.epoch <= epoch && has.contains_all(&start.before) {
                 let number = covered(start, has, until, source);
                 if number >= start.first || Cure::PositionEntersEmptyEpoch.works() {
                     let number = number.max(start.first.saturating_sub(1));

@@ -22,8 +22,6 @@ use crate::{
 
 /// The bound that nodes promise, as they are configured here.
 const STALENESS_MAX: u64 = 1_500 * MS;
-/// How long it takes until writers have heard of an epoch.
-const HEARD_AFTER: u64 = 150 * MS;
 const MARKER_TTL: u64 = 2_000 * MS;
 
 /// A promise that was broken.
@@ -84,8 +82,10 @@ pub(crate) struct Check {
     lost: BTreeMap<TxnId, (u16, u64)>,
     errant: BTreeSet<TxnId>,
     table: EpochTable,
-    /// What writers know of it: they hear of an epoch a little later.
+    /// What writers know of it.
     heard: EpochTable,
+    /// How much later they hear of an epoch.
+    heard_after: u64,
     unheard: Vec<(u64, EpochStart)>,
     /// What each version of a published delete stands for, key by key.
     published: BTreeMap<(Version, KeyId), TxnId>,
@@ -100,13 +100,14 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) fn new(size: &Size) -> Check {
+    pub(crate) fn new(size: &Size, heard_after: u64) -> Check {
         Check {
             violation: None,
             lost: BTreeMap::new(),
             errant: BTreeSet::new(),
             table: EpochTable::default(),
             heard: EpochTable::default(),
+            heard_after,
             unheard: Vec::new(),
             published: BTreeMap::new(),
             deletes: vec![Vec::new(); size.keys],
@@ -159,7 +160,7 @@ impl Check {
     }
 
     pub(crate) fn epoch_appended(&mut self, now: u64, db: &Topology, start: &EpochStart) {
-        self.unheard.push((now + HEARD_AFTER, start.clone()));
+        self.unheard.push((now + self.heard_after, start.clone()));
         if !self.table.learn(start.clone()) || start.lossless {
             return;
         }

@@ -131,7 +131,10 @@ impl World {
                 (self.what_seems_primary(), How::Lease(token))
             }
             Leased::ReadPrimary => (self.what_seems_primary(), How::Nothing),
-            Leased::Read => (self.any_instance(), How::Nothing),
+            Leased::Read => {
+                self.check.sent_anywhere(self.now, &self.db, node, id);
+                (self.any_instance(), How::Nothing)
+            }
             Leased::Wait => {
                 let filled = self.leased.get(&(node, id)).copied().unwrap_or_default();
                 self.check.waits(self.now, node, id, filled);

@@ -5,7 +5,7 @@ use schemas::cursor::{Partition, Place, partition_of};
 
 use crate::{
     database::Writes,
-    node::key,
+    node::{Upgrade, key},
     operator::{Failover, Step, Then},
     world::{Climate, Event, MS, World},
 };
@@ -36,12 +36,20 @@ impl World {
         let region = self.rng.usize(..self.size.regions);
         match kind {
             0 | 1 => self.fault_node(node, heals),
-            2 => self.after(0, Event::Snapshot { node, life: self.nodes[node].life, key: 0 }),
+            2 => {
+                // Some to start again with it, as for an upgrade.
+                let then = if self.one_in(4) { Upgrade::Planned } else { Upgrade::No };
+                let life = self.nodes[node].life;
+                self.after(0, Event::Snapshot { node, life, key: 0, then });
+            }
             3 | 4 => {
                 self.note(|| format!("the link of invalidator {region} to node {node} is cut"));
                 self.regions[region].cut.insert(node);
                 self.disconnect(region, node);
                 self.later(heals, Step::HealLink { region, node });
+                if self.one_in(12) {
+                    self.later(heals, Step::Retention);
+                }
             }
             5 => {
                 self.stop_region(region);
@@ -56,12 +64,7 @@ impl World {
                 self.later(heals, Step::BrokerUp);
             }
             10 => self.lose_tail(),
-            11 => {
-                let (partition, keep) =
-                    (self.rng.usize(..usize::from(self.size.partitions)), self.rng.usize(..6));
-                self.note(|| format!("retention leaves {keep} records of partition {partition}"));
-                self.broker.retain(partition, keep);
-            }
+            11 => self.retention(),
             _ => self.replay(node),
         }
     }
@@ -209,6 +212,13 @@ impl World {
         owned.map(Partition).collect()
     }
 
+    pub(crate) fn retention(&mut self) {
+        let (partition, keep) =
+            (self.rng.usize(..usize::from(self.size.partitions)), self.rng.usize(..6));
+        self.note(|| format!("retention leaves {keep} records of partition {partition}"));
+        self.broker.retain(partition, keep);
+    }
+
     /// The binlog is purged while no tailer reads it.
     fn purge(&mut self, heals: u64) {
         self.fault_source(heals);
@@ -232,11 +242,8 @@ impl World {
 
     fn fail_over(&mut self, heals: u64) {
         let old = self.db.primary;
-        let fit = |server: &usize| {
-            let state = &self.db.instances[*server];
-            *server != old && state.up && state.readable && !self.db.diverged(*server)
-        };
-        let fit: Vec<usize> = (0..self.size.servers).filter(fit).collect();
+        let fit: Vec<usize> =
+            (0..self.size.servers).filter(|server| self.is_fit(*server)).collect();
         if self.operator.busy > 0 || fit.is_empty() || !self.db.instances[old].up {
             return;
         }
@@ -245,9 +252,15 @@ impl World {
         self.operator.busy += 1;
         if how != Failover::Switchover && self.often(1) {
             // What is written from now on is lost.
-            self.note(|| format!("server {server} receives nothing"));
-            self.operator.cut_off = Some(server);
-            let fails = self.rng.u64(50..800) * MS;
+            let fails = if self.one_in(4) {
+                self.note(|| format!("only applications reach server {old}"));
+                self.operator.isolated = Some(old);
+                self.rng.u64(50..6_000) * MS
+            } else {
+                self.note(|| format!("server {server} receives nothing"));
+                self.operator.cut_off = Some(server);
+                self.rng.u64(50..800) * MS
+            };
             if self.one_in(2) {
                 // A tailer on the primary's machine goes with it: not even a delete tells of what is lost.
                 self.fault_source(fails + 200 * MS);
@@ -256,6 +269,25 @@ impl World {
             self.later(fails + 20 * MS, Step::ReplicationHeals);
         } else {
             self.fail(server, how, heals);
+            if how == Failover::Switchover && self.one_in(2) {
+                let back = self.rng.u64(800..5_000) * MS;
+                self.later(back, Step::SwitchBack { server: old });
+            }
+        }
+    }
+
+    /// Whether a server could become the primary.
+    fn is_fit(&self, server: usize) -> bool {
+        let state = &self.db.instances[server];
+        server != self.db.primary && state.up && state.readable && !self.db.diverged(server)
+    }
+
+    /// The former primary takes its post again.
+    pub(crate) fn switch_back(&mut self, server: usize) {
+        let up = self.db.instances[self.db.primary].up;
+        if self.is_chaos() && self.operator.busy == 0 && up && self.is_fit(server) {
+            self.operator.busy += 1;
+            self.fail(server, Failover::Switchover, 0);
         }
     }
 

@@ -7,6 +7,10 @@
     reason = "small counts of a test tool"
 )]
 
+#[cfg(debug_assertions)]
+mod mutants;
+#[cfg(not(debug_assertions))]
+#[path = "no_mutants.rs"]
 mod mutants;
 mod options;
 mod pool;

@@ -8,13 +8,14 @@ use sim::{History, Trace, Weather};
 use crate::pool::{self, Go};
 
 /// Cures that back each other up: without one alone everything holds, so they are switched off together.
-const TOGETHER: [(Cure, Cure); 6] = [
+const TOGETHER: [(Cure, Cure); 7] = [
     (Cure::BatchAsksFrom, Cure::LaneResumesAtNodeCursor),
     (Cure::LaneResumesAtNodeCursor, Cure::BatchAsksFrom),
     (Cure::LaneRewinds, Cure::LaneResumesAtNodeCursor),
     (Cure::AppliedMovesWithCursor, Cure::LaneResumesAtNodeCursor),
     (Cure::CheckpointAfterRecords, Cure::TermStartSeesLostTail),
     (Cure::EpochOnNewOrigin, Cure::EpochOpensWithoutTransaction),
+    (Cure::VersionAsksSurvival, Cure::VersionAsksWholeSet),
 ];
 
 /// Cures of what the simulated world has not (statements, row images, tables, operators that let readers at an instance
@@ -38,7 +39,6 @@ struct Killed {
 }
 
 /// Switches off each cure whose name contains `only`; true if every one was missed.
-#[cfg(debug_assertions)]
 pub(crate) fn run(seeds: Range<u64>, threads: usize, only: Option<&str>) -> bool {
     let chosen: Vec<Cure> = Cure::ALL
         .iter()
@@ -72,7 +72,6 @@ pub(crate) fn run(seeds: Range<u64>, threads: usize, only: Option<&str>) -> bool
 }
 
 /// Runs `test` with the cure off whose name contains `name`, if there is a name.
-#[cfg(debug_assertions)]
 pub(crate) fn without<T>(name: Option<&str>, test: impl FnOnce() -> T) -> T {
     let named = |cure: &&Cure| name.is_some_and(|name| cure.describe().0.contains(name));
     match Cure::ALL.iter().find(named) {
@@ -81,21 +80,7 @@ pub(crate) fn without<T>(name: Option<&str>, test: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs `test`: this build has no switches.
-#[cfg(not(debug_assertions))]
-pub(crate) fn without<T>(_: Option<&str>, test: impl FnOnce() -> T) -> T {
-    test()
-}
-
-/// Switches off nothing: this build cannot.
-#[cfg(not(debug_assertions))]
-pub(crate) fn run(_: Range<u64>, _: usize, _: Option<&str>) -> bool {
-    eprintln!("a release build has no switches; run this without --release");
-    false
-}
-
 /// Runs `test` without a cure, and without the one that backs it up.
-#[cfg(debug_assertions)]
 fn off<T>(cure: Cure, test: impl FnOnce() -> T) -> T {
     let backup = TOGETHER.iter().find(|(of, _)| *of == cure).map(|(_, backup)| *backup);
     cure.off(|| match backup {
@@ -105,7 +90,6 @@ fn off<T>(cure: Cure, test: impl FnOnce() -> T) -> T {
 }
 
 /// The first history that goes wrong.
-#[cfg(debug_assertions)]
 fn hunt(seeds: Range<u64>) -> Option<Killed> {
     seeds.zip(1..).find_map(|(seed, histories)| {
         let history = History { seed, weather: Weather::Faults, until: None };

@@ -18,6 +18,7 @@ use schemas::{
 use crate::{
     binlog::key_name,
     database::{KeyId, Value},
+    operator::Step,
     region::ToRegion,
     world::{Climate, Event, MS, Weather, World},
 };
@@ -57,6 +58,13 @@ pub(crate) struct Saved {
     complete: bool,
 }
 
+/// Whether a node that has written its snapshot starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    Planned,
+    No,
+}
+
 /// See the module.
 pub(crate) struct Node {
     pub life: u64,
@@ -66,8 +74,8 @@ pub(crate) struct Node {
     pub saved: Option<Saved>,
     /// The connection of each invalidator's lane.
     pub lanes: Vec<Option<u64>>,
-    /// Connections that their invalidator has given up, and that may still deliver what was on its way.
-    pub draining: Vec<u64>,
+    /// Connections that their invalidator has given up, and that may still deliver what was on its way: from when on.
+    pub draining: Vec<(u64, u64)>,
     pub settings: Settings,
     pub items_max: usize,
 }
@@ -169,17 +177,18 @@ impl World {
         state.up = true;
         let settings = state.settings.clone();
         let saved = state.saved.take().and_then(|saved| Some((saved.rules?, saved.shelf)));
-        let with = if saved.is_some() { "its data" } else { "nothing" };
+        let restored = saved.is_some();
+        let with = if restored { "its data" } else { "nothing" };
         let state = &mut self.nodes[node];
         (state.rules, state.shelf) = match saved {
             Some((snapshot, shelf)) => (Rules::restore(now, settings, snapshot), shelf),
             None => (Rules::new(now, settings), Shelf::default()),
         };
         self.note(|| format!("node {node} starts with {with}"));
-        if self.nodes[node].shelf.0.is_empty() {
-            self.check.node_started_empty(node);
-        } else {
+        if restored {
             self.check.node_restored(node);
+        } else {
+            self.check.node_started_empty(node);
         }
         self.recognise_restart(node);
         for region in 0..self.size.regions {
@@ -188,7 +197,7 @@ impl World {
     }
 
     /// One key of a snapshot that is being written; the rules' part comes first.
-    pub(crate) fn snapshot(&mut self, node: usize, life: u64, key: KeyId) {
+    pub(crate) fn snapshot(&mut self, node: usize, life: u64, key: KeyId, then: Upgrade) {
         let keys = self.size.keys;
         let state = &mut self.nodes[node];
         if state.life != life || !state.up {
@@ -208,21 +217,30 @@ impl World {
         }
         if key + 1 < keys {
             let next = self.delay(1, 60);
-            self.after(next, Event::Snapshot { node, life, key: key + 1 });
+            self.after(next, Event::Snapshot { node, life, key: key + 1, then });
         } else {
             saved.complete = true;
             if !early {
                 saved.rules = Some(state.rules.snapshot());
             }
             self.note(|| format!("node {node} has a snapshot"));
+            if then == Upgrade::Planned {
+                self.stop_node(node);
+                let again = self.delay(10, 100);
+                self.later(again, Step::RestartNode { node });
+            }
         }
     }
 
     /// A message of a lane arrives.
     pub(crate) fn at_node(&mut self, region: usize, node: usize, connection: u64, message: ToNode) {
         let state = &self.nodes[node];
-        let open = state.lanes[region] == Some(connection) || state.draining.contains(&connection);
-        if !open || !state.up {
+        let drains = state.draining.iter().find(|(of, _)| *of == connection).map(|(_, from)| *from);
+        if !state.up || (state.lanes[region] != Some(connection) && drains.is_none()) {
+            return;
+        }
+        if let Some(from) = drains.filter(|from| self.now < *from) {
+            self.at(from, Event::ToNode { region, node, connection, message });
             return;
         }
         let (now, wall) = (self.moment(), self.node_wall(node));

@@ -36,11 +36,13 @@ pub(crate) enum Step {
     StopSource { source: usize },
     BrokerUp,
     Purge,
+    Retention,
     ReplicationHeals,
     ClockHeals { node: usize },
     Assign { region: usize, partitions: Vec<Partition> },
     Fail { server: usize, how: Failover, heals: u64 },
     Promote { server: usize, how: Failover },
+    SwitchBack { server: usize },
     Repoint,
     ServerUp { server: usize },
     Fence { server: usize, then: Then },
@@ -68,6 +70,8 @@ pub(crate) struct Operator {
     pub lagging: Option<usize>,
     /// A replica that receives nothing.
     pub cut_off: Option<usize>,
+    /// A primary that only applications reach: no replica, and no invalidator.
+    pub isolated: Option<usize>,
     /// Whether replicas commit out of order.
     pub parallel: bool,
     /// Nobody writes until then.
@@ -124,6 +128,7 @@ impl World {
                 state.purged = open.unwrap_or(state.log.len()).saturating_sub(1);
                 self.note(|| "the primary's binlog is purged".to_owned());
             }
+            Step::Retention => self.retention(),
             Step::ReplicationHeals => {
                 (self.operator.lagging, self.operator.cut_off) = (None, None);
                 self.operator.parallel = false;
@@ -132,6 +137,7 @@ impl World {
             Step::Assign { region, partitions } => self.assign(region, partitions),
             Step::Fail { server, how, heals } => self.fail(server, how, heals),
             Step::Promote { server, how } => self.promote(server, how),
+            Step::SwitchBack { server } => self.switch_back(server),
             Step::Repoint => self.repoint(),
             Step::ServerUp { server } => self.server_up(server),
             Step::Fence { server, then } => {
@@ -196,6 +202,7 @@ impl World {
             (how == Failover::Switchover).then(|| self.db.executed(old).clone());
         self.db.promote(self.now, server);
         self.note(|| format!("server {server} is the primary"));
+        self.operator.isolated = None;
         self.operator.former.insert(old);
         self.tell_roles();
         for other in 0..self.size.servers {
@@ -308,6 +315,7 @@ impl World {
         self.broker.up = true;
         (self.operator.lagging, self.operator.cut_off, self.operator.parallel) =
             (None, None, false);
+        self.operator.isolated = None;
         for region in 0..self.size.regions {
             self.regions[region].cut.clear();
             self.regions[region].unreachable.clear();

@@ -82,7 +82,7 @@ impl World {
         let now = self.moment();
         let mut poller = Poller::new(Dialect::Mysql, None);
         for start in &self.broker.epochs {
-            poller.learn(start.clone());
+            poller.learn(now, start.clone());
         }
         for server in self.operator.polled(&self.db) {
             poller.add(now, instance(server), role(self, server));
@@ -146,9 +146,11 @@ impl World {
         let Some(connection) = self.regions[region].connections[node].take() else { return };
         self.nodes[node].lanes[region] = None;
         if self.one_in(2) {
+            // Now and then the network holds what was on its way for a while.
+            let from = if self.often(4) { self.now + self.delay(10, 300) } else { self.now };
             let draining = &mut self.nodes[node].draining;
             draining.truncate(DRAINING_MAX - 1);
-            draining.insert(0, connection);
+            draining.insert(0, (connection, from));
         }
         self.step_lane(region, node, LaneEvent::Disconnected);
         let again = self.delay(10, 60);
@@ -269,12 +271,13 @@ impl World {
 
     /// What a record says to the poller. Every lane's node hears of an epoch before anything of it.
     fn learn(&mut self, region: usize, term: u32, record: &Record) {
+        let now = self.moment();
         let state = &mut self.regions[region];
         state.newest_term = state.newest_term.max(term);
         match record {
             Record::Progress(progress) => state.poller.source_executed(&progress.executed),
             Record::Epoch(start) if term == state.newest_term => {
-                if let Some(news) = state.poller.learn(start.clone()) {
+                if let Some(news) = state.poller.learn(now, start.clone()) {
                     self.broadcast(region, news);
                 }
             }
@@ -300,7 +303,8 @@ impl World {
         }
         // The compacted table of epochs: lanes that skip records do not see them all.
         for start in self.broker.epochs.clone() {
-            if let Some(news) = self.regions[region].poller.learn(start) {
+            let now = self.moment();
+            if let Some(news) = self.regions[region].poller.learn(now, start) {
                 self.broadcast(region, news);
             }
         }
@@ -328,7 +332,8 @@ impl World {
         let began = self.moment();
         let mut answers = Answers::new();
         for server in self.operator.polled(&self.db) {
-            let reachable = !self.regions[region].unreachable.contains(&server);
+            let reachable = !self.regions[region].unreachable.contains(&server)
+                && self.operator.isolated != Some(server);
             if reachable && self.db.instances[server].up {
                 let answer = (server, self.db.asked(server));
                 let arrives = self.delay(1, 6);

@@ -20,7 +20,7 @@ use crate::{
     check::{Check, Violation},
     client::{Op, Writing},
     database::{KeyId, Topology, TxnId},
-    node::{Node, ToNode},
+    node::{Node, ToNode, Upgrade},
     operator::Operator,
     region::{Region, ToRegion},
     source::Source,
@@ -90,7 +90,7 @@ pub(crate) enum Climate {
 }
 
 /// One history in so many is a storm.
-const STORM_ONE_IN: u8 = 8;
+const STORM_ONE_IN: u8 = 10;
 
 /// What happens next.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ pub(crate) enum Event {
     Committed { writing: Writing },
     Open { op: Op },
     Fill { op: Op },
-    Snapshot { node: usize, life: u64, key: KeyId },
+    Snapshot { node: usize, life: u64, key: KeyId, then: Upgrade },
     Fault,
     Operator { step: crate::operator::Step },
 }
@@ -163,6 +163,8 @@ impl World {
         let climate = if storm { Climate::Storm } else { Climate::Mild };
         let clocks = size.nodes + size.regions + 2;
         let skews = (0..clocks).map(|_| rng.i64(-20_000..=20_000)).collect();
+        // Writers who ask seldom which epochs there are.
+        let heard_after = if rng.u8(..12) == 0 { 6_000 * MS } else { 150 * MS };
         let mut world = World {
             now: 0,
             size,
@@ -175,7 +177,7 @@ impl World {
             regions: Vec::new(),
             nodes: Vec::new(),
             operator: Operator::default(),
-            check: Check::new(&size),
+            check: Check::new(&size, heard_after),
             leased: BTreeMap::new(),
             stats: Stats::default(),
             chaos_until: size.chaos,
@@ -264,7 +266,7 @@ impl World {
             Event::Committed { writing } => self.committed(writing),
             Event::Open { op } => self.open(op),
             Event::Fill { op } => self.fill(op),
-            Event::Snapshot { node, life, key } => self.snapshot(node, life, key),
+            Event::Snapshot { node, life, key, then } => self.snapshot(node, life, key, then),
             Event::Fault => self.fault(),
             Event::Operator { step } => self.operate(step),
         }
@@ -348,7 +350,7 @@ impl World {
         let pause = match more {
             _ if lags => self.delay(100, 900),
             true => MS / 2,
-            false if self.is_chaos() => self.delay(4, 16),
+            false if self.is_chaos() => self.delay(2, 12),
             false => self.delay(20, 80),
         };
         self.after(pause, Event::Replicate { server });
@@ -358,7 +360,8 @@ impl World {
     fn receive(&mut self, server: usize) -> bool {
         let Some(from) = self.db.instances[server].follows else { return false };
         let reachable = self.db.instances[server].up && self.db.instances[from].up;
-        if !reachable || self.operator.cut_off == Some(server) {
+        let cut_off = self.operator.cut_off == Some(server) || self.operator.isolated == Some(from);
+        if !reachable || cut_off {
             return false;
         }
         let (ours, theirs) = (&self.db.instances[server].log, &self.db.instances[from].log);

@@ -96,7 +96,8 @@ impl World {
         let mut poller = Poller::new(Dialect::Mysql, Some(EXCLUDE_AFTER));
         let origin = Origin::Mysql { uuid: Uuid([1; 16]), tag: "".into(), server_id: 1 };
         let (source, before) = ("s".into(), GtidSet::empty(Dialect::Mysql));
-        poller.learn(EpochStart { source, epoch: 1, origin, first: 1, before, lossless: true });
+        let start = EpochStart { source, epoch: 1, origin, first: 1, before, lossless: true };
+        poller.learn(Moment::START, start);
         World { poller, servers: std::array::from_fn(|_| Real::default()), written: 0, now: 1000 }
     }
 

@@ -153,6 +153,32 @@ fn r35_former_primary_is_still_read() {
         s.cache_by(Reader::CanReadPrimary, 0, A, PRIMARY);
         s.ends_honest(0, A)
     });
+    // It said how far it was when the epoch had begun, and shows only then what was lost.
+    race(&[&[Cure::FormerPrimaryHoldsEpoch]], || {
+        let mut s = Stage::new();
+        let late = s.flush(A);
+        s.promote(REPLICA);
+        s.repoint();
+        s.publish();
+        s.deliver(0);
+        s.poll();
+        s.visible(PRIMARY, late);
+        s.cache_by(Reader::CanReadPrimary, 0, A, PRIMARY);
+        s.ends_honest(0, A)
+    });
+    // A replica that has received it is away when the epoch begins; its last answer is from before.
+    race(&[&[Cure::AnswerAfterEpoch]], || {
+        let mut s = Stage::with(|plan| plan.servers = 3);
+        let late = s.commit(A);
+        s.receive(OTHER);
+        s.fail_over(PRIMARY, REPLICA);
+        s.publish();
+        s.deliver(0);
+        s.poll_only(&[REPLICA]);
+        s.visible(OTHER, late);
+        s.cache_by(Reader::Anywhere, 0, A, OTHER);
+        s.ends_honest(0, A)
+    });
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Stage {
     /// The invalidator reads which epochs there are; nodes hear of new ones.
     pub(crate) fn learn(&mut self) {
         for start in self.log.epochs.clone() {
-            if let Some(news) = self.poller.learn(start) {
+            if let Some(news) = self.poller.learn(self.moment(), start) {
                 for node in 0..self.nodes.len() {
                     self.lane(node, Event::Epoch(news));
                 }
