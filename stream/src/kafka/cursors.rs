@@ -10,7 +10,7 @@ use schemas::cursor::{Cursor, Partition, StreamId};
 use tokio::time::Instant;
 
 use super::{
-    client::{ANSWER_DEADLINE, Context},
+    client::{ANSWER_DEADLINE, Context, blocking},
     ends::no_answer,
     follower::{Fold, Follower},
     scribe::Scribe,
@@ -80,7 +80,7 @@ impl KafkaCursors {
         work: impl FnOnce(&Shared) -> Result<T, StreamError> + Send + 'static,
     ) -> Result<T, StreamError> {
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || work(&shared)).await.unwrap_or(Err(StreamError::Closed))
+        blocking(move || work(&shared)).await
     }
 }
 

@@ -15,6 +15,7 @@ mod client;
 mod cursors;
 mod ends;
 mod follower;
+mod group;
 mod lead;
 mod outbox;
 mod reader;
@@ -45,7 +46,7 @@ pub use share::Share;
 pub use topics::Finding;
 pub use writer::KafkaWriter;
 
-use client::{ANSWER_DEADLINE, Context, POLL, read_error};
+use client::{ANSWER_DEADLINE, Context, POLL, blocking, read_error};
 use follower::{Fold, Follower};
 use scribe::Scribe;
 use state::{Note, State};
@@ -91,8 +92,7 @@ impl Kafka {
             let (admin, settings) = (Arc::clone(&admin), settings.clone());
             move || wait_for_leaders(&admin, &settings)
         };
-        let wait = tokio::task::spawn_blocking(wait);
-        let found = wait.await.unwrap_or(Err(StreamError::Closed))?;
+        let found = blocking(wait).await?;
         findings.extend(found.findings);
         let demanded = topics::session_timeout_min(&admin, found.broker).await;
         if let Some(demanded) = demanded.filter(|demanded| *demanded > settings.session_timeout) {
@@ -110,7 +110,7 @@ impl Kafka {
             drop(admin);
             join(settings, context, make, partitions, findings)
         };
-        tokio::task::spawn_blocking(join).await.unwrap_or(Err(StreamError::Closed))
+        blocking(join).await
     }
 
     /// What weakens the promises of this log: settings of topics and brokers.
@@ -147,7 +147,7 @@ impl Kafka {
                 let log = (inner.stream_id, inner.partitions);
                 KafkaReader::open(&inner.settings, &inner.context, Arc::clone(&inner.state), log)
             };
-            tokio::task::spawn_blocking(open).await.unwrap_or(Err(StreamError::Closed))
+            blocking(open).await
         };
         self.inner.reader.get_or_try_init(open).await.cloned()
     }
@@ -157,7 +157,7 @@ impl Kafka {
         let open = || async {
             let inner = Arc::clone(&self.inner);
             let open = move || KafkaCursors::open(&inner.settings, &inner.context);
-            tokio::task::spawn_blocking(open).await.unwrap_or(Err(StreamError::Closed))
+            blocking(open).await
         };
         self.inner.cursors.get_or_try_init(open).await.cloned()
     }

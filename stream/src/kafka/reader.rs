@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use super::{
     catch_up::CatchUp,
     client::{
-        ANSWER_DEADLINE, Context, POLL, Reading, Stop, assign, poll, position, read_error,
-        watermarks,
+        ANSWER_DEADLINE, Context, POLL, Reading, Stop, assign, blocking, poll, position,
+        read_error, watermarks,
     },
     ends::{self, no_answer},
     follower::{Follower, reading},
@@ -125,7 +125,7 @@ impl KafkaReader {
         work: impl FnOnce(&Shared) -> Result<T, StreamError> + Send + 'static,
     ) -> Result<T, StreamError> {
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || work(&shared)).await.unwrap_or(Err(StreamError::Closed))
+        blocking(move || work(&shared)).await
     }
 }
 

@@ -15,8 +15,6 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext,
-    config::RDKafkaLogLevel,
     consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
@@ -34,7 +32,7 @@ use tokio::{
 
 use super::{
     Kafka,
-    client::{Context, POLL, Stop, Trouble, append_error},
+    client::{Context, POLL, Stop, Trouble, With, append_error},
     ends,
     follower::reading,
     lead::Lead,
@@ -110,20 +108,12 @@ pub(super) struct Leader {
 }
 
 /// Tells the leader what became of each record.
-struct Delivery {
-    context: Context,
+type Delivery = With<Told>;
+
+/// Where a producer's deliveries go.
+struct Told {
     life: u32,
     events: mpsc::Sender<Event>,
-}
-
-impl ClientContext for Delivery {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.context.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.context.error(error, reason);
-    }
 }
 
 impl ProducerContext for Delivery {
@@ -132,7 +122,8 @@ impl ProducerContext for Delivery {
     fn delivery(&self, delivered: &DeliveryResult<'_>, number: Box<u64>) {
         let outcome = delivered.as_ref().map(drop).map_err(|(err, _)| err.clone());
         // A leader that is gone asks for nothing.
-        drop(self.events.send(Event::Delivered { life: self.life, number: *number, outcome }));
+        let Told { life, events } = &self.told;
+        drop(events.send(Event::Delivered { life: *life, number: *number, outcome }));
     }
 }
 
@@ -174,7 +165,7 @@ impl Leader {
     fn new_producer(&mut self) -> Result<ThreadedProducer<Delivery>, StreamError> {
         self.life = self.life.wrapping_add(1);
         let (context, events) = (self.context.clone(), self.events.clone());
-        let delivery = Delivery { context, life: self.life, events };
+        let delivery = With { context, told: Told { life: self.life, events } };
         let config = self.kafka.settings().producer();
         config.create_with_context(delivery).map_err(append_error)
     }

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     Kafka,
-    client::{Stop, Trouble},
+    client::{Stop, Trouble, blocking},
     lead::Lead,
     outbox::Parcel,
     term::{Event, Leader},
@@ -56,13 +56,9 @@ impl KafkaWriter {
         let lead = Lead::join(kafka.settings(), kafka.context())?;
         // Standing by, everything is made ready.
         let (prepare, kafka) = (kafka.clone(), kafka.clone());
-        let prepare = tokio::task::spawn_blocking(move || Prepared::new(&prepare));
-        let prepared = prepare.await.unwrap_or(Err(StreamError::Closed))?;
-        let mut winning = lead.winning();
-        let won = winning.wait_for(|leads| *leads).await.map(drop);
-        won.map_err(|_| StreamError::Closed)?;
-        let begin = move || KafkaWriter::begin(&kafka, lead, prepared);
-        tokio::task::spawn_blocking(begin).await.unwrap_or(Err(StreamError::Closed))
+        let prepared = blocking(move || Prepared::new(&prepare)).await?;
+        lead.won().await?;
+        blocking(move || KafkaWriter::begin(&kafka, lead, prepared)).await
     }
 
     fn begin(kafka: &Kafka, lead: Lead, prepared: Prepared) -> Result<KafkaWriter, StreamError> {
