@@ -4,8 +4,10 @@ mod any;
 pub mod embedded;
 pub mod follow;
 pub mod kafka;
+mod metrics;
 mod seam;
 pub mod term;
 
 pub use any::{AnyCursors, AnyReader, AnyWriter, Log};
+pub use metrics::Metrics;
 pub use seam::*;

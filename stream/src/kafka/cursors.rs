@@ -43,7 +43,7 @@ impl std::fmt::Debug for Writer {
 
 /// What the topic says, by consumer and partition.
 #[derive(Clone, Debug, Default)]
-struct Table(BTreeMap<(Box<str>, u16), Cursor>);
+pub(super) struct Table(BTreeMap<(Box<str>, u16), Cursor>);
 
 impl Fold for Table {
     fn apply(&mut self, _: u16, note: &Note) -> Result<(), String> {

@@ -15,6 +15,8 @@ mod client;
 mod cursors;
 mod ends;
 mod follower;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod lead;
 mod outbox;
@@ -95,12 +97,9 @@ impl Kafka {
         let found = blocking(wait).await?;
         findings.extend(found.findings);
         let demanded = topics::session_timeout_min(&admin, found.broker).await;
-        if let Some(demanded) = demanded.filter(|demanded| *demanded > settings.session_timeout) {
-            findings.push(format!(
-                "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that",
-                demanded.as_millis()
-            ));
-            settings.session_timeout = demanded;
+        if let Some(demanded) = demanded {
+            findings.extend(topics::judge_session(&settings, demanded));
+            settings.session_timeout = settings.session_timeout.max(demanded);
         }
         for finding in &findings {
             tracing::warn!(finding, "the stream is less safe than it should be");
@@ -111,6 +110,39 @@ impl Kafka {
             join(settings, context, make, partitions, findings)
         };
         blocking(join).await
+    }
+
+    /// What weakens the promises of a log, or would: settings of topics and brokers. Makes nothing.
+    pub async fn inspect(settings: Settings) -> Result<Vec<Finding>, StreamError> {
+        settings.check()?;
+        let context = Context::new();
+        let admin = Arc::new(topics::admin(&settings, &context)?);
+        let metadata = {
+            let admin = Arc::clone(&admin);
+            let ask =
+                move || admin.inner().fetch_metadata(None, ANSWER_DEADLINE).map_err(read_error);
+            blocking(ask).await?
+        };
+        let mut findings = topics::ensure(&admin, &settings, Make::Nothing).await?;
+        let names = [settings.topic.clone(), settings.state_topic(), settings.cursors_topic()];
+        findings.extend(names.iter().filter_map(|name| {
+            let (_, replicas) = topics::shape(&metadata, name)?;
+            topics::judge_replication(&settings, name, replicas)
+        }));
+        let brokers = metadata.brokers();
+        let demanded = match brokers.first() {
+            Some(broker) => topics::session_timeout_min(&admin, broker.id()).await,
+            None => None,
+        };
+        findings.extend(demanded.and_then(|demanded| topics::judge_session(&settings, demanded)));
+        if brokers.len() < usize::from(settings.replication) {
+            findings.push(format!(
+                "{} broker(s) answer, and each record is to be on {}: the topics cannot be made like that",
+                brokers.len(),
+                settings.replication
+            ));
+        }
+        Ok(findings)
     }
 
     /// What weakens the promises of this log: settings of topics and brokers.

@@ -42,7 +42,7 @@ use super::{
     wire,
 };
 use crate::{
-    StreamError,
+    Metrics, StreamError,
     term::{Sequencer, lost_tail},
 };
 
@@ -221,6 +221,7 @@ impl Leader {
             self.note(&Note::removed_checkpoint(source, *old))?;
         }
         self.term.send_replace(term);
+        self.metrics().terms.inc();
         tracing::info!(%term, topic = self.kafka.settings().topic, "leading the stream");
         Ok(state.resume())
     }
@@ -253,6 +254,7 @@ impl Leader {
         let resumed = state.resume();
         for (saved, resumed) in state.checkpoints.values().zip(resumed) {
             if lost_tail(&saved.ends, &self.before) {
+                self.metrics().lost_tails.inc();
                 tracing::error!(
                     source = &*resumed.source,
                     "the log lost records that were acknowledged, raising a floor over all keys"
@@ -290,6 +292,10 @@ impl Leader {
         {
             tracing::warn!(%err, "the last checkpoint was not written; what it covers is published again");
         }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.kafka.settings().metrics
     }
 
     fn handle(&mut self, event: Event) {
@@ -376,7 +382,11 @@ impl Leader {
         .timestamp(i64::try_from(at.0 / 1000).unwrap_or(i64::MAX));
         loop {
             match producer.send(message) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.metrics().records.inc();
+                    self.metrics().bytes.inc_by(u64::try_from(encoded.len()).unwrap_or(0));
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
                     // Many small records: the room is counted in bytes.
                     message = unsent;
@@ -420,7 +430,7 @@ impl Leader {
                     self.due = Some(saved);
                 }
             }
-            self.room.add_permits(usize::try_from(parcel.kib).unwrap_or(0));
+            self.make_room(parcel.kib);
             drop(parcel.ack.send(Ok(()))); // Nobody may be waiting any more.
         }
         Ok(())
@@ -464,6 +474,7 @@ impl Leader {
             if let Some(deposed) = self.deposed() {
                 return self.refuse(&deposed);
             }
+            self.metrics().refusals.inc();
             self.complain(chain(&err).into());
             self.producer = None; // Gives up what it has on its way.
             std::thread::sleep(delay);
@@ -494,13 +505,18 @@ impl Leader {
         self.lead = None;
         let refusals: Vec<Parcel> = self.outbox.drain().collect();
         for parcel in refusals {
-            self.room.add_permits(usize::try_from(parcel.kib).unwrap_or(0));
+            self.make_room(parcel.kib);
             drop(parcel.ack.send(Err(match err {
                 StreamError::Deposed { term } => StreamError::Deposed { term: *term },
                 StreamError::Damaged { what } => StreamError::Damaged { what: what.clone() },
                 _ => StreamError::Closed,
             })));
         }
+    }
+
+    fn make_room(&self, kib: u32) {
+        self.room.add_permits(usize::try_from(kib).unwrap_or(0));
+        self.metrics().in_flight_kib.dec_by(i64::from(kib));
     }
 
     fn complain(&self, what: Arc<str>) {

@@ -24,7 +24,7 @@ use super::{
     outbox::Parcel,
     term::{Event, Leader},
 };
-use crate::{Batch, Pending, StreamError, Writer};
+use crate::{Batch, Metrics, Pending, StreamError, Writer};
 
 /// An open stream, in the process that writes it. Clones share it; the last one closes it.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ struct Shared {
     /// In KiB.
     room: Arc<Semaphore>,
     room_kib: u32,
+    metrics: Metrics,
     /// Bounded by `room`: each event is a batch, or belongs to one.
     events: mpsc::Sender<Event>,
     closing: Stop,
@@ -80,6 +81,7 @@ impl KafkaWriter {
             trouble,
             room,
             room_kib,
+            metrics: kafka.settings().metrics.clone(),
             events,
             closing,
             thread,
@@ -128,6 +130,7 @@ impl Writer for KafkaWriter {
         let kib = kib.min(self.shared.room_kib);
         let room = self.shared.room.acquire_many(kib).await.map_err(|_| StreamError::Closed)?;
         room.forget();
+        self.shared.metrics.in_flight_kib.inc_by(i64::from(kib));
         let (ack, acked) = oneshot::channel();
         let epochs: Vec<EpochStart> = epochs.into_values().collect();
         let must_save = !epochs.is_empty();
