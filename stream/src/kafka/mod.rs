@@ -21,6 +21,7 @@ mod group;
 mod lead;
 mod outbox;
 mod reader;
+mod requests;
 mod scribe;
 mod settings;
 mod share;
@@ -54,7 +55,7 @@ use scribe::Scribe;
 use state::{Note, State};
 use topics::{Admin, Make};
 
-use crate::StreamError;
+use crate::{StreamError, request::REQUESTS_MAX};
 
 /// A connection to one log. Clones share it.
 #[derive(Clone, Debug)]
@@ -199,6 +200,31 @@ impl Kafka {
         Share::join(&self.inner.settings, &self.inner.context, group, instance)
     }
 
+    /// Leaves a request for whoever leads, or will.
+    pub(crate) async fn leave_request(&self, id: &str, value: Vec<u8>) -> Result<(), StreamError> {
+        let (inner, note) = (Arc::clone(&self.inner), Note::request(id, value));
+        let id: Box<str> = id.into();
+        blocking(move || {
+            let topic = inner.settings.state_topic();
+            let mut scribe = Scribe::new(&inner.settings, &inner.context, topic)?;
+            let offset = scribe.write(&note, patience())?;
+            // It is gone already if the leader was quick; so it may be that nobody ever saw it.
+            let state = inner.state.with_offset(offset)?;
+            if state.requests.len() >= REQUESTS_MAX && !state.requests.contains_key(&id) {
+                let what = "too many requests wait for a leader".to_owned();
+                return Err(StreamError::Refused { what });
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether a request still waits.
+    pub(crate) async fn has_request(&self, id: &str) -> Result<bool, StreamError> {
+        let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
+        blocking(move || Ok(inner.state.fresh()?.requests.contains_key(&*id))).await
+    }
+
     fn settings(&self) -> &Settings {
         &self.inner.settings
     }
@@ -230,12 +256,7 @@ fn join(
     let mut log = state.fresh()?.log;
     if log.is_none() && make == Make::All {
         let mut scribe = Scribe::new(&settings, &context, settings.state_topic())?;
-        let tries = std::cell::Cell::new(0_u128);
-        let go_on = || {
-            tries.set(tries.get().saturating_add(1));
-            tries.get().saturating_mul(POLL.as_millis()) < ANSWER_DEADLINE.as_millis()
-        };
-        let offset = scribe.write(&Note::log(StreamId(random()), partitions), go_on)?;
+        let offset = scribe.write(&Note::log(StreamId(random()), partitions), patience())?;
         log = state.with_offset(offset)?.log;
     }
     let refused = |what: String| Err(StreamError::Refused { what });
@@ -252,6 +273,15 @@ fn join(
     let inner =
         Inner { settings, context, state, stream_id, partitions, findings, reader, cursors };
     Ok(Kafka { inner: Arc::new(inner) })
+}
+
+/// Says for a while that it is worth waiting on.
+fn patience() -> impl Fn() -> bool {
+    let tries = std::cell::Cell::new(0_u128);
+    move || {
+        tries.set(tries.get().saturating_add(1));
+        tries.get().saturating_mul(POLL.as_millis()) < ANSWER_DEADLINE.as_millis()
+    }
 }
 
 /// What the brokers say of the topics.

@@ -37,6 +37,7 @@ use super::{
     follower::reading,
     lead::Lead,
     outbox::{Done, Outbox, Parcel},
+    requests::Requests,
     scribe::Scribe,
     state::{Note, Saved, State},
     wire,
@@ -104,6 +105,7 @@ pub(super) struct Leader {
     due: Option<Saved>,
     saved_at: Instant,
     acked_at: Instant,
+    requests: Requests,
     closing: Stop,
 }
 
@@ -155,6 +157,7 @@ impl Leader {
             due: None,
             saved_at: Instant::now(),
             acked_at: Instant::now(),
+            requests: Requests::default(),
             closing,
         };
         leader.producer = Some(leader.new_producer()?);
@@ -220,6 +223,7 @@ impl Leader {
         for (source, old) in &state.replaced {
             self.note(&Note::removed_checkpoint(source, *old))?;
         }
+        self.requests.begin(&state.resume());
         self.term.send_replace(term);
         self.metrics().terms.inc();
         tracing::info!(%term, topic = self.kafka.settings().topic, "leading the stream");
@@ -320,6 +324,9 @@ impl Leader {
     fn append(&mut self, parcel: Parcel, epochs: &[EpochStart]) -> Result<(), StreamError> {
         if self.outbox.is_empty() {
             self.acked_at = Instant::now();
+        }
+        if let Some(checkpoint) = &parcel.checkpoint {
+            self.requests.learn(checkpoint);
         }
         let number = self.outbox.push(parcel);
         for start in epochs {
@@ -445,6 +452,11 @@ impl Leader {
             let said = self.context.said.borrow().clone();
             self.complain(said.unwrap_or_else(|| "the brokers do not answer".into()));
         }
+        if !self.closing.is_set()
+            && let Err(err) = self.serve_requests()
+        {
+            return self.again(err);
+        }
         if self.due.is_some() && now >= self.saved_at + CHECKPOINT_INTERVAL {
             match self.scribe.is_busy() {
                 Ok(true) => {}
@@ -461,6 +473,16 @@ impl Leader {
                 }
             }
         }
+    }
+
+    /// Appends what a tool asks for, one request after the other, and takes it away once it is durable.
+    fn serve_requests(&mut self) -> Result<(), StreamError> {
+        if let Some(id) = self.requests.done() {
+            self.note(&Note::request_done(&id))?;
+        }
+        let partitions = self.kafka.partitions();
+        let next = self.requests.next(&self.kafka.state().known().requests, partitions);
+        next.map_or(Ok(()), |parcel| self.append(parcel, &[]))
     }
 
     /// The brokers refused something: everything that waits is sent again, in a new term, until they take it.
