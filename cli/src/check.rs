@@ -6,7 +6,7 @@ use anyhow::Context;
 use schemas::{config::Region, rules::Rules};
 use tailer::preflight::{self, Report};
 
-use crate::{args::CheckArgs, failure::Failure, load, run};
+use crate::{args::CheckArgs, failure::Failure, load, log, run};
 
 /// Runs the command.
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
@@ -35,6 +35,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
         &format!("{}: {} {}\n{report}\n", settings.address, report.dialect, report.version),
     )?;
     print(&mut out, &grants(&region, &rules, &report))?;
+    if let Some(said) = runtime.block_on(log::inspect(&region))? {
+        print(&mut out, &said)?;
+    }
     if report.is_passed() { Ok(()) } else { Err(Failure::SaidConfig) }
 }
 

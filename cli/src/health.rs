@@ -1,23 +1,43 @@
 //! What `/health` says.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use invalidator::LaneStatus;
+use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use schemas::record::UnixMicros;
 use serde::Serialize;
-use stream::{AnyWriter, Log};
+use stream::{AnyWriter, Log, Writer};
 use tokio::sync::watch;
 
 use crate::clock;
 
-/// Looks at every part.
+/// Looks at every part, as soon as it is there.
+#[derive(Clone)]
 pub(crate) struct Watch {
     region: Arc<str>,
-    tailer: watch::Receiver<tailer::Status>,
-    lanes: Vec<watch::Receiver<LaneStatus>>,
-    log: Log,
+    waiting: watch::Receiver<Option<String>>,
+    parts: Arc<OnceLock<Parts>>,
+    gauges: Gauges,
+}
+
+/// What a scrape learns from the same look.
+#[derive(Clone, Default)]
+struct Gauges {
+    leads: Gauge,
+    term: Gauge,
+    writable: Gauge,
+}
+
+/// What there is to look at once the stream is open.
+pub(crate) struct Parts {
+    pub(crate) tailer: watch::Receiver<tailer::Status>,
+    pub(crate) lanes: Vec<watch::Receiver<LaneStatus>>,
+    pub(crate) log: Log,
     /// While this process leads.
-    writer: watch::Receiver<Option<AnyWriter>>,
+    pub(crate) writer: watch::Receiver<Option<AnyWriter>>,
 }
 
 /// The whole, at one moment.
@@ -61,40 +81,84 @@ struct Lane {
 }
 
 impl Watch {
+    /// `waiting` says what is waited for before there are parts.
     pub(crate) fn new(
         region: Arc<str>,
-        tailer: watch::Receiver<tailer::Status>,
-        lanes: Vec<watch::Receiver<LaneStatus>>,
-        log: Log,
-        writer: watch::Receiver<Option<AnyWriter>>,
+        waiting: watch::Receiver<Option<String>>,
+        registry: &mut Registry,
     ) -> Watch {
-        Watch { region, tailer, lanes, log, writer }
+        let gauges = Gauges::default();
+        let Gauges { leads, term, writable } = gauges.clone();
+        registry.register("mcsqueal_stream_leads", "1 while this process writes the stream", leads);
+        registry.register("mcsqueal_stream_term", "The term that it leads, or has led last", term);
+        registry.register(
+            "mcsqueal_stream_writable",
+            "0 while the stream cannot be opened or takes nothing: appends wait",
+            writable,
+        );
+        Watch { region, waiting, parts: Arc::default(), gauges }
+    }
+
+    /// Everything is there to be looked at. Only the first call counts.
+    pub(crate) fn is_open(&self, parts: Parts) {
+        drop(self.parts.set(parts));
     }
 
     pub(crate) fn look(&self) -> Health {
-        let tailer = self.tailer.borrow().clone();
+        let health = match self.parts.get() {
+            Some(parts) => self.look_at(parts),
+            None => self.not_yet(),
+        };
+        self.gauges.leads.set(i64::from(health.stream.leads));
+        self.gauges.writable.set(i64::from(health.stream.trouble.is_none()));
+        health
+    }
+
+    fn not_yet(&self) -> Health {
+        let trouble = self.waiting.borrow().clone();
+        let trouble = Some(trouble.unwrap_or_else(|| "the stream is being opened".to_owned()));
+        Health {
+            ok: false,
+            region: self.region.to_string(),
+            tailer: Tailer::of(tailer::Status::default()),
+            stream: Stream { leads: false, trouble },
+            lanes: Vec::new(),
+        }
+    }
+
+    fn look_at(&self, parts: &Parts) -> Health {
+        let tailer = parts.tailer.borrow().clone();
         let now = clock::now();
         let lanes: Vec<Lane> =
-            self.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
-        let writer = self.writer.borrow().clone();
+            parts.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
+        let writer = parts.writer.borrow().clone();
         let leads = writer.is_some();
-        let stands_by = !leads && self.log.is_begun();
+        if let Some(writer) = &writer {
+            self.gauges.term.set(i64::from(writer.term().0));
+        }
+        let stands_by = !leads && parts.log.is_begun();
         let trouble = writer.and_then(|writer| writer.trouble()).map(|trouble| trouble.to_string());
         Health {
             ok: (tailer.connected || stands_by)
                 && trouble.is_none()
                 && lanes.iter().all(|lane| lane.connected),
             region: self.region.to_string(),
-            tailer: Tailer {
-                connected: tailer.connected,
-                server: tailer.server,
-                last_error: tailer.last_error,
-                executed: tailer.checkpoint.map(|checkpoint| checkpoint.executed.to_string()),
-                lag_seconds: tailer.lag_seconds,
-                lag_bytes: tailer.lag_bytes,
-            },
+            tailer: Tailer::of(tailer),
             stream: Stream { leads, trouble },
             lanes,
+        }
+    }
+}
+
+impl Tailer {
+    fn of(status: tailer::Status) -> Tailer {
+        Tailer {
+            connected: status.connected,
+            server: status.server,
+            last_error: status.last_error,
+            executed: status.checkpoint.map(|checkpoint| checkpoint.executed.to_string()),
+            lag_seconds: status.lag_seconds,
+            lag_bytes: status.lag_bytes,
         }
     }
 }

@@ -13,12 +13,16 @@ use crate::failure::Failure;
 /// Region files are read whole; nobody writes one of this size by hand.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Reads and validates the region file at `path`, and the rules file that it names.
+/// Reads and validates the region file at `path`, and the rules files that it names.
 pub(crate) fn region(path: &Path) -> Result<(Region, Rules), Failure> {
     let region = Region::parse(&path.display().to_string(), &read(path)?)
         .map_err(|err| Failure::Config(err.into()))?;
-    let rules = rules(&beside(path, &region.rules))?;
-    Ok((region, rules))
+    let mut named = region.rules.iter().map(|named| rules(&beside(path, named)));
+    let first = named.next().ok_or_else(|| Failure::Config(anyhow!("rules: name a file")))??;
+    let all = named.try_fold(first, |all, more| {
+        all.beside(more?).map_err(|err| Failure::Config(err.into()))
+    })?;
+    Ok((region, all))
 }
 
 /// Reads and validates the rules file at `path`.

@@ -1,19 +1,24 @@
 //! The stream that a region file names, opened for writing or for reading only.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 use schemas::config::{self, Region};
 use stream::{
-    AnyReader, Log, StreamError,
+    AnyCursors, AnyReader, Log, StreamError,
     embedded::{Embedded, Options},
     kafka::{Kafka, Settings},
 };
 
+use tokio::sync::watch;
+
 use crate::{clock, failure::Failure, load};
 
+/// Before a Kafka that was not there is looked for again.
+const OPEN_DELAY: Duration = Duration::from_secs(1);
+
 /// Opens it where it is written, and makes what is missing. `file` is the region file.
-pub(crate) async fn open(file: &Path, region: &Region) -> Result<Log, Failure> {
+async fn open(file: &Path, region: &Region, metrics: &stream::Metrics) -> Result<Log, Failure> {
     match &region.stream {
         config::Stream::Embedded(embedded) => {
             let options = Options {
@@ -28,9 +33,48 @@ pub(crate) async fn open(file: &Path, region: &Region) -> Result<Log, Failure> {
             opened.map(Log::Embedded).map_err(Failure::Failed)
         }
         config::Stream::Kafka(kafka) => {
-            Kafka::open(settings(kafka)).await.map(Log::Kafka).map_err(|err| failed(err, kafka))
+            let settings = Settings { metrics: metrics.clone(), ..settings(kafka) };
+            Kafka::open(settings).await.map(Log::Kafka).map_err(|err| failed(err, kafka))
         }
     }
+}
+
+/// The stream, and both of its sides that everybody needs.
+pub(crate) struct Opened {
+    pub(crate) log: Log,
+    pub(crate) reader: AnyReader,
+    pub(crate) cursors: AnyCursors,
+}
+
+/// Opens it, if need be only once Kafka is there; `waiting` says meanwhile what is wrong.
+pub(crate) async fn open_in_time(
+    file: &Path,
+    region: &Region,
+    metrics: &stream::Metrics,
+    waiting: &watch::Sender<Option<String>>,
+) -> Result<Opened, Failure> {
+    loop {
+        let err = match open_all(file, region, metrics).await {
+            Err(Failure::Failed(err)) if matches!(region.stream, config::Stream::Kafka(_)) => err,
+            opened => return opened,
+        };
+        let said = format!("{err:#}");
+        if waiting.send_replace(Some(said.clone())).as_ref() != Some(&said) {
+            tracing::warn!(error = said, "the stream cannot be opened; trying again until it can");
+        }
+        tokio::time::sleep(OPEN_DELAY).await;
+    }
+}
+
+async fn open_all(
+    file: &Path,
+    region: &Region,
+    metrics: &stream::Metrics,
+) -> Result<Opened, Failure> {
+    let log = open(file, region, metrics).await?;
+    let reader = log.reader().await.context("read the stream")?;
+    let cursors = log.cursors().await.context("read the stream")?;
+    Ok(Opened { log, reader, cursors })
 }
 
 /// Opens it for reading only, whether or not some process writes it.
@@ -48,6 +92,24 @@ pub(crate) async fn reader(file: &Path, region: &Region) -> Result<AnyReader, Fa
             attached.reader().await.map(AnyReader::Kafka).map_err(|err| failed(err, kafka))
         }
     }
+}
+
+/// What is unsafe in how the stream is kept, for people; nothing is asked where it is a file of our own.
+pub(crate) async fn inspect(region: &Region) -> Result<Option<String>, Failure> {
+    let config::Stream::Kafka(kafka) = &region.stream else { return Ok(None) };
+    let findings = Kafka::inspect(settings(kafka)).await.map_err(|err| failed(err, kafka))?;
+    let mut out = format!("{}: the stream {}", kafka.brokers, kafka.topic);
+    if findings.is_empty() {
+        out.push_str(" is kept as it must be\n");
+        return Ok(Some(out));
+    }
+    out.push_str(" is less safe than it should be:\n");
+    for finding in findings {
+        out.push_str("  warning: ");
+        out.push_str(&finding);
+        out.push('\n');
+    }
+    Ok(Some(out))
 }
 
 fn failed(err: StreamError, kafka: &config::Kafka) -> Failure {

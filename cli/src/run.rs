@@ -26,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::{Nodes, RunArgs},
     failure::Failure,
-    health::Watch,
-    http, load, log, node, telemetry,
+    health::{Parts, Watch},
+    http, load,
+    log::{self, Opened},
+    node, telemetry,
 };
 
 /// How long a source may take to answer before we start without its answer.
@@ -54,26 +56,42 @@ async fn serve(
     settings: tailer::Settings,
 ) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
-    let signals = Signals::install()?;
+    let mut signals = Signals::install()?;
     look_first(&settings, &rules).await?;
-    let mut registry = Registry::default();
-    let log = log::open(&args.config, region).await?;
     let listener = listen(region).await?;
     if args.nodes == Nodes::Mcsqueal {
         node::inside(region, &shutdown).await?;
     }
+    let mut registry = Registry::default();
+    let lane_metrics = invalidator::Metrics::register(&mut registry);
+    let metrics = tailer::Metrics::register(&mut registry);
+    let stream_metrics = stream::Metrics::register(&mut registry);
+    let (waiting, waited) = watch::channel(None);
+    let watch = Watch::new(Arc::clone(&region.name), waited, &mut registry);
+    let http_address =
+        listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
+    let serving = listener.map(|listener| {
+        let (watch, stop) = (watch.clone(), shutdown.clone().cancelled_owned());
+        tokio::spawn(http::serve(listener, registry, watch, stop))
+    });
+
+    let opened = tokio::select! {
+        opened = log::open_in_time(&args.config, region, &stream_metrics, &waiting) => opened?,
+        name = signals.wait() => {
+            tracing::info!(signal = name, "stopped before the stream could be opened");
+            return Ok(());
+        }
+    };
+    let Opened { log, reader, cursors } = opened;
     let clusters: Vec<invalidator::Settings> =
         region.clusters.iter().map(cluster_settings).collect();
-    let metrics = invalidator::Metrics::register(&mut registry);
-    let reader = log.reader().await.context("read the stream")?;
-    let cursors = log.cursors().await.context("read the stream")?;
-    let mut lanes = Invalidator::start(&clusters, &reader, &cursors, &metrics, &shutdown)
+    let mut lanes = Invalidator::start(&clusters, &reader, &cursors, &lane_metrics, &shutdown)
         .context("spread keys over the nodes")
         .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
-    let watch = Watch::new(Arc::clone(&region.name), told, lanes.status(), log.clone(), writer);
-    let metrics = tailer::Metrics::register(&mut registry);
+    let (status, of) = (lanes.status(), log.clone());
+    watch.is_open(Parts { tailer: told, lanes: status, log: of, writer });
     let tailing = Tailing {
         settings,
         rules: Arc::new(rules),
@@ -85,11 +103,6 @@ async fn serve(
     };
     let tailing = tokio::spawn(tailing.run());
 
-    let http_address =
-        listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
-    let serving = listener.map(|listener| {
-        tokio::spawn(http::serve(listener, registry, watch, shutdown.clone().cancelled_owned()))
-    });
     let address = http_address.map_or_else(|| "off".to_owned(), |address| address.to_string());
     if let Some(path) = &args.ready_file {
         write_ready(path, &address)?;
@@ -286,7 +299,7 @@ impl Signals {
         })
     }
 
-    pub(crate) async fn wait(mut self) -> &'static str {
+    pub(crate) async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -4,8 +4,12 @@ mod any;
 pub mod embedded;
 pub mod follow;
 pub mod kafka;
+mod metrics;
+mod request;
 mod seam;
 pub mod term;
 
 pub use any::{AnyCursors, AnyReader, AnyWriter, Log};
+pub use metrics::Metrics;
+pub use request::{Desk, REQUEST_KEYS_MAX, Request, Ticket};
 pub use seam::*;

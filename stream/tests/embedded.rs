@@ -122,6 +122,10 @@ impl suite::Home for Folder {
         writer.clone()
     }
 
+    async fn desk(&self) -> stream::Desk {
+        stream::Desk::of_file(&self.path())
+    }
+
     async fn forget(&self, keep: u64) {
         let connection = rusqlite::Connection::open(self.path()).unwrap();
         let oldest = "DELETE FROM records WHERE partition = 0 AND id NOT IN

@@ -44,6 +44,11 @@ impl Engine {
 
     /// Copies the programs of `image` into the folder `into`.
     pub(crate) fn unpack(&self, image: &str, pull: Pull, into: &Path) -> Result<()> {
+        self.copy(image, "/usr", pull, into)
+    }
+
+    /// Copies one folder of `image` into the folder `into`.
+    pub(crate) fn copy(&self, image: &str, folder: &str, pull: Pull, into: &Path) -> Result<()> {
         if let Err(missing) = self.run(&["image", "inspect", image]) {
             ensure!(pull == Pull::Allowed, "{missing} (pull it, or give --pull)");
             println!("pulling {image}");
@@ -52,7 +57,8 @@ impl Engine {
         fs::create_dir_all(into).context("make the folder to unpack into")?;
         let container = self.run(&["create", image])?;
         let container = container.trim();
-        let copied = self.run(&["cp", &format!("{container}:/usr"), &into.display().to_string()]);
+        let copied =
+            self.run(&["cp", &format!("{container}:{folder}"), &into.display().to_string()]);
         self.run(&["rm", container])?;
         copied.map(drop)
     }
@@ -70,7 +76,9 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod fake {
+    //! An engine that is a script.
+
     use std::{
         os::unix::fs::PermissionsExt,
         sync::{Mutex, MutexGuard, PoisonError},
@@ -79,14 +87,17 @@ mod tests {
     use super::*;
 
     /// Says what it was asked in `asked`; has the image only after a pull.
-    const FAKE: &str = r#"#!/bin/sh
+    const SCRIPT: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 echo "$@" >> "$here/asked"
 case "$1" in
     image) test -e "$here/image" || { echo "no such image" >&2; exit 1; } ;;
     pull) touch "$here/image" ;;
     create) echo c0ffee ;;
-    cp) mkdir -p "$3/usr/local/bin" && echo memcached > "$3/usr/local/bin/memcached" ;;
+    cp) case "$2" in
+        *:/usr) mkdir -p "$3/usr/local/bin" && echo memcached > "$3/usr/local/bin/memcached" ;;
+        *:/opt/kafka/libs) mkdir -p "$3/libs" && echo jar > "$3/libs/kafka_2.13-4.1.0.jar" ;;
+        esac ;;
 esac
 "#;
 
@@ -94,16 +105,26 @@ esac
     /// open for writing; so one test at a time.
     static ALONE: Mutex<()> = Mutex::new(());
 
-    fn alone() -> MutexGuard<'static, ()> {
+    pub(crate) fn alone() -> MutexGuard<'static, ()> {
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fake(folder: &Path) -> Engine {
+    pub(crate) fn engine(folder: &Path) -> Engine {
         let program = folder.join("docker");
-        fs::write(&program, FAKE).expect("write a script");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("make it run");
+        if !program.exists() {
+            fs::write(&program, SCRIPT).expect("write a script");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("make it run");
+        }
         Engine { program }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        fake::{alone, engine as fake},
+        *,
+    };
 
     #[test]
     fn an_image_is_pulled_only_if_that_is_allowed() {

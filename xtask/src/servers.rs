@@ -161,7 +161,7 @@ impl Servers {
                 self.programs.insert("memccapable", program);
             }
             "kafka" => {
-                let kafka::Kafka { version, argv } = kafka::provide(cache)?;
+                let kafka::Kafka { version, argv } = kafka::provide(cache, fetcher.pull)?;
                 self.programs.insert("kafka", Program { version, argv, ..Program::default() });
             }
             _ => self.python(cache)?,

@@ -53,7 +53,7 @@ fn say_version() -> Result<(), Failure> {
 
 async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
-    let signals = Signals::install()?;
+    let mut signals = Signals::install()?;
     let node = Arc::new(Node::new(config.node, None, FIRST_CAS));
     if config.detailed {
         node.usage().begin();

@@ -58,6 +58,10 @@ impl Home for Topic {
         self.open().await.cursors().await.expect("cursors")
     }
 
+    async fn desk(&self) -> stream::Desk {
+        stream::Desk::Kafka(self.open().await)
+    }
+
     async fn forget(&self, keep: u64) {
         forget(&self.settings.brokers, &self.settings.topic, 0, keep).await;
     }

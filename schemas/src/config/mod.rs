@@ -18,8 +18,8 @@ use crate::ring::Hashing;
 pub struct Region {
     /// The region's name, in logs and metrics.
     pub name: Arc<str>,
-    /// The key rules' file.
-    pub rules: PathBuf,
+    /// The files of key rules: one, or several side by side while new rules are rolled out. Never empty.
+    pub rules: Vec<PathBuf>,
     /// The database whose changes invalidate keys.
     pub source: Source,
     /// The invalidation log.
@@ -226,6 +226,22 @@ mod tests {
         assert!(EXAMPLE.contains(from), "edit does not apply: {from}");
         let err = Region::parse("shop.toml", &EXAMPLE.replacen(from, to, 1)).unwrap_err();
         expect.assert_eq(&err.to_string());
+    }
+
+    #[test]
+    fn rules_may_be_in_several_files() {
+        let rules = |text: &str| {
+            let text = EXAMPLE.replace("rules = \"shop.rules.toml\"", text);
+            Region::parse("shop.toml", &text).map(|region| region.rules)
+        };
+        let paths = |names: &[&str]| Ok(names.iter().map(PathBuf::from).collect());
+        assert_eq!(rules("rules = \"a.toml\""), paths(&["a.toml"]));
+        assert_eq!(rules("rules = [\"a.toml\", \"b.toml\"]"), paths(&["a.toml", "b.toml"]));
+        check_refused(
+            "rules = \"shop.rules.toml\"",
+            "rules = []",
+            expect!["shop.toml:1: rules: name at least one file"],
+        );
     }
 
     #[test]

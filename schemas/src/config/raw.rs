@@ -25,7 +25,7 @@ const RETENTION_BYTES_MIN: u64 = 16 << 20;
 #[serde(deny_unknown_fields)]
 struct RawRegion {
     name: Spanned<String>,
-    rules: PathBuf,
+    rules: RawRules,
     source: RawSource,
     stream: RawStream,
     #[serde(default)]
@@ -33,6 +33,14 @@ struct RawRegion {
     http: Option<RawHttp>,
     #[serde(default)]
     shutdown: RawShutdown,
+}
+
+/// One file, or several side by side.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "give one file, or a list of files")]
+enum RawRules {
+    One(PathBuf),
+    Several(Vec<PathBuf>),
 }
 
 #[derive(Deserialize)]
@@ -190,6 +198,14 @@ pub(super) fn parse(text: &str) -> Result<Region, Vec<Problem>> {
 
 /// `None` only if `check` has problems.
 fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
+    let rules = match raw.rules {
+        RawRules::One(path) => vec![path],
+        RawRules::Several(paths) => paths,
+    };
+    if rules.is_empty() {
+        let what = "rules: name at least one file".to_owned();
+        check.problems.push(Problem { line: 1, what });
+    }
     check.name("name", &raw.name);
     if raw.cluster.is_empty() {
         check.refuse(&raw.name, "cluster: there must be at least one [[cluster]]".to_owned());
@@ -206,7 +222,7 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
     }
     Some(Region {
         name: raw.name.into_inner().into(),
-        rules: raw.rules,
+        rules,
         source: source?,
         stream: stream?,
         clusters,

@@ -18,7 +18,7 @@ impl Rules {
 
 impl Rule {
     /// Lists of texts, each with its length before it, so that no two rules look alike.
-    fn canonical(&self) -> Vec<u8> {
+    pub(super) fn canonical(&self) -> Vec<u8> {
         let mut keys: Vec<String> = self.keys.iter().map(|key| key.template.canonical()).collect();
         keys.sort_unstable();
         let columns = self.columns.iter().flatten();

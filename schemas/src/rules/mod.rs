@@ -106,6 +106,26 @@ impl Rules {
         TablePlan::new(schema, table, about)
     }
 
+    /// These rules and `more`, side by side: keys of both are invalidated, while clients move from one to the other. A
+    /// rule that both have counts once; one of `more` that only has the name of another is told apart by its file.
+    pub fn beside(mut self, more: Rules) -> Result<Rules, RulesError> {
+        for mut rule in more.rules {
+            let same = |known: &&Rule| known.name == rule.name;
+            if self.iter().any(|known| known.canonical() == rule.canonical()) {
+                continue;
+            }
+            if self.iter().find(same).is_some() {
+                rule.name = Arc::from(format!("{} ({})", rule.name, rule.file));
+            }
+            self.rules.push(rule);
+        }
+        if let Some(rule) = self.rules.get(limits::RULES_MAX) {
+            let what = format!("more than {} rules, in all files", limits::RULES_MAX);
+            return Err(RulesError::new(&rule.file, rule.line, what));
+        }
+        Ok(self)
+    }
+
     /// All rules, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter()

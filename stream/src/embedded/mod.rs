@@ -9,6 +9,7 @@
 
 mod file;
 mod reader;
+mod requests;
 mod writer;
 
 use std::{
@@ -67,6 +68,8 @@ struct Shared {
     commands: Option<mpsc::Sender<Command>>,
     /// Guards the handle for the one who joins the thread.
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Ends before `commands` is given up: it sends some.
+    requests: Mutex<Option<requests::Clerk>>,
     /// Held as long as we write; closing it unlocks.
     _lock: File,
 }
@@ -86,9 +89,20 @@ impl Embedded {
             .spawn(move || core.run(queue, &appended, &trouble_tell))
             .map_err(|err| StreamError::Append { source: Box::new(err) })?;
         let reader = EmbeddedReader::open(path.to_owned(), Some(appended_seen))?;
+        let clerk = requests::Clerk::start(path, commands.clone())?;
         let (commands, thread) = (Some(commands), Mutex::new(Some(thread)));
-        let shared =
-            Shared { log, term, checkpoints, reader, trouble, commands, thread, _lock: lock };
+        let requests = Mutex::new(Some(clerk));
+        let shared = Shared {
+            log,
+            term,
+            checkpoints,
+            reader,
+            trouble,
+            commands,
+            thread,
+            requests,
+            _lock: lock,
+        };
         Ok(Embedded { shared: Arc::new(shared) })
     }
 
@@ -151,6 +165,7 @@ impl Writer for Embedded {
 /// Whatever was queued is written before the file is closed.
 impl Drop for Shared {
     fn drop(&mut self) {
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.commands.take());
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {

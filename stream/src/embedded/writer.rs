@@ -4,7 +4,13 @@
 //! When the disk takes no more, the group is kept and tried again until it is written: later batches
 //! wait behind it, so order holds, and the full queue is the back-pressure. [`Trouble`] says so meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use schemas::{
@@ -17,7 +23,11 @@ use super::{
     Options,
     file::{self, Log, append_error, damaged_or},
 };
-use crate::{Batch, StreamError, seam::with_epochs};
+use crate::{
+    Batch, StreamError,
+    request::{Newest, Request},
+    seam::with_epochs,
+};
 
 /// Most commands in one SQLite transaction.
 const GROUP_MAX: usize = 256;
@@ -35,8 +45,22 @@ pub(super) type Ack = oneshot::Sender<Result<(), StreamError>>;
 /// What the thread is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Append { batch: Batch, ack: Ack },
-    StoreCursors { consumer: String, cursors: Vec<Cursor>, ack: Ack },
+    Append {
+        batch: Batch,
+        ack: Ack,
+    },
+    StoreCursors {
+        consumer: String,
+        cursors: Vec<Cursor>,
+        ack: Ack,
+    },
+    /// What a tool asks for.
+    Request {
+        request: Request,
+        /// Set if there was a version for it.
+        taken: Arc<AtomicBool>,
+        ack: Ack,
+    },
 }
 
 /// The thread's state.
@@ -49,6 +73,7 @@ pub(super) struct Core {
     /// Bytes of payload in the file, kept in step with every append and trim.
     payload_bytes: i64,
     encoded: Vec<u8>,
+    newest: Newest,
 }
 
 impl Core {
@@ -72,8 +97,9 @@ impl Core {
                 row.get(0)
             })
             .map_err(fail)?;
-        let mut core =
-            Core { connection, options, term, heads, payload_bytes, encoded: Vec::new() };
+        let (encoded, newest) = (Vec::new(), Newest::default());
+        let mut core = Core { connection, options, term, heads, payload_bytes, encoded, newest };
+        core.newest = Newest::of(&core.checkpoints()?);
         core.write_term_starts().map_err(fail)?;
         Ok(core)
     }
@@ -159,24 +185,22 @@ impl Core {
         for command in group {
             match command {
                 Command::Append { batch, .. } => {
-                    for (partition, record) in &batch.records {
-                        let head = self.heads.get_mut(usize::from(partition.0));
-                        let head = head.ok_or(rusqlite::Error::InvalidParameterName(format!(
-                            "partition {partition}"
-                        )))?;
-                        head.sequence = head.sequence.saturating_add(1);
-                        self.encoded.clear();
-                        record::encode(record, &mut self.encoded);
-                        insert(&transaction, *partition, *head, now, &self.encoded)?;
-                        if let Record::Epoch(start) = record {
-                            file::store_epoch(&transaction, start)?;
-                        }
-                        self.payload_bytes =
-                            self.payload_bytes.saturating_add_unsigned(self.encoded.len() as u64);
-                    }
+                    let (heads, encoded) = (&mut self.heads, &mut self.encoded);
+                    let bytes = append(&transaction, &batch.records, heads, encoded, now)?;
+                    self.payload_bytes = self.payload_bytes.saturating_add_unsigned(bytes);
                     if let Some(checkpoint) = &batch.checkpoint {
                         store_checkpoint(&transaction, checkpoint)?;
+                        self.newest.learn(checkpoint);
                     }
+                }
+                Command::Request { request, taken, .. } => {
+                    let partitions = u16::try_from(self.heads.len()).unwrap_or(u16::MAX);
+                    let records = request.clone().records(&self.newest.0, partitions);
+                    taken.store(records.is_some(), Ordering::Relaxed);
+                    let (heads, encoded) = (&mut self.heads, &mut self.encoded);
+                    let records = records.unwrap_or_default();
+                    let bytes = append(&transaction, &records, heads, encoded, now)?;
+                    self.payload_bytes = self.payload_bytes.saturating_add_unsigned(bytes);
                 }
                 Command::StoreCursors { consumer, cursors, .. } => {
                     store_cursors(&transaction, consumer, cursors)?;
@@ -213,9 +237,36 @@ impl Core {
 impl Command {
     /// Nobody may be waiting any more; that is theirs to decide.
     fn acknowledge(self, outcome: Result<(), StreamError>) {
-        let (Command::Append { ack, .. } | Command::StoreCursors { ack, .. }) = self;
+        let (Command::Append { ack, .. }
+        | Command::StoreCursors { ack, .. }
+        | Command::Request { ack, .. }) = self;
         drop(ack.send(outcome));
     }
+}
+
+/// Appends records; returns their bytes.
+fn append(
+    transaction: &Transaction<'_>,
+    records: &[(Partition, Record)],
+    heads: &mut [Place],
+    encoded: &mut Vec<u8>,
+    now: UnixMicros,
+) -> rusqlite::Result<u64> {
+    let mut bytes = 0_u64;
+    for (partition, record) in records {
+        let head = heads.get_mut(usize::from(partition.0));
+        let head =
+            head.ok_or(rusqlite::Error::InvalidParameterName(format!("partition {partition}")))?;
+        head.sequence = head.sequence.saturating_add(1);
+        encoded.clear();
+        record::encode(record, encoded);
+        insert(transaction, *partition, *head, now, encoded)?;
+        if let Record::Epoch(start) = record {
+            file::store_epoch(transaction, start)?;
+        }
+        bytes = bytes.saturating_add(encoded.len() as u64);
+    }
+    Ok(bytes)
 }
 
 fn insert(

@@ -62,6 +62,22 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
+/// The context of a client that is told something beside: complaints go where they always go.
+pub(super) struct With<T> {
+    pub(super) context: Context,
+    pub(super) told: T,
+}
+
+impl<T: Send + Sync + 'static> ClientContext for With<T> {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.context.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.context.error(error, reason);
+    }
+}
+
 /// A consumer of ours.
 pub(super) type Reading = BaseConsumer<Context>;
 
@@ -77,6 +93,13 @@ impl Stop {
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Work that waits for the brokers, on a thread that may.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StreamError> + Send + 'static,
+) -> Result<T, StreamError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StreamError::Closed))
 }
 
 /// Reading failed.

@@ -10,7 +10,7 @@ use schemas::cursor::{Cursor, Partition, StreamId};
 use tokio::time::Instant;
 
 use super::{
-    client::{ANSWER_DEADLINE, Context},
+    client::{ANSWER_DEADLINE, Context, blocking},
     ends::no_answer,
     follower::{Fold, Follower},
     scribe::Scribe,
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Writer {
 
 /// What the topic says, by consumer and partition.
 #[derive(Clone, Debug, Default)]
-struct Table(BTreeMap<(Box<str>, u16), Cursor>);
+pub(super) struct Table(BTreeMap<(Box<str>, u16), Cursor>);
 
 impl Fold for Table {
     fn apply(&mut self, _: u16, note: &Note) -> Result<(), String> {
@@ -80,7 +80,7 @@ impl KafkaCursors {
         work: impl FnOnce(&Shared) -> Result<T, StreamError> + Send + 'static,
     ) -> Result<T, StreamError> {
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || work(&shared)).await.unwrap_or(Err(StreamError::Closed))
+        blocking(move || work(&shared)).await
     }
 }
 

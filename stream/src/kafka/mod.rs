@@ -15,9 +15,13 @@ mod client;
 mod cursors;
 mod ends;
 mod follower;
+#[doc(hidden)]
+pub mod fuzzing;
+mod group;
 mod lead;
 mod outbox;
 mod reader;
+mod requests;
 mod scribe;
 mod settings;
 mod share;
@@ -45,13 +49,13 @@ pub use share::Share;
 pub use topics::Finding;
 pub use writer::KafkaWriter;
 
-use client::{ANSWER_DEADLINE, Context, POLL, read_error};
+use client::{ANSWER_DEADLINE, Context, POLL, blocking, read_error};
 use follower::{Fold, Follower};
 use scribe::Scribe;
 use state::{Note, State};
 use topics::{Admin, Make};
 
-use crate::StreamError;
+use crate::{StreamError, request::REQUESTS_MAX};
 
 /// A connection to one log. Clones share it.
 #[derive(Clone, Debug)]
@@ -91,16 +95,12 @@ impl Kafka {
             let (admin, settings) = (Arc::clone(&admin), settings.clone());
             move || wait_for_leaders(&admin, &settings)
         };
-        let wait = tokio::task::spawn_blocking(wait);
-        let found = wait.await.unwrap_or(Err(StreamError::Closed))?;
+        let found = blocking(wait).await?;
         findings.extend(found.findings);
         let demanded = topics::session_timeout_min(&admin, found.broker).await;
-        if let Some(demanded) = demanded.filter(|demanded| *demanded > settings.session_timeout) {
-            findings.push(format!(
-                "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that",
-                demanded.as_millis()
-            ));
-            settings.session_timeout = demanded;
+        if let Some(demanded) = demanded {
+            findings.extend(topics::judge_session(&settings, demanded));
+            settings.session_timeout = settings.session_timeout.max(demanded);
         }
         for finding in &findings {
             tracing::warn!(finding, "the stream is less safe than it should be");
@@ -110,7 +110,40 @@ impl Kafka {
             drop(admin);
             join(settings, context, make, partitions, findings)
         };
-        tokio::task::spawn_blocking(join).await.unwrap_or(Err(StreamError::Closed))
+        blocking(join).await
+    }
+
+    /// What weakens the promises of a log, or would: settings of topics and brokers. Makes nothing.
+    pub async fn inspect(settings: Settings) -> Result<Vec<Finding>, StreamError> {
+        settings.check()?;
+        let context = Context::new();
+        let admin = Arc::new(topics::admin(&settings, &context)?);
+        let metadata = {
+            let admin = Arc::clone(&admin);
+            let ask =
+                move || admin.inner().fetch_metadata(None, ANSWER_DEADLINE).map_err(read_error);
+            blocking(ask).await?
+        };
+        let mut findings = topics::ensure(&admin, &settings, Make::Nothing).await?;
+        let names = [settings.topic.clone(), settings.state_topic(), settings.cursors_topic()];
+        findings.extend(names.iter().filter_map(|name| {
+            let (_, replicas) = topics::shape(&metadata, name)?;
+            topics::judge_replication(&settings, name, replicas)
+        }));
+        let brokers = metadata.brokers();
+        let demanded = match brokers.first() {
+            Some(broker) => topics::session_timeout_min(&admin, broker.id()).await,
+            None => None,
+        };
+        findings.extend(demanded.and_then(|demanded| topics::judge_session(&settings, demanded)));
+        if brokers.len() < usize::from(settings.replication) {
+            findings.push(format!(
+                "{} broker(s) answer, and each record is to be on {}: the topics cannot be made like that",
+                brokers.len(),
+                settings.replication
+            ));
+        }
+        Ok(findings)
     }
 
     /// What weakens the promises of this log: settings of topics and brokers.
@@ -147,7 +180,7 @@ impl Kafka {
                 let log = (inner.stream_id, inner.partitions);
                 KafkaReader::open(&inner.settings, &inner.context, Arc::clone(&inner.state), log)
             };
-            tokio::task::spawn_blocking(open).await.unwrap_or(Err(StreamError::Closed))
+            blocking(open).await
         };
         self.inner.reader.get_or_try_init(open).await.cloned()
     }
@@ -157,7 +190,7 @@ impl Kafka {
         let open = || async {
             let inner = Arc::clone(&self.inner);
             let open = move || KafkaCursors::open(&inner.settings, &inner.context);
-            tokio::task::spawn_blocking(open).await.unwrap_or(Err(StreamError::Closed))
+            blocking(open).await
         };
         self.inner.cursors.get_or_try_init(open).await.cloned()
     }
@@ -165,6 +198,31 @@ impl Kafka {
     /// Joins a group of processes that share the partitions among themselves; `instance` names this one, for ever.
     pub fn share(&self, group: &str, instance: &str) -> Result<Share, StreamError> {
         Share::join(&self.inner.settings, &self.inner.context, group, instance)
+    }
+
+    /// Leaves a request for whoever leads, or will.
+    pub(crate) async fn leave_request(&self, id: &str, value: Vec<u8>) -> Result<(), StreamError> {
+        let (inner, note) = (Arc::clone(&self.inner), Note::request(id, value));
+        let id: Box<str> = id.into();
+        blocking(move || {
+            let topic = inner.settings.state_topic();
+            let mut scribe = Scribe::new(&inner.settings, &inner.context, topic)?;
+            let offset = scribe.write(&note, patience())?;
+            // It is gone already if the leader was quick; so it may be that nobody ever saw it.
+            let state = inner.state.with_offset(offset)?;
+            if state.requests.len() >= REQUESTS_MAX && !state.requests.contains_key(&id) {
+                let what = "too many requests wait for a leader".to_owned();
+                return Err(StreamError::Refused { what });
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether a request still waits.
+    pub(crate) async fn has_request(&self, id: &str) -> Result<bool, StreamError> {
+        let (inner, id) = (Arc::clone(&self.inner), id.to_owned());
+        blocking(move || Ok(inner.state.fresh()?.requests.contains_key(&*id))).await
     }
 
     fn settings(&self) -> &Settings {
@@ -198,12 +256,7 @@ fn join(
     let mut log = state.fresh()?.log;
     if log.is_none() && make == Make::All {
         let mut scribe = Scribe::new(&settings, &context, settings.state_topic())?;
-        let tries = std::cell::Cell::new(0_u128);
-        let go_on = || {
-            tries.set(tries.get().saturating_add(1));
-            tries.get().saturating_mul(POLL.as_millis()) < ANSWER_DEADLINE.as_millis()
-        };
-        let offset = scribe.write(&Note::log(StreamId(random()), partitions), go_on)?;
+        let offset = scribe.write(&Note::log(StreamId(random()), partitions), patience())?;
         log = state.with_offset(offset)?.log;
     }
     let refused = |what: String| Err(StreamError::Refused { what });
@@ -220,6 +273,15 @@ fn join(
     let inner =
         Inner { settings, context, state, stream_id, partitions, findings, reader, cursors };
     Ok(Kafka { inner: Arc::new(inner) })
+}
+
+/// Says for a while that it is worth waiting on.
+fn patience() -> impl Fn() -> bool {
+    let tries = std::cell::Cell::new(0_u128);
+    move || {
+        tries.set(tries.get().saturating_add(1));
+        tries.get().saturating_mul(POLL.as_millis()) < ANSWER_DEADLINE.as_millis()
+    }
 }
 
 /// What the brokers say of the topics.

@@ -19,17 +19,17 @@ use tokio::sync::watch;
 use super::{
     catch_up::CatchUp,
     client::{
-        ANSWER_DEADLINE, Context, POLL, Reading, Stop, assign, poll, position, read_error,
-        watermarks,
+        ANSWER_DEADLINE, Context, POLL, Reading, Stop, assign, blocking, poll, position,
+        read_error, watermarks,
     },
     ends::{self, no_answer},
     follower::{Follower, reading},
     settings::Settings,
     state::State,
-    window::{Found, Window},
+    window::{Found, Pushed, Window},
     wire::{Raw, before},
 };
-use crate::{Entry, Read, ReadLimit, Reader, StreamError};
+use crate::{Entry, Metrics, Read, ReadLimit, Reader, StreamError};
 
 /// Bytes of records that the windows of all partitions hold.
 const WINDOWS_BYTES_MAX: usize = 32 << 20;
@@ -99,9 +99,10 @@ impl KafkaReader {
         let stop = Stop::default();
         let thread = {
             let (heads, stop) = (Arc::clone(&heads), stop.clone());
+            let metrics = settings.metrics.clone();
             std::thread::Builder::new()
                 .name("stream-reader".to_owned())
-                .spawn(move || heads.fill(&consumer, &stop))
+                .spawn(move || heads.fill(&consumer, &metrics, &stop))
                 .map_err(|err| StreamError::Read { source: Box::new(err) })?
         };
         let looker = settings.looker().create_with_context(context.clone()).map_err(read_error)?;
@@ -125,7 +126,7 @@ impl KafkaReader {
         work: impl FnOnce(&Shared) -> Result<T, StreamError> + Send + 'static,
     ) -> Result<T, StreamError> {
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || work(&shared)).await.unwrap_or(Err(StreamError::Closed))
+        blocking(move || work(&shared)).await
     }
 }
 
@@ -227,6 +228,7 @@ impl Shared {
         after: Place,
         limit: ReadLimit,
     ) -> Result<Read, StreamError> {
+        self.settings.metrics.catch_ups.inc();
         let mut catch_up = if let Some(known) = self.take_catch_up(partition, after) {
             known
         } else {
@@ -271,16 +273,20 @@ impl Heads {
         Ok(look(&window.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    fn fill(&self, consumer: &Reading, stop: &Stop) {
+    fn fill(&self, consumer: &Reading, metrics: &Metrics, stop: &Stop) {
         while !stop.is_set() {
             match poll(consumer, POLL) {
                 Ok(Some(message)) => {
                     let (partition, offset) = position(&message);
                     let Some(window) = self.windows.get(usize::from(partition)) else { continue };
                     let raw = Raw::of(&message);
-                    let new =
+                    let pushed =
                         window.lock().unwrap_or_else(PoisonError::into_inner).push(offset, raw);
-                    if new {
+                    if pushed == Pushed::Hole {
+                        metrics.holes.inc();
+                        tracing::error!(partition, offset, "records are missing in the stream");
+                    }
+                    if pushed != Pushed::Nothing {
                         self.appended.send_modify(|count| *count = count.wrapping_add(1));
                     }
                 }

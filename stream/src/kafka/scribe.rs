@@ -3,8 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::{
-    ClientContext,
-    config::RDKafkaLogLevel,
     error::KafkaError,
     message::{DeliveryResult, Header, Message, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, ProducerContext},
@@ -12,7 +10,7 @@ use rdkafka::{
 use schemas::record;
 
 use super::{
-    client::{Context, POLL, append_error},
+    client::{Context, POLL, With, append_error},
     settings::Settings,
     state::Note,
 };
@@ -31,20 +29,7 @@ pub(super) struct Scribe {
 }
 
 /// Keeps the offset of the note that was delivered last.
-struct Delivery {
-    context: Context,
-    outcome: Outcome,
-}
-
-impl ClientContext for Delivery {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.context.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.context.error(error, reason);
-    }
-}
+type Delivery = With<Outcome>;
 
 impl ProducerContext for Delivery {
     type DeliveryOpaque = ();
@@ -54,7 +39,7 @@ impl ProducerContext for Delivery {
             Ok(message) => Ok(message.offset()),
             Err((err, _)) => Err(err.clone()),
         };
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     }
 }
 
@@ -65,7 +50,7 @@ impl Scribe {
         topic: String,
     ) -> Result<Scribe, StreamError> {
         let outcome = Outcome::default();
-        let delivery = Delivery { context: context.clone(), outcome: Arc::clone(&outcome) };
+        let delivery = With { context: context.clone(), told: Arc::clone(&outcome) };
         let producer = settings.producer().create_with_context(delivery).map_err(append_error)?;
         Ok(Scribe { producer, topic, outcome, under_way: false })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use schemas::record::UnixMicros;
 
-use crate::StreamError;
+use crate::{Metrics, StreamError};
 
 /// What the guarantees rest on; nobody may set these from outside.
 const OURS: [&str; 16] = [
@@ -52,6 +52,8 @@ pub struct Settings {
     pub properties: Vec<(String, String)>,
     /// The clock.
     pub now: fn() -> UnixMicros,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// Largest message that the producer makes and topics must take. A tailer's records are far smaller, but one with a
@@ -72,6 +74,7 @@ impl Settings {
             session_timeout: Duration::from_secs(3),
             properties: Vec::new(),
             now,
+            metrics: Metrics::default(),
         }
     }
 

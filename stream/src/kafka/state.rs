@@ -9,6 +9,7 @@
 //! | `term/T` | who | the claim of a writer to lead term T; the first one for T stands |
 //! | `begun/T` | empty | term T has begun on every partition |
 //! | `checkpoint/SOURCE/T` | a checkpoint, with where the partitions ended (header `ends`) | by the leader of T; void if a later term was claimed before it |
+//! | `request/ID` | a request: a format, and a record | by whoever has one; removed by the leader who has appended it |
 //! | `epoch/SOURCE/N/T` | an `EpochStart` record | likewise; the first one for N stands |
 //!
 //! So a writer that was replaced changes nothing, whenever its last notes arrive: its successor has claimed its term
@@ -22,7 +23,7 @@ use schemas::{
 };
 
 use super::wire::parse_place;
-use crate::seam::with_epochs;
+use crate::{request::REQUESTS_MAX, seam::with_epochs};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(super) struct State {
     pub(super) epochs: Vec<EpochStart>,
     /// Checkpoints that newer ones of a later term have replaced, by source: their terms.
     pub(super) replaced: Vec<(Arc<str>, Term)>,
+    /// What tools ask for, by id, as it came. A bounded number.
+    pub(super) requests: BTreeMap<Box<str>, Arc<[u8]>>,
 }
 
 /// A claim.
@@ -101,6 +104,14 @@ impl Note {
         Note { key, ends: None, value: Some(value) }
     }
 
+    pub(super) fn request(id: &str, value: Vec<u8>) -> Note {
+        Note { key: format!("request/{id}"), ends: None, value: Some(value) }
+    }
+
+    pub(super) fn request_done(id: &str) -> Note {
+        Note { key: format!("request/{id}"), ends: None, value: None }
+    }
+
     fn text(key: String, value: String) -> Note {
         Note { key, ends: None, value: Some(value.into_bytes()) }
     }
@@ -136,6 +147,11 @@ impl State {
             (["epoch", _, _, term], Some(value)) if number(term)? == self.term.number => {
                 self.apply_epoch(format, value)?;
             }
+            // Whoever asks for more sees that his request is not there.
+            (["request", id], Some(value)) if self.requests.len() < REQUESTS_MAX => {
+                self.requests.insert((*id).into(), Arc::from(value));
+            }
+            (["request", id], None) => drop(self.requests.remove(*id)),
             // A newer mcsqueal may say more.
             _ => {}
         }

@@ -15,8 +15,6 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext,
-    config::RDKafkaLogLevel,
     consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
@@ -34,17 +32,18 @@ use tokio::{
 
 use super::{
     Kafka,
-    client::{Context, POLL, Stop, Trouble, append_error},
+    client::{Context, POLL, Stop, Trouble, With, append_error},
     ends,
     follower::reading,
     lead::Lead,
     outbox::{Done, Outbox, Parcel},
+    requests::Requests,
     scribe::Scribe,
     state::{Note, Saved, State},
     wire,
 };
 use crate::{
-    StreamError,
+    Metrics, StreamError,
     term::{Sequencer, lost_tail},
 };
 
@@ -106,24 +105,17 @@ pub(super) struct Leader {
     due: Option<Saved>,
     saved_at: Instant,
     acked_at: Instant,
+    requests: Requests,
     closing: Stop,
 }
 
 /// Tells the leader what became of each record.
-struct Delivery {
-    context: Context,
+type Delivery = With<Told>;
+
+/// Where a producer's deliveries go.
+struct Told {
     life: u32,
     events: mpsc::Sender<Event>,
-}
-
-impl ClientContext for Delivery {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.context.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.context.error(error, reason);
-    }
 }
 
 impl ProducerContext for Delivery {
@@ -132,7 +124,8 @@ impl ProducerContext for Delivery {
     fn delivery(&self, delivered: &DeliveryResult<'_>, number: Box<u64>) {
         let outcome = delivered.as_ref().map(drop).map_err(|(err, _)| err.clone());
         // A leader that is gone asks for nothing.
-        drop(self.events.send(Event::Delivered { life: self.life, number: *number, outcome }));
+        let Told { life, events } = &self.told;
+        drop(events.send(Event::Delivered { life: *life, number: *number, outcome }));
     }
 }
 
@@ -164,6 +157,7 @@ impl Leader {
             due: None,
             saved_at: Instant::now(),
             acked_at: Instant::now(),
+            requests: Requests::default(),
             closing,
         };
         leader.producer = Some(leader.new_producer()?);
@@ -174,7 +168,7 @@ impl Leader {
     fn new_producer(&mut self) -> Result<ThreadedProducer<Delivery>, StreamError> {
         self.life = self.life.wrapping_add(1);
         let (context, events) = (self.context.clone(), self.events.clone());
-        let delivery = Delivery { context, life: self.life, events };
+        let delivery = With { context, told: Told { life: self.life, events } };
         let config = self.kafka.settings().producer();
         config.create_with_context(delivery).map_err(append_error)
     }
@@ -229,7 +223,9 @@ impl Leader {
         for (source, old) in &state.replaced {
             self.note(&Note::removed_checkpoint(source, *old))?;
         }
+        self.requests.begin(&state.resume());
         self.term.send_replace(term);
+        self.metrics().terms.inc();
         tracing::info!(%term, topic = self.kafka.settings().topic, "leading the stream");
         Ok(state.resume())
     }
@@ -262,6 +258,7 @@ impl Leader {
         let resumed = state.resume();
         for (saved, resumed) in state.checkpoints.values().zip(resumed) {
             if lost_tail(&saved.ends, &self.before) {
+                self.metrics().lost_tails.inc();
                 tracing::error!(
                     source = &*resumed.source,
                     "the log lost records that were acknowledged, raising a floor over all keys"
@@ -301,6 +298,10 @@ impl Leader {
         }
     }
 
+    fn metrics(&self) -> &Metrics {
+        &self.kafka.settings().metrics
+    }
+
     fn handle(&mut self, event: Event) {
         let handled = match event {
             Event::Append { parcel, epochs } => self.append(parcel, &epochs),
@@ -323,6 +324,9 @@ impl Leader {
     fn append(&mut self, parcel: Parcel, epochs: &[EpochStart]) -> Result<(), StreamError> {
         if self.outbox.is_empty() {
             self.acked_at = Instant::now();
+        }
+        if let Some(checkpoint) = &parcel.checkpoint {
+            self.requests.learn(checkpoint);
         }
         let number = self.outbox.push(parcel);
         for start in epochs {
@@ -385,7 +389,11 @@ impl Leader {
         .timestamp(i64::try_from(at.0 / 1000).unwrap_or(i64::MAX));
         loop {
             match producer.send(message) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.metrics().records.inc();
+                    self.metrics().bytes.inc_by(u64::try_from(encoded.len()).unwrap_or(0));
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
                     // Many small records: the room is counted in bytes.
                     message = unsent;
@@ -429,7 +437,7 @@ impl Leader {
                     self.due = Some(saved);
                 }
             }
-            self.room.add_permits(usize::try_from(parcel.kib).unwrap_or(0));
+            self.make_room(parcel.kib);
             drop(parcel.ack.send(Ok(()))); // Nobody may be waiting any more.
         }
         Ok(())
@@ -443,6 +451,11 @@ impl Leader {
         if !self.outbox.is_empty() && now >= self.acked_at + SILENCE_MAX {
             let said = self.context.said.borrow().clone();
             self.complain(said.unwrap_or_else(|| "the brokers do not answer".into()));
+        }
+        if !self.closing.is_set()
+            && let Err(err) = self.serve_requests()
+        {
+            return self.again(err);
         }
         if self.due.is_some() && now >= self.saved_at + CHECKPOINT_INTERVAL {
             match self.scribe.is_busy() {
@@ -462,6 +475,16 @@ impl Leader {
         }
     }
 
+    /// Appends what a tool asks for, one request after the other, and takes it away once it is durable.
+    fn serve_requests(&mut self) -> Result<(), StreamError> {
+        if let Some(id) = self.requests.done() {
+            self.note(&Note::request_done(&id))?;
+        }
+        let partitions = self.kafka.partitions();
+        let next = self.requests.next(&self.kafka.state().known().requests, partitions);
+        next.map_or(Ok(()), |parcel| self.append(parcel, &[]))
+    }
+
     /// The brokers refused something: everything that waits is sent again, in a new term, until they take it.
     fn again(&mut self, err: StreamError) {
         let mut delay = RETRY_DELAY_MIN;
@@ -473,6 +496,7 @@ impl Leader {
             if let Some(deposed) = self.deposed() {
                 return self.refuse(&deposed);
             }
+            self.metrics().refusals.inc();
             self.complain(chain(&err).into());
             self.producer = None; // Gives up what it has on its way.
             std::thread::sleep(delay);
@@ -503,13 +527,18 @@ impl Leader {
         self.lead = None;
         let refusals: Vec<Parcel> = self.outbox.drain().collect();
         for parcel in refusals {
-            self.room.add_permits(usize::try_from(parcel.kib).unwrap_or(0));
+            self.make_room(parcel.kib);
             drop(parcel.ack.send(Err(match err {
                 StreamError::Deposed { term } => StreamError::Deposed { term: *term },
                 StreamError::Damaged { what } => StreamError::Damaged { what: what.clone() },
                 _ => StreamError::Closed,
             })));
         }
+    }
+
+    fn make_room(&self, kib: u32) {
+        self.room.add_permits(usize::try_from(kib).unwrap_or(0));
+        self.metrics().in_flight_kib.dec_by(i64::from(kib));
     }
 
     fn complain(&self, what: Arc<str>) {

@@ -53,10 +53,19 @@ pub(super) async fn ensure(
     ];
     let mut findings = Vec::new();
     for (topic, kind) in topics {
-        if make == Make::All || topic == settings.cursors_topic() {
+        let makes = match make {
+            Make::All => true,
+            Make::Cursors => kind == Kind::Notes && topic == settings.cursors_topic(),
+            Make::Nothing => false,
+        };
+        if makes {
             create(admin, settings, &topic, kind).await?;
         }
-        look(admin, settings, &topic, kind, &mut findings).await?;
+        let patience = if make == Make::Nothing { 0 } else { TRIES_MAX };
+        match look(admin, settings, &topic, kind, patience, &mut findings).await {
+            Err(StreamError::Refused { what }) if make == Make::Nothing => findings.push(what),
+            looked => looked?,
+        }
     }
     Ok(findings)
 }
@@ -68,6 +77,8 @@ pub(super) enum Make {
     All,
     /// That of cursors: the others are written, or copied to here, by somebody else.
     Cursors,
+    /// None: somebody only looks.
+    Nothing,
 }
 
 fn options() -> AdminOptions {
@@ -133,6 +144,7 @@ async fn look(
     settings: &Settings,
     topic: &str,
     kind: Kind,
+    tries_max: u32,
     findings: &mut Vec<Finding>,
 ) -> Result<(), StreamError> {
     let mut tries = 0;
@@ -142,8 +154,8 @@ async fn look(
         match described.into_iter().next() {
             // A topic that was just made has no settings for a moment.
             Some(Ok(described))
-                if described.get("cleanup.policy").is_none() && tries < TRIES_MAX => {}
-            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) if tries < TRIES_MAX => {}
+                if described.get("cleanup.policy").is_none() && tries < tries_max => {}
+            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) if tries < tries_max => {}
             other => break other,
         }
         tries += 1;
@@ -238,6 +250,16 @@ pub(super) async fn session_timeout_min(admin: &Admin, broker: i32) -> Option<Du
     let described = described.into_iter().next()?.ok()?;
     let value = described.get("group.min.session.timeout.ms")?.value.clone()?;
     value.parse().ok().map(Duration::from_millis)
+}
+
+/// What it means that the brokers demand a longer session timeout than ours.
+pub(super) fn judge_session(settings: &Settings, demanded: Duration) -> Option<Finding> {
+    (demanded > settings.session_timeout).then(|| {
+        format!(
+            "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that",
+            demanded.as_millis()
+        )
+    })
 }
 
 /// What replication that is too low means.

@@ -35,6 +35,17 @@ pub(super) enum Found {
     Beyond,
 }
 
+/// What a message was to a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Nothing for readers.
+    Nothing,
+    /// The record that follows.
+    Record,
+    /// A record; some before it are missing.
+    Hole,
+}
+
 impl Window {
     /// Empty, at the end of the partition.
     pub(super) fn new(end: Place, next_offset: i64, bytes_max: usize) -> Window {
@@ -57,18 +68,20 @@ impl Window {
         self.next_offset
     }
 
-    /// The message at `offset` arrived; `raw`, if it is a record. True if readers have something new.
-    pub(super) fn push(&mut self, offset: i64, raw: Option<Raw>) -> bool {
+    /// The message at `offset` arrived; `raw`, if it is a record.
+    pub(super) fn push(&mut self, offset: i64, raw: Option<Raw>) -> Pushed {
         self.next_offset = offset.saturating_add(1);
-        let Some(raw) = raw else { return false };
+        let Some(raw) = raw else { return Pushed::Nothing };
+        let mut pushed = Pushed::Record;
         match follow_place(self.last, raw.place, || raw.previous()) {
-            Step::Late => return false,
+            Step::Late => return Pushed::Nothing,
             Step::Next => {}
             Step::Hole => {
                 // What is before the hole cannot be told from what is lost; its readers find out for themselves.
                 self.entries.clear();
                 self.bytes = 0;
                 self.base = before(raw.place);
+                pushed = Pushed::Hole;
             }
         }
         self.last = raw.place;
@@ -80,7 +93,7 @@ impl Window {
                 self.base = gone.place;
             }
         }
-        true
+        pushed
     }
 
     /// The records after `after`.

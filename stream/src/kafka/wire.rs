@@ -31,22 +31,28 @@ pub(super) struct Raw {
 impl Raw {
     /// `None`: the message is none of ours. It has no place, so it takes nobody's.
     pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Raw> {
+        let headers = message.headers()?.iter().map(|header| (header.key, header.value));
+        let at_ms = u64::try_from(message.timestamp().to_millis().unwrap_or(0)).unwrap_or(0);
+        Raw::parse(headers, UnixMicros(at_ms.saturating_mul(1000)), message.payload()?)
+    }
+
+    /// Likewise, of its parts.
+    pub(super) fn parse<'a>(
+        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+        appended_at: UnixMicros,
+        payload: &[u8],
+    ) -> Option<Raw> {
         let (mut format, mut place) = (None, None);
-        for header in message.headers()?.iter() {
-            let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
-            match header.key {
+        for (name, value) in headers {
+            let text = value.and_then(|value| std::str::from_utf8(value).ok());
+            match name {
                 FORMAT => format = text.and_then(|text| text.parse().ok()),
                 PLACE => place = text.and_then(parse_place),
                 _ => {}
             }
         }
-        let at_ms = u64::try_from(message.timestamp().to_millis().unwrap_or(0)).unwrap_or(0);
-        Some(Raw {
-            place: place?,
-            appended_at: UnixMicros(at_ms.saturating_mul(1000)),
-            format: format?,
-            payload: Arc::from(message.payload()?),
-        })
+        let (place, format) = (place?, format?);
+        Some(Raw { place, appended_at, format, payload: Arc::from(payload) })
     }
 
     /// Bytes that it holds.

@@ -19,12 +19,12 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     Kafka,
-    client::{Stop, Trouble},
+    client::{Stop, Trouble, blocking},
     lead::Lead,
     outbox::Parcel,
     term::{Event, Leader},
 };
-use crate::{Batch, Pending, StreamError, Writer};
+use crate::{Batch, Metrics, Pending, StreamError, Writer};
 
 /// An open stream, in the process that writes it. Clones share it; the last one closes it.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ struct Shared {
     /// In KiB.
     room: Arc<Semaphore>,
     room_kib: u32,
+    metrics: Metrics,
     /// Bounded by `room`: each event is a batch, or belongs to one.
     events: mpsc::Sender<Event>,
     closing: Stop,
@@ -56,13 +57,9 @@ impl KafkaWriter {
         let lead = Lead::join(kafka.settings(), kafka.context())?;
         // Standing by, everything is made ready.
         let (prepare, kafka) = (kafka.clone(), kafka.clone());
-        let prepare = tokio::task::spawn_blocking(move || Prepared::new(&prepare));
-        let prepared = prepare.await.unwrap_or(Err(StreamError::Closed))?;
-        let mut winning = lead.winning();
-        let won = winning.wait_for(|leads| *leads).await.map(drop);
-        won.map_err(|_| StreamError::Closed)?;
-        let begin = move || KafkaWriter::begin(&kafka, lead, prepared);
-        tokio::task::spawn_blocking(begin).await.unwrap_or(Err(StreamError::Closed))
+        let prepared = blocking(move || Prepared::new(&prepare)).await?;
+        lead.won().await?;
+        blocking(move || KafkaWriter::begin(&kafka, lead, prepared)).await
     }
 
     fn begin(kafka: &Kafka, lead: Lead, prepared: Prepared) -> Result<KafkaWriter, StreamError> {
@@ -84,6 +81,7 @@ impl KafkaWriter {
             trouble,
             room,
             room_kib,
+            metrics: kafka.settings().metrics.clone(),
             events,
             closing,
             thread,
@@ -132,6 +130,7 @@ impl Writer for KafkaWriter {
         let kib = kib.min(self.shared.room_kib);
         let room = self.shared.room.acquire_many(kib).await.map_err(|_| StreamError::Closed)?;
         room.forget();
+        self.shared.metrics.in_flight_kib.inc_by(i64::from(kib));
         let (ack, acked) = oneshot::channel();
         let epochs: Vec<EpochStart> = epochs.into_values().collect();
         let must_save = !epochs.is_empty();

@@ -15,10 +15,11 @@ use std::{
 use schemas::{
     cursor::{Cursor, Partition, Place},
     gtid::{Dialect, GtidSet},
+    key::Key,
     record::{Checkpoint, EpochStart, Floor, Origin, Record, Scope, UnixMicros},
     version::Version,
 };
-use stream::{Batch, CursorStore, Entry, Read, ReadLimit, Reader, Writer};
+use stream::{Batch, CursorStore, Desk, Entry, Read, ReadLimit, Reader, Request, Writer};
 
 /// A log of [`PARTITIONS`] partitions, empty at first.
 pub(crate) trait Home {
@@ -31,6 +32,8 @@ pub(crate) trait Home {
     async fn reader(&self) -> Self::Reader;
     /// Where cursors are kept.
     async fn cursors(&self, writer: &Self::Writer) -> Self::Cursors;
+    /// Where tools leave requests.
+    async fn desk(&self) -> Desk;
     /// Retention removes all records of partition 0 but the newest `keep`.
     async fn forget(&self, keep: u64);
 }
@@ -66,6 +69,7 @@ pub(crate) async fn all<H: Home>(mut home: impl AsyncFnMut() -> H) {
     serves_many_readers(&home().await).await;
     acknowledges_in_order_under_pressure(&home().await).await;
     keeps_epochs(&home().await).await;
+    appends_what_tools_ask_for(&home().await).await;
 }
 
 /// A record that says `number`.
@@ -379,4 +383,65 @@ async fn keeps_epochs<H: Home>(home: &H) {
     home.forget(5).await;
     let found = home.reader().await.epochs().await.expect("a table");
     same("also when the records are gone", found, expected);
+}
+
+/// A request is appended once, in the leader's own sequence, at the newest version that is wholly there; or by the
+/// next leader. The tailer's batches and checkpoints know nothing of it.
+async fn appends_what_tools_ask_for<H: Home>(home: &H) {
+    let writer = home.lead().await;
+    let desk = home.desk().await;
+    let floor = Request::floor("s", Scope::Prefixes(vec!["user:".into()]), "by hand");
+    let early = desk.leave(&floor).await.expect("left");
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    same("without a version it waits", desk.is_done(&early).await.expect("an answer"), false);
+    append(&writer, 0, 5).await;
+    done(&desk, &early).await;
+    append(&writer, 0, 6).await;
+    let keys: Vec<Key> = ["a", "b", "user:1"].map(|key| Key::new(key).expect("a key")).into();
+    let later = desk.leave(&Request::keys("s", &keys, now())).await.expect("left");
+    done(&desk, &later).await;
+    append(&writer, 1, 7).await;
+    drop(writer);
+    let orphan = desk.leave(&floor).await.expect("left");
+    same("nobody leads", desk.is_done(&orphan).await.expect("an answer"), false);
+    let writer = home.lead().await;
+    same("checkpoints are the tailer's", writer.checkpoint("s"), Some(checkpoint(7)));
+    done(&desk, &orphan).await;
+
+    let (mut floors, mut asked) = (Vec::new(), Vec::new());
+    for partition in 0..PARTITIONS {
+        let (entries, gaps) = read_all(&home.reader().await, partition, Place::START).await;
+        same("sequences stay dense", gaps, 0);
+        for entry in entries {
+            match entry.record {
+                Record::Floor(floor) if &*floor.reason == "by hand" => {
+                    floors.push((partition, floor.version.bits()));
+                }
+                Record::Invalidations(invalidations) => {
+                    for part in invalidations.transactions {
+                        same(
+                            "its version, and no claim",
+                            (part.version.bits(), part.last),
+                            (6, false),
+                        );
+                        asked.extend(part.keys.into_iter().map(|key| key.key.to_string()));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    asked.sort();
+    same("each key once", asked, ["a", "b", "user:1"].map(str::to_owned).into());
+    same("floors everywhere", floors, vec![(0, 5), (0, 7), (1, 5), (1, 7)]);
+}
+
+async fn done(desk: &Desk, ticket: &stream::Ticket) {
+    for _ in 0..200 {
+        if desk.is_done(ticket).await.expect("an answer") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{ticket:?} still waits");
 }

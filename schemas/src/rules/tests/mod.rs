@@ -77,3 +77,24 @@ fn outcomes(
     plan.apply(operation, &change, &mut |outcome| out.push(outcome));
     out
 }
+
+#[test]
+fn two_files_side_by_side() {
+    let parse = |file: &str, text: &str| Rules::parse(file, text).unwrap();
+    let old = parse(
+        "old.toml",
+        "[[rule]]\nname = 'a'\ntable = 's.t'\nkeys = ['a:{id}']\n[[rule]]\nname = 'b'\ntable = 's.t'\nkeys = ['b:{id}']",
+    );
+    let new = parse(
+        "new.toml",
+        "[[rule]]\nname = 'a'\ntable = 's.t'\nkeys = ['a:{ id }']\n[[rule]]\nname = 'b'\ntable = 's.t'\nkeys = ['b:v2:{id}']",
+    );
+    let both = old.beside(new.clone()).unwrap();
+    let shown: Vec<String> = both
+        .iter()
+        .map(|rule| format!("{}: {}", rule.name(), rule.prefixes().collect::<Vec<_>>().join(" ")))
+        .collect();
+    assert_eq!(shown, ["a: a:", "b: b:", "b (new.toml): b:v2:"]);
+    let again = both.clone().beside(new).unwrap();
+    assert_eq!(again.iter().count(), 4, "a rule that was renamed is another one");
+}

@@ -70,6 +70,7 @@ fn notes_come_back() {
         checkpoints: BTreeMap::from([("s".into(), saved(3, 9))]),
         epochs: vec![epoch(1, 5)],
         replaced: Vec::new(),
+        requests: BTreeMap::new(),
     };
     assert_eq!(state, expected);
     assert_eq!(state.resume()[0].epoch, Some(epoch(1, 5)));
