@@ -243,7 +243,8 @@ impl Servers {
         let go = on_path("go").or_else(|| Some(usual).filter(|path| path.is_file()));
         let argv = vec![go.context("go is not on the PATH: install it")?.display().to_string()];
         // It has no `--version`.
-        self.programs.insert("go", Program { version: "any".to_owned(), argv, ..Program::default() });
+        self.programs
+            .insert("go", Program { version: "any".to_owned(), argv, ..Program::default() });
         Ok(())
     }
 

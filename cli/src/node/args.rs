@@ -56,7 +56,7 @@ pub(crate) struct NodeArgs {
     /// Refuse flush_all
     #[arg(short = 'F', long = "disable-flush-all")]
     pub(crate) no_flush_all: bool,
-    /// Refuse dumps of all keys
+    /// Refuse dumps of keys, and of counts by prefix
     #[arg(short = 'X', long = "disable-dumping")]
     pub(crate) no_dump: bool,
     /// Allow the shutdown command

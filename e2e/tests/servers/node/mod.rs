@@ -5,4 +5,6 @@ mod differential;
 mod life;
 mod soak;
 mod sockets;
+mod stats;
+mod users;
 mod wire;
