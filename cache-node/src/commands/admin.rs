@@ -131,7 +131,10 @@ impl Turn<'_> {
             Some(b"p") => server.stop_time(Some(self.now.unix)),
             Some(b"r") => server.stop_time(None),
             Some(word) => match parse(word) {
-                Some(seconds) => server.move_time(seconds),
+                Some(seconds) => {
+                    server.move_time(seconds);
+                    self.now.unix = self.now.unix.saturating_add_signed(seconds);
+                }
                 None => return out.extend_from_slice(error::UNKNOWN),
             },
             None => return out.extend_from_slice(error::UNKNOWN),

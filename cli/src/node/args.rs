@@ -77,7 +77,7 @@ pub(crate) struct NodeArgs {
     /// User to become, when started by root
     #[arg(short = 'u', long, value_name = "USER")]
     pub(crate) user: Option<String>,
-    /// Go on in the background once every socket is bound
+    /// Go on in the background once every socket is bound; without -v, nothing is logged from then on
     #[arg(short = 'd', long)]
     pub(crate) daemon: bool,
     /// Write the process id here

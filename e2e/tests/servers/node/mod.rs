@@ -2,6 +2,7 @@
 
 mod clients;
 mod differential;
+mod flags;
 mod life;
 mod soak;
 mod sockets;
