@@ -70,11 +70,13 @@ impl StreamPlace {
 pub struct McsquealOptions {
     /// As for `--log`.
     pub log: String,
+    /// More flags of `mcsqueal run`.
+    pub flags: Vec<String>,
 }
 
 impl Default for McsquealOptions {
     fn default() -> McsquealOptions {
-        McsquealOptions { log: "info".to_owned() }
+        McsquealOptions { log: "info".to_owned(), flags: Vec::new() }
     }
 }
 
@@ -167,6 +169,7 @@ impl Servers {
         argv.extend(["--config".into(), config.into_os_string()]);
         argv.extend(["--ready-file".into(), ready_file.clone().into_os_string()]);
         argv.extend(["--log-format", "json", "--log", &options.log].map(Into::into));
+        argv.extend(options.flags.iter().map(Into::into));
         let launch = Launch {
             name: "mcsqueal run".to_owned(),
             argv,

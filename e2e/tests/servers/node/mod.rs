@@ -3,6 +3,7 @@
 mod clients;
 mod differential;
 mod flags;
+mod inside;
 mod life;
 mod soak;
 mod sockets;
