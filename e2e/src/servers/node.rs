@@ -149,9 +149,10 @@ impl CacheNode {
         number.context("its status says nothing of memory")
     }
 
-    /// What it has logged last.
-    pub fn log_tail(&self) -> String {
-        self.child.as_ref().map(Child::log_tail).unwrap_or_default()
+    /// Everything that it has logged.
+    pub fn log(&self) -> Result<String> {
+        let log = &self.launch.log;
+        std::fs::read_to_string(log).with_context(|| format!("read {}", log.display()))
     }
 
     async fn start(&mut self) -> Result<()> {

@@ -56,6 +56,11 @@ impl Wire {
         timeout(DEADLINE, self.stream.write_all(bytes)).await.context("write")?.context("write")
     }
 
+    /// Breaks the connection off: the other side is told so, and what was on its way is lost.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().expect("an open socket");
+    }
+
     /// Everything until the other side closes.
     pub(crate) async fn rest(&mut self) -> Result<Vec<u8>> {
         let mut rest = Vec::new();
