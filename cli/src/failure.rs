@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 /// Exit status for bad flags, configuration or rules (`EX_USAGE`).
-const EXIT_USAGE: u8 = 64;
+pub(crate) const EXIT_USAGE: u8 = 64;
 
 /// Why a command did not succeed.
 #[derive(Debug)]

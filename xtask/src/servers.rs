@@ -6,7 +6,7 @@
 //! {"mysql": {"version": "...", "argv": ["program", "..."], "args": ["--option"], "share": "folder"}, "memcached": {...}}
 //! ```
 //!
-//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`, `kafka` (to which
+//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`, `go`, `kafka` (to which
 //! the name of a class is added). `argv` starts the program, `args`
 //! are options that its place needs, `share` is where MariaDB keeps the SQL of its system tables.
 
@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// Everything that tests can use.
-pub(crate) const ALL: [&str; 6] =
-    ["mysql", "mariadb", "memcached", "memccapable", "python", "kafka"];
+pub(crate) const ALL: [&str; 7] =
+    ["mysql", "mariadb", "memcached", "memccapable", "python", "go", "kafka"];
 /// Written last into an unpacked folder; one without it is made again.
 const COMPLETE: &str = ".complete";
 /// Python packages: independent clients that tests compare with.
@@ -164,6 +164,7 @@ impl Servers {
                 let kafka::Kafka { version, argv } = kafka::provide(cache, fetcher.pull)?;
                 self.programs.insert("kafka", Program { version, argv, ..Program::default() });
             }
+            "go" => self.go()?,
             _ => self.python(cache)?,
         }
         Ok(())
@@ -233,6 +234,17 @@ impl Servers {
         let argv = vec![inside.display().to_string()];
         self.programs
             .insert("python", Program { version: version(&argv), argv, ..Program::default() });
+        Ok(())
+    }
+
+    /// For a client in Go, with its own tests. Where Go's own archive is unpacked, the PATH often does not lead.
+    fn go(&mut self) -> Result<()> {
+        let usual = PathBuf::from("/usr/local/go/bin/go");
+        let go = on_path("go").or_else(|| Some(usual).filter(|path| path.is_file()));
+        let argv = vec![go.context("go is not on the PATH: install it")?.display().to_string()];
+        // It has no `--version`.
+        self.programs
+            .insert("go", Program { version: "any".to_owned(), argv, ..Program::default() });
         Ok(())
     }
 

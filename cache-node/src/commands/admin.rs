@@ -98,7 +98,10 @@ impl Turn<'_> {
             return After::Next;
         }
         if !self.node.settings().allowed.has(Allowed::DUMP) {
-            out.extend_from_slice(b"ERROR metadump not allowed\r\n");
+            out.extend_from_slice(match form {
+                DumpForm::Facts => b"ERROR metadump not allowed\r\n",
+                DumpForm::Commands => b"ERROR key dump not allowed\r\n",
+            });
             return After::Next;
         }
         out.extend_from_slice(OK);
@@ -128,7 +131,10 @@ impl Turn<'_> {
             Some(b"p") => server.stop_time(Some(self.now.unix)),
             Some(b"r") => server.stop_time(None),
             Some(word) => match parse(word) {
-                Some(seconds) => server.move_time(seconds),
+                Some(seconds) => {
+                    server.move_time(seconds);
+                    self.now.unix = self.now.unix.saturating_add_signed(seconds);
+                }
                 None => return out.extend_from_slice(error::UNKNOWN),
             },
             None => return out.extend_from_slice(error::UNKNOWN),
@@ -138,6 +144,9 @@ impl Turn<'_> {
 
     /// Some keys, for `memdump`. There is one class, the first.
     pub(super) fn cache_dump(&mut self, mut words: Words<'_>, out: &mut Vec<u8>) {
+        if !self.node.settings().allowed.has(Allowed::DUMP) {
+            return out.extend_from_slice(b"CLIENT_ERROR stats cachedump not allowed\r\n");
+        }
         let numbers = (words.next().and_then(parse::<u64>), words.next().and_then(parse::<usize>));
         let (Some(class), Some(most)) = numbers else {
             return out.extend_from_slice(b"CLIENT_ERROR bad command line\r\n");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use protocol::server::{Words, error};
 
 use super::Turn;
-use crate::{counters::Counters, store::Eviction};
+use crate::{counters::Counters, node::Allowed, store::Eviction};
 
 /// Hot keys that are shown.
 const HOT_KEYS: usize = 20;
@@ -33,6 +33,9 @@ impl Turn<'_> {
     }
 
     fn detail(&mut self, mut words: Words<'_>, out: &mut Vec<u8>) {
+        if !self.node.settings().allowed.has(Allowed::DUMP) {
+            return out.extend_from_slice(b"CLIENT_ERROR stats detail not allowed\r\n");
+        }
         let usage = self.node.usage();
         match words.next() {
             Some(b"on") => usage.begin(),
@@ -90,6 +93,13 @@ impl Turn<'_> {
         stat("verbosity", self.node.server().verbosity(), out);
         stat("cas_enabled", "yes", out);
         stat("client_flags_size", 4, out);
+        for (name, right) in [
+            ("flush_enabled", Allowed::FLUSH_ALL),
+            ("dump_enabled", Allowed::DUMP),
+            ("shutdown_command", Allowed::SHUTDOWN),
+        ] {
+            stat(name, if settings.allowed.has(right) { "yes" } else { "no" }, out);
+        }
         for (name, value) in self.node.server().settings.get().into_iter().flatten() {
             stat(name, value, out);
         }

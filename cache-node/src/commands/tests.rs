@@ -119,21 +119,39 @@ impl Stage {
     }
 
     fn ask(&mut self, request: &str) -> String {
-        let limits = Limits { value_bytes_max: 1 << 16, versions: Versions::Accept };
-        let mut parser = Parser::new(limits);
-        let (mut rest, mut out) = (request.as_bytes(), Vec::new());
         let mut turn = Turn::new(&self.node, 0, self.now, 0);
-        while let Step::Command(command, used) = parser.next(rest) {
-            assert_eq!(turn.run(&command, 0, &mut out), After::Next);
-            rest = &rest[used..];
+        let mut out = Vec::new();
+        let mut commands = Vec::new();
+        read(&[request.as_bytes()], |command| {
+            commands.push(format!("{command:?}"));
+            assert_eq!(turn.run(command, 0, &mut out), After::Next);
+        });
+        for at in 0..request.len() {
+            let (first, second) = request.as_bytes().split_at(at);
+            let mut cut = Vec::new();
+            read(&[first, second], |command| cut.push(format!("{command:?}")));
+            assert_eq!(cut, commands, "cut at {at}: {request}");
         }
-        assert!(rest.is_empty(), "no whole command: {request}");
         String::from_utf8(out).expect("text")
     }
 
     fn check(&mut self, request: &str, expect: Expect) {
         expect.assert_eq(&self.ask(request).replace("\r\n", "|"));
     }
+}
+
+/// Takes the commands off reads that hold nothing else.
+fn read(reads: &[&[u8]], mut take: impl FnMut(&Command<'_>)) {
+    let limits = Limits { value_bytes_max: 1 << 16, versions: Versions::Accept };
+    let (mut parser, mut buf) = (Parser::new(limits), Vec::new());
+    for bytes in reads {
+        buf.extend_from_slice(bytes);
+        while let Step::Command(command, used) = parser.next(&buf) {
+            take(&command);
+            buf.drain(..used);
+        }
+    }
+    assert!(buf.is_empty(), "no whole command: {}", buf.escape_ascii());
 }
 
 #[test]

@@ -126,8 +126,11 @@ fn tls(settings: &TlsSettings) -> Result<Tls, ServerError> {
         read.collect::<Result<_, _>>().map_err(|err| wrong(path, &err))
     };
     let chain = certificates(&settings.certificate_chain)?;
-    let key =
+    let labelled =
         PrivateKeyDer::from_pem_file(&settings.key).map_err(|err| wrong(&settings.key, &err))?;
+    // What the bytes are counts, and not what the label says: there are files in use where the two differ.
+    let key = PrivateKeyDer::try_from(labelled.secret_der().to_vec())
+        .map_err(|err| wrong(&settings.key, &err))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

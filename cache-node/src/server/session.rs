@@ -200,3 +200,6 @@ fn limits(node: &Node) -> Limits {
 fn login_limits() -> Limits {
     Limits { value_bytes_max: LOGIN_BYTES_MAX, versions: Versions::Refuse }
 }
+
+#[cfg(test)]
+mod tests;

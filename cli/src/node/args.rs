@@ -56,7 +56,7 @@ pub(crate) struct NodeArgs {
     /// Refuse flush_all
     #[arg(short = 'F', long = "disable-flush-all")]
     pub(crate) no_flush_all: bool,
-    /// Refuse dumps of all keys
+    /// Refuse dumps of keys, and of counts by prefix
     #[arg(short = 'X', long = "disable-dumping")]
     pub(crate) no_dump: bool,
     /// Allow the shutdown command
@@ -77,7 +77,7 @@ pub(crate) struct NodeArgs {
     /// User to become, when started by root
     #[arg(short = 'u', long, value_name = "USER")]
     pub(crate) user: Option<String>,
-    /// Go on in the background once every socket is bound
+    /// Go on in the background once every socket is bound; without -v, nothing is logged from then on
     #[arg(short = 'd', long)]
     pub(crate) daemon: bool,
     /// Write the process id here

@@ -1,53 +1,68 @@
 //! Going into the background, and becoming another user.
+//!
+//! A process with threads cannot be forked, so the program is started again; its standard output leads to the one that started
+//! it, which waits for a line there and then ends.
 
 use std::{
-    os::unix::process::CommandExt,
+    fs::OpenOptions,
+    io::{BufRead, BufReader, Write},
     process::{Command, Stdio},
-    thread,
-    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
-use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use anyhow::{Context, Result};
+use nix::unistd::{User, dup2_stderr, dup2_stdout, geteuid, initgroups, setgid, setsid, setuid};
 
-use super::args::NodeArgs;
-use crate::failure::Failure;
+use crate::failure::{EXIT_USAGE, Failure};
 
 /// Tells the process in the background that it is the one.
 const CHILD: &str = "MCSQUEAL_NODE_DAEMON";
-const READY_POLL: Duration = Duration::from_millis(20);
-const READY_POLLS_MAX: u32 = 500;
+/// What it says when every socket is bound.
+const READY: &str = "ready";
+
+/// What becomes of standard error in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stderr {
+    /// It stays: somebody wants to read the log.
+    Keep,
+    Close,
+}
 
 /// Whether this process is the one in the background.
 pub(super) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// Starts this program again, in a process group of its own, and waits until every socket is bound.
-pub(super) fn spawn(args: &NodeArgs) -> Result<(), Failure> {
+/// Starts this program again, and waits until every socket is bound, or it has failed; then it has said why.
+pub(super) fn spawn() -> Result<(), Failure> {
     let program = std::env::current_exe().context("find this program")?;
-    let ready = std::env::temp_dir().join(format!("mcsqueal-node-{}.ready", std::process::id()));
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1)).env(CHILD, "1").process_group(0);
-    if args.ready_file.is_none() {
-        command.arg("--ready-file").arg(&ready);
-    }
-    let path = args.ready_file.clone().unwrap_or_else(|| ready.clone());
-    drop(std::fs::remove_file(&path));
-    // What it has to say before it is ready is said to whoever started it.
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(std::env::args_os().skip(1)).env(CHILD, "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("start in the background")?;
-    for _ in 0..READY_POLLS_MAX {
-        if path.exists() {
-            drop(std::fs::remove_file(&ready));
-            return Ok(());
-        }
-        if child.try_wait().context("wait for the background")?.is_some() {
-            return Err(Failure::Said);
-        }
-        thread::sleep(READY_POLL);
+    let stdout = child.stdout.take().context("listen to the background")?;
+    let mut said = String::new();
+    BufReader::new(stdout).read_line(&mut said).context("listen to the background")?;
+    if said.trim_end() == READY {
+        return Ok(());
     }
-    Err(Failure::Failed(anyhow!("the process in the background is not ready in time")))
+    let status = child.wait().context("wait for the background")?;
+    Err(if status.code() == Some(EXIT_USAGE.into()) { Failure::SaidConfig } else { Failure::Said })
+}
+
+/// In the background: leaves the terminal's session.
+pub(super) fn begin() -> Result<()> {
+    setsid().context("-d: begin a session").map(drop)
+}
+
+/// In the background: tells whoever waits that every socket is bound, and lets go of what it has from him.
+pub(super) fn ready(stderr: Stderr) -> Result<()> {
+    writeln!(std::io::stdout(), "{READY}").context("-d: tell that we are ready")?;
+    let nowhere = OpenOptions::new().write(true).open("/dev/null").context("-d: open /dev/null")?;
+    dup2_stdout(&nowhere).context("-d: close standard output")?;
+    if stderr == Stderr::Close {
+        dup2_stderr(&nowhere).context("-d: close standard error")?;
+    }
+    Ok(())
 }
 
 /// Gives up root's rights; whoever is not root stays who he is.

@@ -15,8 +15,8 @@ use cache_node::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::config::Config;
 pub(crate) use self::{args::NodeArgs, inside::inside};
+use self::{config::Config, daemon::Stderr};
 use crate::{failure::Failure, run::Signals, telemetry};
 
 /// As memcached counts: the first entry has the one after this.
@@ -28,8 +28,11 @@ pub(crate) fn node(args: &NodeArgs) -> Result<(), Failure> {
         return say_version();
     }
     let config = Config::load(args).map_err(Failure::Config)?;
-    if args.daemon && !daemon::is_child() {
-        return daemon::spawn(args);
+    if args.daemon {
+        if !daemon::is_child() {
+            return daemon::spawn();
+        }
+        daemon::begin()?;
     }
     let levels = ["info", "debug", "trace"];
     let level = levels.get(usize::from(args.verbose)).unwrap_or(&"trace");
@@ -84,6 +87,9 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
         write_whole(path, &ready(&addresses, http))?;
     }
     tracing::info!(addresses = ?addresses, http = ?http, "ready");
+    if args.daemon {
+        daemon::ready(if args.verbose > 0 { Stderr::Keep } else { Stderr::Close })?;
+    }
     let stop = shutdown.clone();
     tokio::spawn(async move {
         let name = signals.wait().await;
@@ -91,8 +97,11 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
         stop.cancel();
     });
     server.run(shutdown).await.map_err(|err| Failure::Failed(err.into()))?;
-    if let Some(path) = &args.pidfile {
-        std::fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+    if let Some(path) = &args.pidfile
+        && let Err(err) = std::fs::remove_file(path)
+    {
+        // Whoever we have become may not be allowed to, or somebody else has done it.
+        tracing::warn!(path = %path.display(), error = %err, "the pidfile is left behind");
     }
     tracing::info!("stopped");
     Ok(())

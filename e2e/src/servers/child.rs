@@ -43,6 +43,14 @@ pub struct Launch {
     pub pids: Option<PathBuf>,
 }
 
+/// How long something is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub deadline: Duration,
+    /// How often it is looked at.
+    pub poll: Duration,
+}
+
 /// A running (or ended) child.
 #[derive(Debug)]
 pub struct Child {
@@ -82,6 +90,37 @@ impl Child {
             record(pids, child.pid()).context("record the process")?;
         }
         Ok(child)
+    }
+
+    /// Starts `launch`, and waits until it is ready; see [`Child::until_ready`].
+    pub async fn start_ready(
+        launch: &Launch,
+        patience: Patience,
+        probe: impl AsyncFnMut() -> Result<()>,
+    ) -> Result<Child> {
+        let mut child = Child::start(launch)?;
+        child.until_ready(patience, probe).await?;
+        Ok(child)
+    }
+
+    /// Asks `probe` again and again, until it finds that the child is ready. Fails if the child ends, or takes too long.
+    pub async fn until_ready(
+        &mut self,
+        patience: Patience,
+        mut probe: impl AsyncFnMut() -> Result<()>,
+    ) -> Result<()> {
+        let late = Instant::now() + patience.deadline;
+        loop {
+            if let Some(status) = self.ended()? {
+                bail!("{} ended with {status}\n{}", self.name, self.log_tail());
+            }
+            let Err(err) = probe().await else { return Ok(()) };
+            if Instant::now() >= late {
+                let tail = self.log_tail();
+                return Err(err.context(format!("{} is not ready in time\n{tail}", self.name)));
+            }
+            sleep(patience.poll).await;
+        }
     }
 
     /// Its process id.

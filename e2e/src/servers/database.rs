@@ -6,22 +6,22 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use super::{
     Kind, Servers,
-    child::{Child, Launch, Signal},
+    child::{Child, Launch, Patience, Signal},
     port::{free_port, is_taken},
     template,
 };
 
-const READY_DEADLINE: Duration = Duration::from_secs(90);
+const PATIENCE: Patience =
+    Patience { deadline: Duration::from_secs(90), poll: Duration::from_millis(20) };
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(20);
 /// How often a first start is tried with another port.
 const STARTS_MAX: u32 = 3;
 /// The account that mcsqueal uses, and its password.
@@ -227,23 +227,8 @@ fn dialect_options(kind: Kind) -> &'static [&'static str] {
 
 /// Ready means that it answers a query.
 async fn launch_until_ready(launch: &Launch, port: u16) -> Result<Child> {
-    let mut child = Child::start(launch)?;
-    let late = Instant::now() + READY_DEADLINE;
-    loop {
-        if let Some(status) = child.ended()? {
-            bail!("{} ended with {status}\n{}", launch.name, child.log_tail());
-        }
-        let err = match timeout(CONNECT_DEADLINE, answers(port)).await {
-            Ok(Ok(())) => return Ok(child),
-            Ok(Err(err)) => err,
-            Err(_) => anyhow!("no answer within {CONNECT_DEADLINE:?}"),
-        };
-        if Instant::now() >= late {
-            let tail = child.log_tail();
-            return Err(err.context(format!("{} is not ready in time\n{tail}", launch.name)));
-        }
-        sleep(POLL).await;
-    }
+    let probe = async || timeout(CONNECT_DEADLINE, answers(port)).await.context("ask it")?;
+    Child::start_ready(launch, PATIENCE, probe).await
 }
 
 async fn answers(port: u16) -> Result<()> {

@@ -13,19 +13,19 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 
 use super::{
     Servers,
-    child::{Child, Launch, Signal},
+    child::{Child, Launch, Patience, Signal},
     port::{free_port, is_taken},
 };
 
 /// A JVM on a busy machine takes its time.
-const READY_DEADLINE: Duration = Duration::from_secs(90);
+const PATIENCE: Patience =
+    Patience { deadline: Duration::from_secs(90), poll: Duration::from_millis(50) };
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_millis(50);
 const STARTS_MAX: u32 = 3;
 /// Any 16 bytes, as base64 writes them.
 const CLUSTER: &str = "bWNzcXVlYWwta2Fma2EtMQ";
@@ -165,23 +165,11 @@ fn format_storage(argv: &[std::ffi::OsString], file: &Path) -> Result<()> {
 
 /// Ready means that it answers a request, not only that it listens.
 async fn launch_until_ready(launch: &Launch, port: u16) -> Result<Child> {
-    let mut child = Child::start(launch)?;
-    let late = Instant::now() + READY_DEADLINE;
-    loop {
-        if let Some(status) = child.ended()? {
-            bail!("{} ended with {status}\n{}", launch.name, child.log_tail());
-        }
-        if matches!(timeout(ANSWER_DEADLINE, answers(port)).await, Ok(Ok(()))) {
-            return Ok(child);
-        }
-        if Instant::now() >= late {
-            bail!("{} is not ready in time\n{}", launch.name, child.log_tail());
-        }
-        sleep(POLL).await;
-    }
+    let probe = async || timeout(ANSWER_DEADLINE, answers(port)).await.context("ask it")?;
+    Child::start_ready(launch, PATIENCE, probe).await
 }
 
-async fn answers(port: u16) -> std::io::Result<()> {
+async fn answers(port: u16) -> Result<()> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.write_all(&ARE_YOU_THERE).await?;
     stream.read_exact(&mut [0; 8]).await?;

@@ -15,13 +15,13 @@ use crate::http;
 
 use super::{
     Account, Database, Servers,
-    child::{Child, Launch, Signal},
+    child::{Child, Launch, Patience, Signal},
 };
 
 /// The variable that names the program.
 const BINARY_ENV: &str = "MCSQUEAL_BIN";
 const PASSWORD_ENV: &str = "MCSQUEAL_SOURCE_PASSWORD";
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+const PATIENCE: Patience = Patience { deadline: Duration::from_secs(60), poll: POLL };
 /// How long connecting to everything may take.
 const SETTLED_DEADLINE: Duration = Duration::from_secs(10);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -70,11 +70,13 @@ impl StreamPlace {
 pub struct McsquealOptions {
     /// As for `--log`.
     pub log: String,
+    /// More flags of `mcsqueal run`.
+    pub flags: Vec<String>,
 }
 
 impl Default for McsquealOptions {
     fn default() -> McsquealOptions {
-        McsquealOptions { log: "info".to_owned() }
+        McsquealOptions { log: "info".to_owned(), flags: Vec::new() }
     }
 }
 
@@ -167,6 +169,7 @@ impl Servers {
         argv.extend(["--config".into(), config.into_os_string()]);
         argv.extend(["--ready-file".into(), ready_file.clone().into_os_string()]);
         argv.extend(["--log-format", "json", "--log", &options.log].map(Into::into));
+        argv.extend(options.flags.iter().map(Into::into));
         let launch = Launch {
             name: "mcsqueal run".to_owned(),
             argv,
@@ -221,21 +224,12 @@ impl Mcsqueal {
 
     /// Waits until everything is bound.
     pub async fn ready(&mut self) -> Result<()> {
-        let late = Instant::now() + READY_DEADLINE;
         let child = self.child.as_mut().context("mcsqueal is not running")?;
-        loop {
-            if let Some(http) = http_of(&self.ready_file) {
-                self.http = Some(http);
-                return Ok(());
-            }
-            if let Some(status) = child.ended()? {
-                bail!("mcsqueal run ended with {status}\n{}", child.log_tail());
-            }
-            if Instant::now() >= late {
-                bail!("mcsqueal run is not ready in time\n{}", child.log_tail());
-            }
-            sleep(POLL).await;
-        }
+        let ready_file = &self.ready_file;
+        let probe = async || http_of(ready_file).context("there is no ready file").map(drop);
+        child.until_ready(PATIENCE, probe).await?;
+        self.http = http_of(ready_file);
+        Ok(())
     }
 
     /// Waits until everything is connected. The first start begins at the source's present position, so what

@@ -2,21 +2,18 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep},
-};
+use tokio::net::TcpStream;
 
 use super::{
     Servers,
-    child::{Child, Launch, Signal},
+    child::{Child, Launch, Patience, Signal},
     port::{free_port, is_taken},
 };
 
-const READY_DEADLINE: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(5);
+const PATIENCE: Patience =
+    Patience { deadline: Duration::from_secs(20), poll: Duration::from_millis(5) };
 /// How often a first start is tried with another port.
 const STARTS_MAX: u32 = 3;
 
@@ -116,18 +113,9 @@ impl Memcached {
 
 /// Ready means that it accepts connections.
 async fn launch_until_ready(launch: &Launch, port: u16) -> Result<Child> {
-    let mut child = Child::start(launch)?;
-    let late = Instant::now() + READY_DEADLINE;
-    loop {
-        if let Some(status) = child.ended()? {
-            bail!("{} ended with {status}\n{}", launch.name, child.log_tail());
-        }
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
-            return Ok(child);
-        }
-        if Instant::now() >= late {
-            bail!("{} is not ready in time\n{}", launch.name, child.log_tail());
-        }
-        sleep(POLL).await;
-    }
+    let probe = async || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.context("connect")?;
+        Ok(())
+    };
+    Child::start_ready(launch, PATIENCE, probe).await
 }

@@ -2,19 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 use super::{
     Memcached, Servers,
-    child::{Child, Launch, Signal},
+    child::{Child, Launch, Patience, Signal},
     mcsqueal_binary,
 };
 
-const READY_DEADLINE: Duration = Duration::from_secs(20);
+const PATIENCE: Patience =
+    Patience { deadline: Duration::from_secs(20), poll: Duration::from_millis(5) };
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(5);
 
 /// A running (or killed) cache node.
 #[derive(Debug)]
@@ -136,18 +135,8 @@ impl CacheNode {
 
     /// Waits until it has ended by itself; true if it says that all went well.
     pub async fn ended(&mut self) -> Result<bool> {
-        let late = Instant::now() + STOP_DEADLINE;
-        loop {
-            let Some(child) = &mut self.child else { bail!("it does not run") };
-            if let Some(status) = child.ended()? {
-                self.child = None;
-                return Ok(status.success());
-            }
-            if Instant::now() >= late {
-                bail!("{} does not end", self.launch.name);
-            }
-            sleep(POLL).await;
-        }
+        let Some(mut child) = self.child.take() else { bail!("it does not run") };
+        Ok(child.wait(STOP_DEADLINE).await?.success())
     }
 
     /// Memory that it has, in kilobytes.
@@ -160,24 +149,20 @@ impl CacheNode {
         number.context("its status says nothing of memory")
     }
 
-    /// What it has logged last.
-    pub fn log_tail(&self) -> String {
-        self.child.as_ref().map(Child::log_tail).unwrap_or_default()
+    /// Everything that it has logged.
+    pub fn log(&self) -> Result<String> {
+        let log = &self.launch.log;
+        std::fs::read_to_string(log).with_context(|| format!("read {}", log.display()))
     }
 
     async fn start(&mut self) -> Result<()> {
         drop(std::fs::remove_file(&self.ready_file));
-        let mut child = Child::start(&self.launch)?;
-        let late = Instant::now() + READY_DEADLINE;
-        while !self.ready_file.exists() {
-            if let Some(status) = child.ended()? {
-                bail!("{} ended with {status}\n{}", self.launch.name, child.log_tail());
-            }
-            if Instant::now() >= late {
-                bail!("{} is not ready in time\n{}", self.launch.name, child.log_tail());
-            }
-            sleep(POLL).await;
-        }
+        let ready_file = &self.ready_file;
+        let probe = async || {
+            ensure!(ready_file.exists(), "there is no ready file");
+            Ok(())
+        };
+        let child = Child::start_ready(&self.launch, PATIENCE, probe).await?;
         let text = std::fs::read_to_string(&self.ready_file).context("read the ready file")?;
         let line =
             |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);

@@ -54,7 +54,7 @@ async fn demo_with_our_own_nodes() {
         return;
     };
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
-    command.args(["--seconds", "3", "--database", kind.name(), "--nodes", "mcsqueal:2"]);
+    command.args(["--seconds", "3", "--database", kind.name(), "--nodes", "mcsqueal"]);
     command.env(RUN_DIR_ENV, lab.servers.directory());
     let output = output(&mut command).await.expect("the demo ends");
     let shown = String::from_utf8_lossy(&output.stdout);

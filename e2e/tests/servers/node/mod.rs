@@ -2,7 +2,11 @@
 
 mod clients;
 mod differential;
+mod flags;
+mod inside;
 mod life;
 mod soak;
 mod sockets;
+mod stats;
+mod users;
 mod wire;

@@ -43,8 +43,22 @@ impl Wire {
         Ok(answer)
     }
 
+    /// Sends bytes, and returns as many as are expected back: for whoever may not ask for the marker.
+    pub(crate) async fn answer(&mut self, request: &[u8], bytes: usize) -> String {
+        self.send(request).await.expect("it is sent");
+        let mut answer = vec![0; bytes];
+        let read = timeout(DEADLINE, self.stream.read_exact(&mut answer)).await;
+        read.expect("an answer in time").expect("an answer");
+        String::from_utf8(answer).expect("text")
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         timeout(DEADLINE, self.stream.write_all(bytes)).await.context("write")?.context("write")
+    }
+
+    /// Breaks the connection off: the other side is told so, and what was on its way is lost.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().expect("an open socket");
     }
 
     /// Everything until the other side closes.
