@@ -88,7 +88,7 @@ impl Engine {
     /// An empty engine.
     pub fn new(settings: Settings) -> Result<Engine, NoMemory> {
         let bytes_max = settings.bytes_max.max(BYTES_MIN);
-        let frame_bytes = (bytes_max / FRAMES).next_power_of_two() / 2;
+        let frame_bytes = 1 << (bytes_max / FRAMES).max(1).ilog2();
         let frame_bytes = frame_bytes.clamp(FRAME_BYTES_MIN, FRAME_BYTES_MAX);
         let limit = frames(bytes_max, frame_bytes);
         let capacity = (limit * GROWTH).min(PLACES as usize / frame_bytes);

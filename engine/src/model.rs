@@ -280,7 +280,9 @@ impl World {
         let evicted = policy == Policy::Never
             && gone.iter().any(|number| !self.model[number].meta.is_over(now));
         assert!(!evicted || self.engine.losses().evicted > 0, "with {limited} bytes");
-        gone.iter().for_each(|number| drop(self.model.remove(number)));
+        for number in &gone {
+            self.model.remove(number);
+        }
         assert_eq!(self.engine.len(), self.model.len());
         let usage = self.engine.usage();
         assert!(usage.used_bytes <= self.bytes_max.max(1 << 16), "{usage:?} of {limited}");
@@ -336,7 +338,9 @@ fn invariants(engine: &Engine) {
 
 fn play(bytes_max: usize, policy: Policy, ops: &[Op]) {
     let mut world = World::new(bytes_max, policy);
-    ops.iter().for_each(|op| world.run(op));
+    for op in ops {
+        world.run(op);
+    }
 }
 
 const SMALL: usize = 200_000;

@@ -20,7 +20,7 @@ const SMALL_SHARE: u64 = 10;
 /// Uses that bring an item from the small pool to the main pool.
 const PROMOTION: u8 = 2;
 /// The table gets a bucket when more than so many percent of its slots hold items...
-const LOAD_PERCENT: usize = 80;
+const LOAD_PERCENT: usize = 84;
 /// ... and takes a frame away from the items for it when it is more than so many.
 const LOAD_PERCENT_MAX: usize = 90;
 /// The table has at most this share of the frames, as a divisor.
