@@ -41,7 +41,7 @@ impl Random {
     }
 }
 
-/// Ranks with a skew like that of real traffic: rank r comes up in proportion to 1 / (r + 1).
+/// Ranks with a skew like that of real traffic: rank r comes up in proportion to 1 / (r + 1), or to a power of that.
 #[derive(Clone, Debug)]
 pub struct Zipf {
     /// Ascending; the last one is the total weight.
@@ -51,9 +51,14 @@ pub struct Zipf {
 impl Zipf {
     /// Over ranks 0 up to, not including, `ranks`, which must not be 0.
     pub fn new(ranks: u32) -> Zipf {
+        Zipf::with_skew(ranks, 1.0)
+    }
+
+    /// Likewise, in proportion to 1 / (r + 1) to the power of `skew`.
+    pub fn with_skew(ranks: u32, skew: f64) -> Zipf {
         assert!(ranks > 0, "there must be something to choose from");
         let mut total = 0.0;
-        let weight = |rank: u32| 1.0 / (f64::from(rank) + 1.0);
+        let weight = |rank: u32| (f64::from(rank) + 1.0).powf(-skew);
         let cumulative = (0..ranks).map(|rank| {
             total += weight(rank);
             total

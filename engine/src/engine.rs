@@ -1,0 +1,578 @@
+//! [`Engine`]: look-ups and changes. Making room is in `reclaim`.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::{
+    Losses, Meta, Now, Policy, Settings, Usage,
+    blocks::{Blocks, NONE, SHEET_BYTES},
+    item::{Bases, Body, HEAD_BYTES_MAX, Head, KEY_BYTES_MAX, Shape, kill},
+    memory::{Memory, NoMemory, prefetch},
+    segment::{Frame, Pool, Segments, Use},
+    slot::{FREQUENCY_MAX, PLACES, Slot},
+    table::{BUCKET_BYTES, Position, STASH_MAX, Table, pair},
+    traits,
+};
+
+/// The least memory an engine works with.
+const BYTES_MIN: usize = 1 << 16;
+const FRAME_BYTES_MIN: usize = 4 << 10;
+const FRAME_BYTES_MAX: usize = 256 << 10;
+/// About as many frames; more make eviction finer, and waste less at the ends.
+const FRAMES: usize = 512;
+/// Addresses are reserved for so many times the memory, so that the limit can be raised.
+const GROWTH: usize = if cfg!(miri) { 1 } else { 16 };
+/// A value with its key is in line up to this share of a frame.
+const INLINE_SHARE: usize = 8;
+
+/// It does not fit, and nothing may go for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("out of memory")]
+pub struct Full;
+
+/// Where an item is: good until the engine changes, but for [`Engine::used`] and [`Engine::amend`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    position: Position,
+    place: u64,
+}
+
+impl Found {
+    /// Changes the item's slot.
+    pub(crate) fn set(self, engine: &mut Engine, slot: Slot) {
+        engine.table.set(&mut engine.memory, self.position, slot);
+    }
+}
+
+/// See the crate's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) memory: Memory,
+    pub(crate) table: Table,
+    pub(crate) segments: Segments,
+    pub(crate) blocks: Blocks,
+    pub(crate) settings: Settings,
+    pub(crate) frame_bytes: usize,
+    pub(crate) table_frames: usize,
+    /// Blocks that are being gathered for a value, and must not be given away.
+    pub(crate) blocks_wanted: usize,
+    /// Items that left the small pool for good: the clock of ghosts.
+    pub(crate) evictions: u64,
+    pub(crate) losses: Losses,
+    item_bytes: u64,
+    buckets: Arc<AtomicUsize>,
+}
+
+/// Prefetches for look-ups to come, without the engine's lock.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    address: usize,
+    buckets: Arc<AtomicUsize>,
+}
+
+impl Glance {
+    /// Fetches the buckets of a hash.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        for at in pair(hash, self.buckets.load(Ordering::Relaxed)) {
+            prefetch(self.address + at * BUCKET_BYTES);
+        }
+    }
+}
+
+impl Engine {
+    /// An empty engine.
+    pub fn new(settings: Settings) -> Result<Engine, NoMemory> {
+        let bytes_max = settings.bytes_max.max(BYTES_MIN);
+        let frame_bytes = 1 << (bytes_max / FRAMES).max(1).ilog2();
+        let frame_bytes = frame_bytes.clamp(FRAME_BYTES_MIN, FRAME_BYTES_MAX);
+        let limit = frames(bytes_max, frame_bytes);
+        let capacity = (limit * GROWTH).min(PLACES as usize / frame_bytes);
+        let memory = Memory::reserve(capacity * frame_bytes)?;
+        let table = Table::new(frame_bytes / BUCKET_BYTES);
+        Ok(Engine {
+            buckets: Arc::new(AtomicUsize::new(table.buckets())),
+            memory,
+            table,
+            segments: Segments::new(capacity, limit, 1),
+            blocks: Blocks::new(capacity, frame_bytes),
+            settings,
+            frame_bytes,
+            table_frames: 1,
+            blocks_wanted: 0,
+            evictions: 0,
+            losses: Losses::default(),
+            item_bytes: 0,
+        })
+    }
+
+    /// The hash by which this engine finds a key.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        hash(key, self.settings.hash_seed)
+    }
+
+    /// The item of a key, if it is there and not over.
+    #[inline]
+    pub fn find(&mut self, hash: u64, key: &[u8], now: Now) -> Option<Found> {
+        let (found, _) = self.look(hash, key)?;
+        let expiry = Head::expiry(self.item(found.place));
+        if expiry != 0 && expiry <= now.unix {
+            self.note_expired(found.place);
+            self.discard(found);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// What is kept with an item.
+    pub fn meta(&self, found: Found) -> Meta {
+        self.head(found.place).meta
+    }
+
+    /// An item's value.
+    pub fn value(&self, found: Found) -> Value<'_> {
+        self.value_at(found.place)
+    }
+
+    /// The item was read.
+    #[inline]
+    pub fn used(&mut self, found: Found, now: Now) {
+        let bases = self.bases(found.place);
+        Head::note_use(self.item_mut(found.place), &bases, now.unix);
+        self.table.use_once(&mut self.memory, found.position);
+    }
+
+    /// Changes what is kept with an item; its value stays.
+    pub fn amend(&mut self, found: Found, meta: &Meta, now: Now) -> Result<Found, Full> {
+        let (bases, frame) = (self.bases(found.place), self.frame_of(found.place));
+        if Head::amend(self.item_mut(found.place), &bases, meta) {
+            self.segments.frame_mut(frame).note_expiry(meta.expiry);
+            return Ok(found);
+        }
+        let key = self.key(found.place).to_vec();
+        let value = self.value(found).to_vec();
+        self.put(self.hash(&key), &key, &[&value], meta, now)
+    }
+
+    /// Takes an item away.
+    pub fn remove(&mut self, found: Found) {
+        self.discard(found);
+    }
+
+    /// Stores a value, given in parts, in place of what the key had. When it is refused, what the key had is gone all the same.
+    pub fn put(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        value: &[&[u8]],
+        meta: &Meta,
+        now: Now,
+    ) -> Result<Found, Full> {
+        assert!(key.len() <= KEY_BYTES_MAX, "keys have at most {KEY_BYTES_MAX} bytes");
+        let bytes = value.iter().map(|part| part.len()).sum();
+        self.tend_table(now);
+        let (mut pool, mut frequency) = (self.nursery(), 0);
+        if let Some((found, slot)) = self.look(hash, key) {
+            if self.overwrite(found, value, bytes, meta) {
+                self.table.use_once(&mut self.memory, found.position);
+                return Ok(found);
+            }
+            frequency = (slot.frequency() + 1).min(FREQUENCY_MAX);
+            if let Use::Segment(of) = self.segments.frame(self.frame_of(found.place)).used {
+                pool = of;
+            }
+            self.discard(found);
+        } else if self.settings.policy == Policy::S3Fifo
+            && let Some(eviction) = self.table.take_ghost(&mut self.memory, hash)
+            && self.evictions.wrapping_sub(eviction) % PLACES <= self.table.items() as u64
+        {
+            pool = Pool::Main;
+        }
+        if self.table.stashed() >= STASH_MAX {
+            self.make_slot(hash)?;
+        }
+        let inline = HEAD_BYTES_MAX + key.len() + bytes <= self.frame_bytes / INLINE_SHARE;
+        let size = key.len() + if inline { bytes } else { 0 };
+        if !inline {
+            self.gather(bytes, now)?;
+        }
+        let frame = self.room(pool, size, meta, now);
+        self.blocks_wanted = 0;
+        let frame = frame?;
+        let body = if inline {
+            Body::Inline(bytes as u16)
+        } else {
+            let first = self.blocks.write(&mut self.memory, value);
+            Body::Blocks { bytes: bytes as u32, first }
+        };
+        let place = self.append(frame, key, body, meta);
+        if inline {
+            self.write_inline(place, value);
+        }
+        self.seal_when_heavy(pool, frame);
+        let slot = Slot::item(hash, place).with_frequency(frequency);
+        let seed = self.settings.hash_seed;
+        let position = self
+            .table
+            .insert(&mut self.memory, hash, slot, |memory, place| hash_at(memory, place, seed));
+        Ok(Found { position, place })
+    }
+
+    /// For look-ups to come: fetches the buckets.
+    pub fn glance(&self) -> Glance {
+        Glance { address: self.memory.address(), buckets: Arc::clone(&self.buckets) }
+    }
+
+    /// For a look-up that comes soon, once the buckets are there: fetches the item.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        let start = self.memory.address();
+        self.table.candidates(&self.memory, hash, |place| {
+            prefetch(start + place as usize);
+            prefetch(start + place as usize + 64);
+        });
+    }
+
+    /// Empties it, and gives the memory back.
+    pub fn clear(&mut self) {
+        let (capacity, limit) =
+            (self.memory.bytes().len() / self.frame_bytes, self.segments.limit());
+        let table_bytes = self.table_frames * self.frame_bytes;
+        self.memory.bytes_mut()[..table_bytes].fill(0);
+        self.memory.release(table_bytes, capacity * self.frame_bytes);
+        self.table = Table::new(self.frame_bytes / BUCKET_BYTES);
+        // Numbers go on: a walk that was on its way finds no segment of its own.
+        self.segments = Segments::new(capacity, limit, self.segments.next_number());
+        self.blocks = Blocks::new(capacity, self.frame_bytes);
+        self.table_frames = 1;
+        self.item_bytes = 0;
+        self.publish_buckets();
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.items()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.items() == 0
+    }
+
+    pub fn losses(&self) -> Losses {
+        self.losses
+    }
+
+    pub fn usage(&self) -> Usage {
+        let frames = self.segments.limit() - self.spare().min(self.segments.limit());
+        Usage {
+            items: self.table.items(),
+            item_bytes: self.item_bytes,
+            used_bytes: frames * self.frame_bytes + side_bytes(self.segments.limit()),
+            table_bytes: self.table.buckets() * BUCKET_BYTES,
+        }
+    }
+}
+
+// === What the other modules use ===
+
+impl Engine {
+    /// Which pool new items go to.
+    pub(crate) fn nursery(&self) -> Pool {
+        match self.settings.policy {
+            Policy::S3Fifo => Pool::Small,
+            Policy::Lru | Policy::Never => Pool::Main,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn item(&self, place: u64) -> &[u8] {
+        &self.memory.bytes()[place as usize..]
+    }
+
+    #[inline]
+    pub(crate) fn item_mut(&mut self, place: u64) -> &mut [u8] {
+        &mut self.memory.bytes_mut()[place as usize..]
+    }
+
+    #[inline]
+    pub(crate) fn key(&self, place: u64) -> &[u8] {
+        key_at(&self.memory, place)
+    }
+
+    #[inline]
+    pub(crate) fn frame_of(&self, place: u64) -> u32 {
+        (place >> self.frame_bytes.trailing_zeros()) as u32
+    }
+
+    pub(crate) fn frame_start(&self, frame: u32) -> usize {
+        frame as usize * self.frame_bytes
+    }
+
+    #[inline]
+    pub(crate) fn bases(&self, place: u64) -> Bases {
+        self.segments.frame(self.frame_of(place)).bases
+    }
+
+    pub(crate) fn head(&self, place: u64) -> Head {
+        Head::read(self.item(place), &self.bases(place))
+    }
+
+    pub(crate) fn value_at(&self, place: u64) -> Value<'_> {
+        let item = self.item(place);
+        let shape = Shape::read(item);
+        if shape.is_large() {
+            Value(Where::Blocks(self, self.head(place).body))
+        } else {
+            Value(Where::Inline(shape.inline(item)))
+        }
+    }
+
+    /// The frames that could be taken, side memory of blocks subtracted.
+    pub(crate) fn spare(&self) -> usize {
+        let sheets = (self.blocks.sheets() * SHEET_BYTES).div_ceil(self.frame_bytes);
+        self.segments.free().saturating_sub(sheets)
+    }
+
+    #[inline]
+    pub(crate) fn look(&self, hash: u64, key: &[u8]) -> Option<(Found, Slot)> {
+        let is_it = |place| self.key(place) == key;
+        let (position, slot) = self.table.find(&self.memory, hash, is_it)?;
+        Some((Found { position, place: slot.place() }, slot))
+    }
+
+    /// The item at a place.
+    pub(crate) fn look_at(&self, hash: u64, place: u64) -> (Found, Slot) {
+        let found = self.table.find(&self.memory, hash, |at| at == place);
+        let (position, slot) = found.expect("an item that is not dead has a slot");
+        (Found { position, place }, slot)
+    }
+
+    pub(crate) fn hash_at(&self, place: u64) -> u64 {
+        hash_at(&self.memory, place, self.settings.hash_seed)
+    }
+
+    pub(crate) fn publish_buckets(&self) {
+        self.buckets.store(self.table.buckets(), Ordering::Relaxed);
+    }
+
+    /// Takes an item away, and its frame, if that was all that lived there.
+    pub(crate) fn discard(&mut self, found: Found) {
+        let frame = self.frame_of(found.place);
+        self.bury(found, Slot::EMPTY);
+        let empty = self.segments.frame(frame).live == 0;
+        if empty && !self.is_open(frame) {
+            self.segments.release(frame);
+        }
+    }
+
+    pub(crate) fn is_open(&self, frame: u32) -> bool {
+        let Use::Segment(pool) = self.segments.frame(frame).used else { return false };
+        self.segments.open(pool) == Some(frame)
+    }
+
+    /// Takes an item away, but not its frame; `ghost` stays in its slot.
+    pub(crate) fn bury(&mut self, found: Found, ghost: Slot) {
+        let head = self.head(found.place);
+        self.table.remove(&mut self.memory, found.position, ghost);
+        self.lay_down(found.place, &head);
+        if let Body::Blocks { first, .. } = head.body {
+            self.free_blocks(first);
+        }
+    }
+
+    /// The item at a place is dead; its blocks are not touched.
+    pub(crate) fn lay_down(&mut self, place: u64, head: &Head) {
+        kill(self.item_mut(place));
+        let large = self.large(head.body);
+        self.segments.died(self.frame_of(place), head.shape.bytes(), large);
+        self.item_bytes -= head.shape.bytes() as u64 + large;
+    }
+
+    fn free_blocks(&mut self, first: u32) {
+        let mut emptied = Vec::new();
+        self.blocks.free_chain(first, |frame| emptied.push(frame));
+        for frame in emptied {
+            let left = self.blocks.free().saturating_sub(crate::blocks::BLOCKS_PER_FRAME);
+            if left >= self.blocks_wanted {
+                self.blocks.retire(frame);
+                self.segments.release(frame);
+            }
+        }
+    }
+
+    /// Memory of a value out of line.
+    fn large(&self, body: Body) -> u64 {
+        match body {
+            Body::Inline(_) => 0,
+            Body::Blocks { bytes, .. } => {
+                (self.blocks.needed(bytes as usize) * self.blocks.block_bytes()) as u64
+            }
+        }
+    }
+
+    /// Writes head and key behind what the frame holds; there must be room.
+    pub(crate) fn append(&mut self, frame: u32, key: &[u8], body: Body, meta: &Meta) -> u64 {
+        let place = self.append_head(frame, key.len(), body, meta);
+        let start = place as usize + Shape::read(self.item(place)).head_bytes();
+        self.memory.bytes_mut()[start..][..key.len()].copy_from_slice(key);
+        place
+    }
+
+    /// Writes a head behind what the frame holds; key and value must follow.
+    pub(crate) fn append_head(
+        &mut self,
+        frame: u32,
+        key_bytes: usize,
+        body: Body,
+        meta: &Meta,
+    ) -> u64 {
+        let Frame { bases, written, .. } = *self.segments.frame(frame);
+        let shape = Shape::new(key_bytes, meta, body, &bases);
+        assert!(written as usize + shape.bytes() <= self.frame_bytes, "the item fits its frame");
+        let place = (self.frame_start(frame) + written as usize) as u64;
+        Head { shape, meta: *meta, body }.write(&bases, self.item_mut(place));
+        let large = self.large(body);
+        self.segments.written(frame, shape.bytes(), large, meta.expiry);
+        self.item_bytes += shape.bytes() as u64 + large;
+        if let Body::Blocks { first, .. } = body {
+            self.blocks.set_item(first, place);
+        }
+        place
+    }
+
+    pub(crate) fn note_expired(&mut self, place: u64) {
+        let unfetched = self.is_unfetched(place);
+        self.losses.expired += 1;
+        self.losses.expired_unfetched += unfetched;
+    }
+
+    pub(crate) fn note_evicted(&mut self, place: u64) {
+        let unfetched = self.is_unfetched(place);
+        self.losses.evicted += 1;
+        self.losses.evicted_unfetched += unfetched;
+    }
+
+    fn is_unfetched(&self, place: u64) -> u64 {
+        u64::from(Shape::read(self.item(place)).traits() & traits::FETCHED == 0)
+    }
+}
+
+impl Engine {
+    /// Writes a value over one of the same size and layout.
+    fn overwrite(&mut self, found: Found, value: &[&[u8]], bytes: usize, meta: &Meta) -> bool {
+        let (bases, place) = (self.bases(found.place), found.place);
+        let shape = Shape::read(self.item(place));
+        let is_same = !shape.is_large() && shape.inline(self.item(place)).len() == bytes;
+        if !is_same || !Head::amend(self.item_mut(place), &bases, meta) {
+            return false;
+        }
+        let frame = self.frame_of(place);
+        self.segments.frame_mut(frame).note_expiry(meta.expiry);
+        self.write_inline(place, value);
+        true
+    }
+
+    fn write_inline(&mut self, place: u64, value: &[&[u8]]) {
+        let shape = Shape::read(self.item(place));
+        let mut at = place as usize + shape.head_bytes() + shape.key(self.item(place)).len();
+        for part in value {
+            self.memory.bytes_mut()[at..][..part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+    }
+}
+
+/// A value where it lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a>(Where<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Where<'a> {
+    Inline(&'a [u8]),
+    Blocks(&'a Engine, Body),
+}
+
+impl<'a> Value<'a> {
+    pub fn len(&self) -> usize {
+        match self.0 {
+            Where::Inline(bytes) => bytes.len(),
+            Where::Blocks(_, body) => body.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of it, if it lies in one piece: always so for small values.
+    pub fn whole(&self) -> Option<&'a [u8]> {
+        match self.0 {
+            Where::Inline(bytes) => Some(bytes),
+            Where::Blocks(..) => None,
+        }
+    }
+
+    /// Its pieces, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (inline, mut chain) = match self.0 {
+            Where::Inline(bytes) => (Some(bytes), None),
+            Where::Blocks(engine, Body::Blocks { bytes, first }) => {
+                (None, Some((engine, bytes as usize, first)))
+            }
+            Where::Blocks(_, Body::Inline(_)) => (None, None),
+        };
+        let rest = std::iter::from_fn(move || {
+            let (engine, bytes, block) = chain.filter(|(_, _, block)| *block != NONE)?;
+            let part = engine.blocks.bytes(&engine.memory, block);
+            let part = &part[..part.len().min(bytes)];
+            chain = Some((engine, bytes - part.len(), engine.blocks.next(block)));
+            Some(part)
+        });
+        inline.into_iter().chain(rest)
+    }
+
+    /// Appends it to `out`.
+    #[inline]
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        if let Where::Inline(bytes) = self.0 {
+            return out.extend_from_slice(bytes);
+        }
+        out.reserve(self.len());
+        self.parts().for_each(|part| out.extend_from_slice(part));
+    }
+
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len());
+        self.append_to(&mut out);
+        out
+    }
+}
+
+#[inline]
+fn hash(key: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(key, seed)
+}
+
+#[inline]
+fn key_at(memory: &Memory, place: u64) -> &[u8] {
+    let item = &memory.bytes()[place as usize..];
+    Shape::read(item).key(item)
+}
+
+pub(crate) fn hash_at(memory: &Memory, place: u64, seed: u64) -> u64 {
+    hash(key_at(memory, place), seed)
+}
+
+/// What lies beside the mapping for so many frames: headers, queues, places of sheets.
+fn side_bytes(frames: usize) -> usize {
+    frames * (size_of::<Frame>() + 64)
+}
+
+/// How many frames so much memory has room for.
+pub(crate) fn frames(bytes_max: usize, frame_bytes: usize) -> usize {
+    bytes_max.max(BYTES_MIN) / (frame_bytes + side_bytes(1))
+}

@@ -1,0 +1,396 @@
+//! [`Head`]: what stands before an item's key and value in a segment, 13 bytes and what it needs more.
+//!
+//! ```text
+//! key length 1 | value length 2 | bits 2 | stored 2 | used 2 | cas 4 or 8 | mark 0, 4 or 8 | expiry 0 or 4
+//!     | client flags 0 or 4 | 0, or for a value out of line: length 4, first block 4 | key | value
+//! ```
+//!
+//! CAS and mark are kept as distances from a base in the segment's header where that fits in four bytes, times in two bytes:
+//! exact for four and a half hours from the segment's beginning, later to 4096 s, and then towards "older".
+
+use crate::{Meta, Now, traits};
+
+/// The longest key.
+pub const KEY_BYTES_MAX: usize = 255;
+/// The head without what it may have more.
+const FIXED_BYTES: usize = 13;
+/// The longest head.
+pub(crate) const HEAD_BYTES_MAX: usize = FIXED_BYTES + 4 + 8 + 4 + 4 + 8;
+
+/// It is not the item of its key any more.
+const DEAD: u16 = 1 << 8;
+const WIDE_CAS: u16 = 1 << 9;
+const MARK: u16 = 1 << 10;
+const WIDE_MARK: u16 = 1 << 11;
+const EXPIRY: u16 = 1 << 12;
+const FLAGS: u16 = 1 << 13;
+/// Its value is out of line.
+const LARGE: u16 = 1 << 14;
+/// Each of these stands for four bytes more.
+const FOUR_BYTES: u16 = WIDE_CAS | MARK | WIDE_MARK | EXPIRY | FLAGS | LARGE;
+
+/// What heads of one segment are relative to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bases {
+    pub(crate) cas: u64,
+    pub(crate) mark: u64,
+    /// Seconds since 1970 when the segment began.
+    pub(crate) unix: u32,
+    /// Seconds on the clock that never jumps, likewise.
+    pub(crate) uptime: u32,
+}
+
+impl Bases {
+    /// Such that the item with this `meta` and its like are near.
+    pub(crate) fn around(meta: &Meta, unix: u32, uptime: u32) -> Bases {
+        const HALF: u64 = 1 << 31;
+        let mark = meta.mark.filter(|mark| *mark != u64::MAX).unwrap_or(0);
+        Bases { cas: meta.cas.saturating_sub(HALF), mark: mark.saturating_sub(HALF), unix, uptime }
+    }
+
+    fn near(base: u64, number: u64) -> Option<u32> {
+        u32::try_from(number.checked_sub(base)?).ok()
+    }
+}
+
+/// Where an item's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// Behind its key: so many bytes.
+    Inline(u16),
+    /// So many bytes in a chain of blocks.
+    Blocks { bytes: u32, first: u32 },
+}
+
+impl Body {
+    /// Bytes of the value.
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Body::Inline(bytes) => usize::from(bytes),
+            Body::Blocks { bytes, .. } => bytes as usize,
+        }
+    }
+}
+
+/// How a number is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    /// Eight bytes.
+    Whole,
+    /// Four bytes, from a base.
+    Distance,
+}
+
+/// The sizes of an item, read with as little as possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    bits: u16,
+    key_bytes: usize,
+    inline_bytes: usize,
+}
+
+impl Shape {
+    #[inline]
+    pub(crate) fn read(item: &[u8]) -> Shape {
+        let start = &item[..5];
+        Shape {
+            key_bytes: usize::from(start[0]),
+            inline_bytes: usize::from(u16::from_le_bytes([start[1], start[2]])),
+            bits: u16::from_le_bytes([start[3], start[4]]),
+        }
+    }
+
+    /// The layout for a new item.
+    pub(crate) fn new(key_bytes: usize, meta: &Meta, body: Body, bases: &Bases) -> Shape {
+        let mut bits = u16::from(meta.traits);
+        let mut set = |when: bool, bit: u16| bits |= if when { bit } else { 0 };
+        set(Bases::near(bases.cas, meta.cas).is_none(), WIDE_CAS);
+        if let Some(mark) = meta.mark {
+            set(true, MARK);
+            set(Bases::near(bases.mark, mark).is_none(), WIDE_MARK);
+        }
+        set(meta.expiry != 0, EXPIRY);
+        set(meta.flags != 0, FLAGS);
+        let inline_bytes = match body {
+            Body::Inline(bytes) => usize::from(bytes),
+            Body::Blocks { .. } => {
+                set(true, LARGE);
+                0
+            }
+        };
+        Shape { bits, key_bytes, inline_bytes }
+    }
+
+    #[inline]
+    pub(crate) fn head_bytes(self) -> usize {
+        let more = (self.bits & FOUR_BYTES).count_ones() as usize;
+        FIXED_BYTES + 4 * more + if self.bits & LARGE == 0 { 0 } else { 4 }
+    }
+
+    /// All of it.
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        self.head_bytes() + self.key_bytes + self.inline_bytes
+    }
+
+    #[inline]
+    pub(crate) fn key(self, item: &[u8]) -> &[u8] {
+        &item[self.head_bytes()..][..self.key_bytes]
+    }
+
+    #[inline]
+    pub(crate) fn inline(self, item: &[u8]) -> &[u8] {
+        &item[self.head_bytes() + self.key_bytes..][..self.inline_bytes]
+    }
+
+    pub(crate) fn is_dead(self) -> bool {
+        self.bits & DEAD != 0
+    }
+
+    pub(crate) fn traits(self) -> u8 {
+        self.bits as u8
+    }
+
+    pub(crate) fn is_large(self) -> bool {
+        self.bits & LARGE != 0
+    }
+
+    fn width(self, bit: u16) -> Width {
+        if self.bits & bit == 0 { Width::Distance } else { Width::Whole }
+    }
+
+    /// Whether `meta` can be written over the head that has this layout.
+    fn holds(self, meta: &Meta, bases: &Bases) -> bool {
+        let has = |bit| self.bits & bit != 0;
+        let cas = has(WIDE_CAS) || Bases::near(bases.cas, meta.cas).is_some();
+        let mark = match meta.mark {
+            None => !has(MARK),
+            Some(mark) => has(MARK) && (has(WIDE_MARK) || Bases::near(bases.mark, mark).is_some()),
+        };
+        cas && mark && (has(EXPIRY) || meta.expiry == 0) && (has(FLAGS) || meta.flags == 0)
+    }
+}
+
+/// Marks the item as not its key's any more.
+pub(crate) fn kill(item: &mut [u8]) {
+    item[4] |= (DEAD >> 8) as u8;
+}
+
+/// A whole head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) shape: Shape,
+    pub(crate) meta: Meta,
+    pub(crate) body: Body,
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl Cursor<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (taken, rest) = self.0.split_first_chunk().expect("heads are written whole");
+        self.0 = rest;
+        *taken
+    }
+
+    fn four(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    /// A number that was written as [`Out::number`] does.
+    fn number(&mut self, width: Width, base: u64) -> u64 {
+        match width {
+            Width::Whole => u64::from_le_bytes(self.take()),
+            Width::Distance => base.wrapping_add(u64::from(self.four())),
+        }
+    }
+}
+
+impl Head {
+    pub(crate) fn read(item: &[u8], bases: &Bases) -> Head {
+        let shape = Shape::read(item);
+        let has = |bit| shape.bits & bit != 0;
+        let mut rest = Cursor(&item[5..]);
+        let stored = time_from(u16::from_le_bytes(rest.take()), bases.uptime);
+        let used = time_from(u16::from_le_bytes(rest.take()), bases.unix);
+        let cas = rest.number(shape.width(WIDE_CAS), bases.cas);
+        let mark = has(MARK).then(|| rest.number(shape.width(WIDE_MARK), bases.mark));
+        let expiry = if has(EXPIRY) { rest.four() } else { 0 };
+        let flags = if has(FLAGS) { rest.four() } else { 0 };
+        let body = if has(LARGE) {
+            Body::Blocks { bytes: rest.four(), first: rest.four() }
+        } else {
+            Body::Inline(shape.inline_bytes as u16)
+        };
+        let traits = shape.traits();
+        let meta = Meta { flags, expiry, cas, mark, traits, stored, used };
+        Head { shape, meta, body }
+    }
+
+    /// When the item at the front of `item` ends; 0 for never.
+    #[inline]
+    pub(crate) fn expiry(item: &[u8]) -> u32 {
+        let bits = Shape::read(item).bits;
+        if bits & EXPIRY == 0 {
+            return 0;
+        }
+        let before = (bits & (WIDE_CAS | MARK | WIDE_MARK)).count_ones() as usize;
+        let at = &item[FIXED_BYTES + 4 * before..][..4];
+        u32::from_le_bytes([at[0], at[1], at[2], at[3]])
+    }
+
+    pub(crate) fn expiry_is_over(item: &[u8], now: Now) -> bool {
+        let expiry = Head::expiry(item);
+        expiry != 0 && expiry <= now.unix
+    }
+
+    /// Writes the head of a new item.
+    pub(crate) fn write(&self, bases: &Bases, item: &mut [u8]) {
+        let Head { shape, meta, body } = self;
+        let has = |bit| shape.bits & bit != 0;
+        let mut out = Out { item, at: 0 };
+        out.put(&[shape.key_bytes as u8]);
+        out.put(&(shape.inline_bytes as u16).to_le_bytes());
+        out.put(&shape.bits.to_le_bytes());
+        out.put(&time_code(meta.stored, bases.uptime).to_le_bytes());
+        out.put(&time_code(meta.used, bases.unix).to_le_bytes());
+        out.number(shape.width(WIDE_CAS), bases.cas, meta.cas);
+        if has(MARK) {
+            out.number(shape.width(WIDE_MARK), bases.mark, meta.mark.unwrap_or_default());
+        }
+        if has(EXPIRY) {
+            out.put(&meta.expiry.to_le_bytes());
+        }
+        if has(FLAGS) {
+            out.put(&meta.flags.to_le_bytes());
+        }
+        if let Body::Blocks { bytes, first } = body {
+            out.put(&bytes.to_le_bytes());
+            out.put(&first.to_le_bytes());
+        }
+    }
+
+    /// Writes `meta` over the head that is there, if it has room for it. Layout, key and value stay.
+    pub(crate) fn amend(item: &mut [u8], bases: &Bases, meta: &Meta) -> bool {
+        let old = Head::read(item, bases);
+        if !old.shape.holds(meta, bases) {
+            return false;
+        }
+        let bits = (old.shape.bits & 0xff00) | u16::from(meta.traits);
+        Head { shape: Shape { bits, ..old.shape }, meta: *meta, body: old.body }.write(bases, item);
+        true
+    }
+
+    /// The item was read: it says so, and when, to a minute.
+    pub(crate) fn note_use(item: &mut [u8], bases: &Bases, unix: u32) {
+        const MINUTE: u32 = 60;
+        item[3] |= traits::FETCHED;
+        let before = time_from(u16::from_le_bytes([item[7], item[8]]), bases.unix);
+        if unix.saturating_sub(before) >= MINUTE {
+            item[7..9].copy_from_slice(&time_code(unix, bases.unix).to_le_bytes());
+        }
+    }
+
+    /// Says where the first block of a value out of line is now.
+    pub(crate) fn set_first_block(item: &mut [u8], first: u32) {
+        let end = Shape::read(item).head_bytes();
+        item[end - 4..end].copy_from_slice(&first.to_le_bytes());
+    }
+}
+
+struct Out<'a> {
+    item: &'a mut [u8],
+    at: usize,
+}
+
+impl Out<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.item[self.at..][..bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    /// The number, or its distance from `base`.
+    fn number(&mut self, width: Width, base: u64, number: u64) {
+        match width {
+            Width::Whole => self.put(&number.to_le_bytes()),
+            Width::Distance => self.put(&(number.wrapping_sub(base) as u32).to_le_bytes()),
+        }
+    }
+}
+
+/// Set for times before the base.
+const BEFORE: u16 = 1 << 15;
+/// So many seconds are exact; one more is worth [`COARSE`].
+const EXACT: u32 = 1 << 14;
+const COARSE: u32 = 4096;
+
+/// A time in two bytes; never later than it was.
+fn time_code(time: u32, base: u32) -> u16 {
+    let most = u32::from(BEFORE - 1);
+    if let Some(after) = time.checked_sub(base) {
+        let code = if after < EXACT { after } else { EXACT + (after - EXACT) / COARSE };
+        code.min(most) as u16
+    } else {
+        let before = base - time;
+        let code = if before < EXACT { before } else { EXACT + (before - EXACT).div_ceil(COARSE) };
+        BEFORE | code.min(most) as u16
+    }
+}
+
+fn time_from(code: u16, base: u32) -> u32 {
+    let seconds = match u32::from(code & !BEFORE) {
+        exact if exact < EXACT => exact,
+        coarse => EXACT + (coarse - EXACT) * COARSE,
+    };
+    if code & BEFORE == 0 { base.saturating_add(seconds) } else { base.saturating_sub(seconds) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BASE: u32 = 1_800_000_000;
+
+    proptest! {
+        #[test]
+        fn times_never_get_younger(time in BASE - 60_000_000..BASE + 60_000_000) {
+            let read = time_from(time_code(time, BASE), BASE);
+            prop_assert!(read <= time && time - read < COARSE, "{time} as {read}");
+            if time.abs_diff(BASE) < EXACT {
+                prop_assert_eq!(read, time);
+            }
+            prop_assert_eq!(time_from(time_code(read, BASE), BASE), read);
+        }
+
+        #[test]
+        fn heads_come_back(
+            flags in any::<u32>(), expiry in any::<u32>(), cas in any::<u64>(), near in any::<u32>(),
+            mark in any::<Option<u64>>(), traits in any::<u8>(), changed in any::<u64>(), large in any::<bool>(),
+        ) {
+            let meta = Meta { flags, expiry, cas: u64::from(near), mark, traits, stored: 7, used: BASE };
+            let bases = Bases::around(&meta, BASE, 7);
+            let body = if large { Body::Blocks { bytes: 70_000, first: 9 } } else { Body::Inline(3) };
+            for meta in [meta, Meta { cas, ..meta }, Meta { flags: 0, expiry: 0, mark: None, ..meta }] {
+                let shape = Shape::new(3, &meta, body, &bases);
+                let head = Head { shape, meta, body };
+                let mut bytes = vec![0; HEAD_BYTES_MAX + 6];
+                head.write(&bases, &mut bytes);
+                prop_assert_eq!(Head::read(&bytes, &bases), head);
+                prop_assert_eq!(Head::expiry(&bytes), meta.expiry);
+                prop_assert!(shape.head_bytes() <= HEAD_BYTES_MAX);
+                let other = Meta { cas: changed, used: BASE + 100, traits: !traits, ..meta };
+                if Head::amend(&mut bytes, &bases, &other) {
+                    prop_assert_eq!(Head::read(&bytes, &bases).meta, other);
+                } else {
+                    prop_assert_eq!(Head::read(&bytes, &bases), head);
+                }
+                Head::note_use(&mut bytes, &bases, BASE + 1000);
+                prop_assert_eq!(Head::read(&bytes, &bases).meta.used, BASE + 1000);
+                kill(&mut bytes);
+                prop_assert!(Shape::read(&bytes).is_dead());
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Going through all items, hottest first, a page at a time, while others write.
+//!
+//! First the main pool from its newest segment to its oldest, then the small pool likewise, then everything that was begun since: what
+//! was copied out of a segment before its turn is met there. So an item that is there all the time is met at least once, and twice only if
+//! it was copied in the meantime.
+
+use crate::{
+    Meta, Now,
+    engine::{Engine, Value},
+    item::{Head, Shape},
+    segment::{Order, POOLS, Pool, Use},
+};
+
+/// How far a walk has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    phase: Phase,
+    /// Segments from this number on were begun after the walk.
+    begun: u64,
+    /// The segment that is walked through, and the bytes of it that are done.
+    number: u64,
+    done: u32,
+    /// Where it was when it was last seen.
+    frame: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Pool(Pool),
+    Since,
+}
+
+impl Engine {
+    /// The beginning of a walk.
+    pub fn walk(&mut self) -> Cursor {
+        for pool in POOLS {
+            self.segments.seal(pool);
+        }
+        let begun = self.segments.next_number();
+        Cursor { phase: Phase::Pool(Pool::Main), begun, number: begun, done: 0, frame: 0 }
+    }
+
+    /// Looks at up to `count` items, and shows those that are neither dead nor over to `see`. Returns where to go on; `None` at the
+    /// end.
+    pub fn page(
+        &mut self,
+        mut cursor: Cursor,
+        count: usize,
+        now: Now,
+        mut see: impl FnMut(&[u8], &Meta, Value<'_>),
+    ) -> Option<Cursor> {
+        let mut looks = 0;
+        loop {
+            let Some(frame) = self.current(&cursor) else {
+                cursor = self.following(cursor)?;
+                continue;
+            };
+            cursor.frame = frame;
+            let (start, written) =
+                (self.frame_start(frame), self.segments.frame(frame).written as usize);
+            while (cursor.done as usize) < written {
+                if looks >= count {
+                    return Some(cursor);
+                }
+                looks += 1;
+                let place = (start + cursor.done as usize) as u64;
+                let item = self.item(place);
+                let shape = Shape::read(item);
+                cursor.done += shape.bytes() as u32;
+                if !shape.is_dead() && !Head::expiry_is_over(item, now) {
+                    see(shape.key(item), &self.head(place).meta, self.value_at(place));
+                }
+            }
+            if let Use::Segment(pool) = self.segments.frame(frame).used
+                && self.segments.open(pool) == Some(frame)
+            {
+                self.segments.seal(pool);
+            }
+            cursor = self.following(cursor)?;
+        }
+    }
+
+    /// The frame of the segment at the cursor, if that still is.
+    fn current(&self, cursor: &Cursor) -> Option<u32> {
+        let is_it = |frame: u32| {
+            let frame = self.segments.frame(frame);
+            matches!(frame.used, Use::Segment(_)) && frame.number == cursor.number
+        };
+        if is_it(cursor.frame) {
+            return Some(cursor.frame);
+        }
+        (0..self.segments.limit() as u32).find(|frame| is_it(*frame))
+    }
+
+    fn following(&self, cursor: Cursor) -> Option<Cursor> {
+        let go_to = |frame: u32, phase| {
+            let number = self.segments.frame(frame).number;
+            Some(Cursor { phase, number, done: 0, frame, ..cursor })
+        };
+        match cursor.phase {
+            Phase::Pool(pool) => {
+                let next = self.segments.next(Order::NewestBelow, Some(pool), cursor.number);
+                match (next, pool) {
+                    (Some(frame), _) => go_to(frame, cursor.phase),
+                    (None, Pool::Main) => {
+                        let small = Phase::Pool(Pool::Small);
+                        Some(Cursor { phase: small, number: cursor.begun, done: 0, ..cursor })
+                    }
+                    (None, Pool::Small) => {
+                        let frame = self.segments.next(Order::OldestFrom, None, cursor.begun)?;
+                        go_to(frame, Phase::Since)
+                    }
+                }
+            }
+            Phase::Since => {
+                let next = cursor.number + 1;
+                let frame = self.segments.next(Order::OldestFrom, None, next)?;
+                go_to(frame, Phase::Since)
+            }
+        }
+    }
+}
