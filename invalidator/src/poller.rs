@@ -49,6 +49,10 @@ pub struct Poll {
     pub epoch: u16,
 }
 
+/// What is not known holds everything back.
+const NOWHERE: Standing =
+    Standing { position: Version::ZERO, highest: Version::MAX, foreign: true };
+
 #[derive(Clone, Debug)]
 struct Instance {
     role: Role,
@@ -56,6 +60,8 @@ struct Instance {
     /// When it answered last; `None` if it never did.
     answered: Option<Moment>,
     added: Moment,
+    /// Where it stands by that answer, and by what is known otherwise; `None` when any of it has changed.
+    stands: Option<Standing>,
 }
 
 /// See the module.
@@ -88,8 +94,12 @@ impl Poller {
     /// An `Epoch` record. Returns what nodes must hear of it, if it is new; before any position in it.
     pub fn learn(&mut self, now: Moment, start: EpochStart) -> Option<EpochNews> {
         let epoch = start.epoch;
-        self.learned.entry(epoch).or_insert(now);
-        self.epochs.learn(start).then(|| self.news(epoch)).flatten()
+        if !self.epochs.learn(start) {
+            return None;
+        }
+        self.learned.insert(epoch, now);
+        self.forget_standings();
+        self.news(epoch)
     }
 
     /// What nodes must hear of every epoch that is known, oldest first: for a node that may have missed some.
@@ -99,39 +109,52 @@ impl Poller {
 
     /// What the source had, as a `Progress` record says.
     pub fn source_executed(&mut self, executed: &GtidSet) {
-        self.source.clone_from(executed);
+        if self.source != *executed {
+            self.source.clone_from(executed);
+            self.forget_standings();
+        }
     }
 
     /// Readers may read from this instance, or its role has changed. To be said before they do.
     pub fn add(&mut self, now: Moment, id: InstanceId, role: Role) {
-        let fresh =
-            Instance { role, executed: GtidSet::empty(self.dialect), answered: None, added: now };
+        let executed = GtidSet::empty(self.dialect);
+        let fresh = Instance { role, executed, answered: None, added: now, stands: None };
         self.instances.entry(id).or_insert(fresh).role = role;
+        self.forget_standings();
     }
 
     /// No reader reads from this instance any more: it is fenced, or out of service.
     pub fn remove(&mut self, id: InstanceId) {
         self.instances.remove(&id);
+        self.forget_standings();
     }
 
     /// An instance answered what it was asked at `asked`: what is visible there. An answer that comes late counts for the
     /// round in which it was asked.
-    pub fn answered(&mut self, asked: Moment, id: InstanceId, executed: GtidSet) {
+    pub fn answered(&mut self, asked: Moment, id: InstanceId, executed: &GtidSet) {
         let newer = |instance: &&mut Instance| instance.answered.is_none_or(|last| last <= asked);
-        if let Some(instance) = self.instances.get_mut(&id).filter(newer) {
-            (instance.executed, instance.answered) = (executed, Some(asked));
+        let Some(instance) = self.instances.get_mut(&id).filter(newer) else { return };
+        let learned = |since: Option<Moment>| {
+            self.learned.values().any(|at| *at < asked && since.is_none_or(|since| *at >= since))
+        };
+        if instance.executed != *executed || learned(instance.answered) {
+            instance.executed.clone_from(executed);
+            instance.stands = None;
         }
+        instance.answered = Some(asked);
     }
 
     /// Where an instance stands, if it has ever answered.
-    pub fn standing(&self, id: InstanceId) -> Option<Standing> {
-        let instance = self.instances.get(&id)?;
-        instance.answered?;
-        Some(self.stands(instance))
+    pub fn standing(&mut self, id: InstanceId) -> Option<Standing> {
+        self.instances.get(&id)?.answered?;
+        self.place();
+        self.instances.get(&id)?.stands
     }
 
     /// What a round of questions that began at `began` and is over at `now` found.
-    pub fn poll(&self, began: Moment, now: Moment) -> Poll {
+    pub fn poll(&mut self, began: Moment, now: Moment) -> Poll {
+        self.place();
+        let standing = |instance: &Instance| instance.stands.unwrap_or(NOWHERE);
         let counted = |instance: &&Instance| {
             let last = instance.answered.unwrap_or(instance.added);
             let excluded = self.exclude_after.is_some_and(|after| now.since(last) >= after);
@@ -142,7 +165,7 @@ impl Poller {
             .instances
             .values()
             .filter(counted)
-            .map(|instance| (instance.role, self.stands(instance).position))
+            .map(|instance| (instance.role, standing(instance).position))
             .collect();
         let positions = all.iter().map(|(_, position)| *position);
         let region = if Cure::PositionIsLowest.works() { positions.min() } else { positions.max() };
@@ -155,6 +178,26 @@ impl Poller {
             primary: primary.unwrap_or(Version::ZERO),
             highest: self.highest(began),
             epoch: self.epochs.newest().map_or(0, |start| start.epoch),
+        }
+    }
+
+    fn forget_standings(&mut self) {
+        for instance in self.instances.values_mut() {
+            instance.stands = None;
+        }
+    }
+
+    /// Finds out where those stand of which something has changed.
+    fn place(&mut self) {
+        let changed = |(id, instance): (&InstanceId, &Instance)| {
+            instance.stands.is_none().then(|| (*id, self.stands(instance)))
+        };
+        let placed: Vec<(InstanceId, Standing)> =
+            self.instances.iter().filter_map(changed).collect();
+        for (id, standing) in placed {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.stands = Some(standing);
+            }
         }
     }
 
@@ -189,7 +232,7 @@ impl Poller {
             return Version::MAX;
         }
         let highest = |instance: &Instance| {
-            let standing = self.stands(instance);
+            let standing = instance.stands.unwrap_or(NOWHERE);
             if strict { standing.highest } else { standing.position }
         };
         self.instances.values().filter(answered).map(highest).max().unwrap_or(Version::MAX)

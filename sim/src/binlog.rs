@@ -2,6 +2,8 @@
 //!
 //! One table, `shop.item (id INT)`, with full metadata. Source: MySQL Internals, "Binary Log Event".
 
+use std::borrow::Cow;
+
 use ::binlog::frame::{Event, Header};
 
 use crate::database::{Txn, Writes, uuid};
@@ -37,8 +39,9 @@ impl Written {
 }
 
 /// The key of a row.
-pub fn key_name(key: usize) -> String {
-    format!("k{key}")
+pub fn key_name(key: usize) -> Cow<'static, str> {
+    const FIRST: [&str; 6] = ["k0", "k1", "k2", "k3", "k4", "k5"];
+    FIRST.get(key).map_or_else(|| format!("k{key}").into(), |name| (*name).into())
 }
 
 /// The events of a transaction.

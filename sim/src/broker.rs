@@ -13,7 +13,15 @@ struct Part {
     entries: Vec<Entry>,
     /// The last record that was removed from the beginning.
     removed: Option<Place>,
+    /// The highest place in it, not that of the last record to arrive.
+    end: Option<Place>,
     highest: u64,
+}
+
+impl Part {
+    fn find_end(&mut self) {
+        self.end = self.entries.iter().map(|entry| entry.place).max();
+    }
 }
 
 /// A checkpoint, and where the partitions ended behind it.
@@ -54,12 +62,9 @@ impl Broker {
         Term(self.term)
     }
 
-    /// Where each partition ends: the highest place, not the last record to arrive.
+    /// Where each partition ends.
     pub fn ends(&self) -> Vec<Place> {
-        let end = |part: &Part| {
-            let highest = part.entries.iter().map(|entry| entry.place).max();
-            highest.or(part.removed).unwrap_or(Place::START)
-        };
+        let end = |part: &Part| part.end.or(part.removed).unwrap_or(Place::START);
         self.parts.iter().map(end).collect()
     }
 
@@ -87,6 +92,7 @@ impl Broker {
         self.epochs.extend(begins.clone());
         let part = &mut self.parts[usize::from(partition.0)];
         part.highest = part.highest.max(place.sequence);
+        part.end = part.end.max(Some(place));
         part.entries.push(Entry { place, appended_at: UnixMicros(at), record });
         begins
     }
@@ -106,8 +112,9 @@ impl Broker {
 
     /// An unclean election: the last `count` records are gone. Returns their places.
     pub fn lose_tail(&mut self, partition: usize, count: usize) -> Vec<Place> {
-        let entries = &mut self.parts[partition].entries;
-        let lost = entries.split_off(entries.len().saturating_sub(count));
+        let part = &mut self.parts[partition];
+        let lost = part.entries.split_off(part.entries.len().saturating_sub(count));
+        part.find_end();
         lost.iter().map(|entry| entry.place).collect()
     }
 
@@ -117,5 +124,6 @@ impl Broker {
         let gone = part.entries.len().saturating_sub(keep);
         let removed = part.entries.drain(..gone).map(|entry| entry.place).max();
         part.removed = part.removed.max(removed);
+        part.find_end();
     }
 }

@@ -63,7 +63,7 @@ pub struct Instance {
     pub readable: bool,
     /// Whether it takes writes.
     pub writable: bool,
-    executed: GtidSet,
+    executed: Arc<GtidSet>,
 }
 
 /// All servers, and all transactions that ever were.
@@ -109,7 +109,7 @@ impl Topology {
             up: true,
             readable: true,
             writable: server == 0,
-            executed: GtidSet::empty(Dialect::Mysql),
+            executed: Arc::new(GtidSet::empty(Dialect::Mysql)),
         };
         Topology {
             instances: (0..servers).map(instance).collect(),
@@ -150,7 +150,10 @@ impl Topology {
         let gtid = self.txn(id).gtid();
         let instance = &mut self.instances[server];
         instance.visible.insert(id);
-        assert!(instance.executed.insert(&gtid), "a MySQL transaction in a MySQL set");
+        assert!(
+            Arc::make_mut(&mut instance.executed).insert(&gtid),
+            "a MySQL transaction in a MySQL set"
+        );
         if server == self.primary || self.txn(id).server == server {
             self.txns[id.0 as usize].visible_at.get_or_insert(now);
         }
@@ -163,9 +166,10 @@ impl Topology {
     }
 
     /// What `server` answers to those who ask what its readers see.
-    pub fn asked(&self, server: usize) -> GtidSet {
-        let mut set = self.instances[server].executed.clone();
+    pub fn asked(&self, server: usize) -> Arc<GtidSet> {
+        let mut set = Arc::clone(&self.instances[server].executed);
         if !Cure::PositionAsksVisible.works() {
+            let set = Arc::make_mut(&mut set);
             for id in &self.instances[server].log {
                 assert!(set.insert(&self.txn(*id).gtid()), "a MySQL transaction in a MySQL set");
             }
@@ -197,7 +201,7 @@ impl Topology {
         }
         let instance = &mut self.instances[server];
         instance.visible = log.iter().copied().collect();
-        (instance.log, instance.executed, instance.purged) = (log, executed, 0);
+        (instance.log, instance.executed, instance.purged) = (log, Arc::new(executed), 0);
     }
 
     /// `server` becomes the primary; what only its predecessor has is lost.

@@ -1,6 +1,6 @@
 //! [`Node`]: a cache node: the real [`Rules`], with a plain map for storage.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use cache_node::rules::{
     Accepted, Condition, Entries, Fate, Fill, Lossy, Mark, OnStale, Refused, Rules, Settings,
@@ -99,7 +99,11 @@ pub(crate) fn key_id(key: &Key) -> KeyId {
 }
 
 pub(crate) fn key(id: KeyId) -> Key {
-    Key::new(key_name(id)).expect("a short name")
+    match key_name(id) {
+        Cow::Borrowed(name) => Key::new(name),
+        Cow::Owned(name) => Key::new(name),
+    }
+    .expect("a short name")
 }
 
 fn settings(world: &mut World) -> Settings {

@@ -358,7 +358,7 @@ impl World {
     ) {
         for (server, executed) in answers {
             if self.regions[region].life == life && self.db.instances[server].up {
-                self.regions[region].poller.answered(asked, instance(server), executed);
+                self.regions[region].poller.answered(asked, instance(server), &executed);
             }
         }
     }
@@ -368,7 +368,8 @@ impl World {
         if self.regions[region].life != life {
             return;
         }
-        let poll = self.regions[region].poller.poll(began, self.moment());
+        let now = self.moment();
+        let poll = self.regions[region].poller.poll(began, now);
         self.regions[region].polled = Some(poll);
         for node in 0..self.size.nodes {
             self.step_lane(region, node, LaneEvent::Polled(poll));

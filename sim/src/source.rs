@@ -159,10 +159,10 @@ impl World {
         let Some(core) = &mut state.core else { return };
         let log = &self.db.instances[server].log;
         let upto = log.len().min(state.read + 4);
-        let executed = core.checkpoint().executed;
+        let executed = (state.read < upto).then(|| core.checkpoint().executed);
         for id in &log[state.read.min(upto)..upto] {
             let txn = self.db.txn(*id);
-            if executed.contains(&txn.gtid()) {
+            if executed.as_ref().is_some_and(|executed| executed.contains(&txn.gtid())) {
                 continue;
             }
             for event in binlog::events(txn) {

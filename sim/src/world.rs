@@ -119,7 +119,7 @@ pub(crate) enum Event {
 }
 
 /// What servers said that they have executed.
-pub(crate) type Answers = Vec<(usize, GtidSet)>;
+pub(crate) type Answers = Vec<(usize, Arc<GtidSet>)>;
 
 /// One line of a history.
 pub(crate) type Line = (u64, String);

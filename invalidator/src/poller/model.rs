@@ -146,7 +146,7 @@ impl World {
         for (server, _) in answer.iter().enumerate().filter(|(_, answers)| **answers) {
             let real = &mut self.servers[server];
             let foreign = real.foreign.then(|| number(9, 1));
-            self.poller.answered(began, id(server), set(real.has.iter().copied(), foreign));
+            self.poller.answered(began, id(server), &set(real.has.iter().copied(), foreign));
             if real.role.is_some() {
                 real.heard = began;
             }

@@ -161,7 +161,7 @@ impl Entries for Shelf {
 }
 
 pub(crate) fn key(id: KeyId) -> Key {
-    Key::new(binlog::key_name(id)).unwrap()
+    Key::new(binlog::key_name(id).into_owned()).unwrap()
 }
 
 /// The key's number; applications may have others, which nobody reads here.

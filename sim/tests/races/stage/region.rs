@@ -95,9 +95,10 @@ impl Stage {
         self.pass(1);
         for &server in servers {
             let executed = self.db.asked(server);
-            self.poller.answered(self.moment(), instance(server), executed);
+            self.poller.answered(self.moment(), instance(server), &executed);
         }
-        let poll = self.poller.poll(began, self.moment());
+        let now = self.moment();
+        let poll = self.poller.poll(began, now);
         for node in 0..self.nodes.len() {
             self.lane(node, Event::Polled(poll));
         }
