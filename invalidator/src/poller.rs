@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 use protocol::control::{Continuity, EpochNews};
 use schemas::{
     cure::Cure,
-    epochs::{EpochTable, Standing},
+    epochs::{EpochTable, Standing, highest_number},
     gtid::{Dialect, GtidSet},
     moment::Moment,
     record::{EpochStart, Origin},
@@ -238,6 +238,16 @@ impl Poller {
         self.instances.values().filter(answered).map(highest).max().unwrap_or(Version::MAX)
     }
 
+    /// What the server of an epoch had given before.
+    fn resumed(&self, this: &EpochStart) -> Version {
+        let wrote = |start: &&EpochStart| {
+            start.epoch < this.epoch && server(&start.origin) == server(&this.origin)
+        };
+        let number = highest_number(&this.origin, &this.before);
+        let before = self.epochs.iter().filter(wrote).last();
+        before.and_then(|start| Version::new(start.epoch, number)).unwrap_or(Version::ZERO)
+    }
+
     fn news(&self, epoch: u16) -> Option<EpochNews> {
         let mut until = self.epochs.iter().take_while(|start| start.epoch <= epoch);
         let (mut before, mut this) = (None, until.next()?);
@@ -254,7 +264,7 @@ impl Poller {
             Some(before) if before.epoch.checked_add(1) == Some(epoch) => Continuity::NewServer,
             _ => Continuity::SameServer, // Nothing is known of the epoch before: the widest cut.
         };
-        Some(EpochNews { epoch, last, continuity })
+        Some(EpochNews { epoch, last, continuity, resumed: self.resumed(this) })
     }
 }
 

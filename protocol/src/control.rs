@@ -56,6 +56,8 @@ pub struct EpochNews {
     pub last: Version,
     /// What is known of the transactions before it.
     pub continuity: Continuity,
+    /// The last version that its server gave before, in an epoch that has ended; [`Version::ZERO`] if it gave none.
+    pub resumed: Version,
 }
 
 /// What became of the transactions before an epoch.

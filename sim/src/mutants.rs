@@ -8,7 +8,7 @@ use sim::{History, Trace, Weather};
 use crate::pool::{self, Go};
 
 /// Cures that back each other up: without one alone everything holds, so they are switched off together.
-const TOGETHER: [(Cure, Cure); 7] = [
+const TOGETHER: [(Cure, Cure); 8] = [
     (Cure::BatchAsksFrom, Cure::LaneResumesAtNodeCursor),
     (Cure::LaneResumesAtNodeCursor, Cure::BatchAsksFrom),
     (Cure::LaneRewinds, Cure::LaneResumesAtNodeCursor),
@@ -16,6 +16,7 @@ const TOGETHER: [(Cure, Cure); 7] = [
     (Cure::CheckpointAfterRecords, Cure::TermStartSeesLostTail),
     (Cure::EpochOnNewOrigin, Cure::EpochOpensWithoutTransaction),
     (Cure::VersionAsksSurvival, Cure::VersionAsksWholeSet),
+    (Cure::VersionAsksWholeSet, Cure::AskedVersionIsRaised),
 ];
 
 /// Cures of what the simulated world has not (statements, row images, tables, operators that let readers at an instance

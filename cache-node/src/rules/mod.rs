@@ -412,8 +412,8 @@ impl Rules {
         }
         let skipped = news.epoch > self.epoch.saturating_add(1);
         self.epoch = news.epoch;
-        if news.continuity == Continuity::SameServer {
-            self.renumbered.began(news.epoch, news.last);
+        if news.resumed != Version::ZERO {
+            self.renumbered.began(news.epoch, news.resumed);
             self.markers.raise(&self.renumbered);
         }
         let from = match (news.continuity, self.settings.lossy) {
@@ -433,7 +433,12 @@ impl Rules {
     pub fn push(&mut self, now: Moment, push: &Push) {
         let epoch = push.region.max(push.primary).epoch();
         // Lanes tell of an epoch before they tell of a position in it; if one did not, nothing is proven.
-        self.epoch(&EpochNews { epoch, last: Version::ZERO, continuity: Continuity::SameServer });
+        self.epoch(&EpochNews {
+            epoch,
+            last: Version::ZERO,
+            continuity: Continuity::SameServer,
+            resumed: Version::new(self.epoch, 0).unwrap_or(Version::ZERO),
+        });
         self.positions.push(now, push, self.epoch);
     }
 

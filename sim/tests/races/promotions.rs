@@ -252,7 +252,7 @@ fn r37_number_is_used_again() {
         reads_own_write(&s, &knows, txn)
     });
     // Whoever writes has not heard of the epochs since.
-    race(&[&[Cure::VersionAsksWholeSet]], || {
+    race(&[&[Cure::VersionAsksWholeSet, Cure::AskedVersionIsRaised]], || {
         let mut s = Stage::new();
         let knows = s.knows();
         returns(&mut s);
@@ -265,6 +265,21 @@ fn r37_number_is_used_again() {
 
 #[test]
 fn r37_epoch_had_ended_when_the_version_was_named() {
+    // The server has become the primary again, nobody wrote in the meantime, and the writer has heard of nothing.
+    race(&[&[Cure::AskedVersionIsRaised]], || {
+        let mut s = Stage::new();
+        let knows = s.knows();
+        s.fail_over(PRIMARY, REPLICA);
+        s.settle();
+        let all = s.db.instances[REPLICA].log.len();
+        s.db.rebuild(PRIMARY, REPLICA, all);
+        s.joins(PRIMARY);
+        s.fail_over(REPLICA, PRIMARY);
+        s.settle();
+        s.cache(0, A, PRIMARY);
+        let txn = s.commit(A);
+        reads_own_write(&s, &knows, txn)
+    });
     // An operator ended it, and the writer has not heard of that.
     race(&[&[Cure::AskedVersionIsRaised]], || {
         let mut s = Stage::new();
