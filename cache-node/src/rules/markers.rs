@@ -45,8 +45,15 @@ struct Marker {
 pub(super) struct Known {
     /// Fills below it are refused in any case.
     pub(super) age_floor: Version,
-    /// The highest version that is visible anywhere.
+    /// The highest version that is visible anywhere; [`Version::MAX`] if that is not known.
     pub(super) highest: Version,
+}
+
+impl Known {
+    /// Whether a version is known to be visible somewhere.
+    fn has_seen(&self, version: Version) -> bool {
+        self.highest < Version::MAX && version <= self.highest
+    }
 }
 
 /// Marked keys, by key hash.
@@ -187,7 +194,7 @@ impl Marker {
     /// Drops named versions that are of no use any more.
     fn forget(&mut self, now: Moment, ttl: Duration, known: Known) {
         let seen = self.named.iter().map(|(version, _)| *version);
-        let highest = seen.filter(|version| *version <= known.highest).max();
+        let highest = seen.filter(|version| known.has_seen(*version)).max();
         let floor = highest.unwrap_or(Version::ZERO).max(known.age_floor);
         self.named.retain(|named| {
             let (version, _) = *named;

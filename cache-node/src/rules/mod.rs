@@ -486,7 +486,7 @@ impl Rules {
 
 impl Rules {
     fn known(&self) -> Known {
-        Known { age_floor: self.positions.age_floor(), highest: self.positions.highest() }
+        Known { age_floor: self.positions.age_floor(), highest: self.positions.visible() }
     }
 }
 

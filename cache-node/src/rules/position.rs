@@ -40,6 +40,8 @@ pub(super) struct Positions {
     age_floor: Version,
     /// The highest that anybody has seen since the last epoch began.
     highest: Version,
+    /// The highest that was visible anywhere in the newest round of questions; [`Version::MAX`] if that is not known.
+    visible: Version,
     proofs: VecDeque<Proof>,
 }
 
@@ -54,6 +56,7 @@ impl Positions {
             old: Version::ZERO,
             age_floor: Version::ZERO,
             highest: Version::ZERO,
+            visible: Version::MAX,
             proofs: VecDeque::new(),
         }
     }
@@ -68,9 +71,9 @@ impl Positions {
         self.primary
     }
 
-    /// The highest that is known to be visible anywhere.
-    pub(super) fn highest(&self) -> Version {
-        self.highest
+    /// The highest that is visible anywhere; [`Version::MAX`] if that is not known.
+    pub(super) fn visible(&self) -> Version {
+        self.visible
     }
 
     /// What is older was read longer than `fill_age_max` ago. Never falls.
@@ -124,6 +127,7 @@ impl Positions {
         if push.epoch < epoch {
             return;
         }
+        self.visible = push.highest;
         self.highest = self.highest.max(push.highest);
         let highest = if Cure::ProofAsksHighest.works() { self.highest } else { push.region };
         let floor = if Cure::ProofTakesEchoedFloor.works() { push.echo } else { self.region };
@@ -140,6 +144,7 @@ impl Positions {
     /// An epoch began: what was seen above its beginning is dealt with.
     pub(super) fn forget_highest(&mut self) {
         self.highest = self.region.max(self.primary);
+        self.visible = Version::MAX;
         self.proofs.clear();
     }
 
@@ -152,6 +157,7 @@ impl Positions {
             region: Version::ZERO,
             primary: Version::ZERO,
             old: Version::ZERO,
+            visible: Version::MAX,
             ..self.clone()
         }
     }

@@ -31,6 +31,8 @@ enum Op {
     Pass {
         milliseconds: u64,
     },
+    /// An instance does not answer: what is visible anywhere is not known.
+    Unknown,
     /// What is visible everywhere, or anywhere, rises.
     Seen {
         region: u64,
@@ -44,8 +46,13 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..KEYS, 0..3_u64, 1..20_u64)
             .prop_map(|(key, nonce, version)| Op::Name { key, nonce, version }),
         2 => (0..60_u64).prop_map(|milliseconds| Op::Pass { milliseconds }),
+        1 => Just(Op::Unknown),
         2 => (0..4_u64, 0..4_u64).prop_map(|(region, highest)| Op::Seen { region, highest }),
     ]
+}
+
+fn has_seen(known: Known, version: Version) -> bool {
+    known.highest < Version::MAX && version <= known.highest
 }
 
 #[derive(Default)]
@@ -72,13 +79,14 @@ impl Model {
             let of = self
                 .named
                 .iter()
-                .filter(|(of, version, _)| *of == key && *version <= known.highest);
+                .filter(|(of, version, _)| *of == key && has_seen(known, *version));
             let seen_max = of.map(|(_, version, _)| *version).max().unwrap_or_default();
             if seen_max > known.age_floor {
                 named.insert((key, seen_max));
             }
             let unseen = self.named.iter().filter(|(of, version, since)| {
-                *of == key && *version > known.highest && now.since(*since) < TTL
+                let invented = *version > known.highest && now.since(*since) >= TTL;
+                *of == key && !has_seen(known, *version) && !invented
             });
             named.extend(unseen.map(|(key, version, _)| (*key, *version)));
         }
@@ -118,15 +126,20 @@ fn agrees(marks_max: usize, ops: &[Op]) -> Result<(), TestCaseError> {
     markers.nothing_lost(at(0));
     let mut model = Model::default();
     let (mut now, mut region, mut highest) = (0, 0, 0);
+    let mut unknown = false;
+    let known = |region: u64, highest: u64, unknown: bool| Known {
+        age_floor: version(region / 2),
+        highest: if unknown { Version::MAX } else { version(highest) },
+    };
     for op in ops {
-        model.doubt(at(now), version(highest));
-        let known = Known { age_floor: version(region / 2), highest: version(highest) };
+        let before = known(region, highest, unknown);
+        model.doubt(at(now), before.highest);
         match op {
             Op::Mark { key, nonce } => {
-                if markers.mark(at(now), *key, Nonce(*nonce), known).is_ok() {
+                if markers.mark(at(now), *key, Nonce(*nonce), before).is_ok() {
                     model.pending.insert((*key, *nonce), at(now).later(TTL));
                 } else {
-                    let live = model.live(at(now), known);
+                    let live = model.live(at(now), before);
                     prop_assert!(
                         live >= marks_max || !model.unsure.is_empty(),
                         "refused beside {live} of {marks_max}"
@@ -135,12 +148,12 @@ fn agrees(marks_max: usize, ops: &[Op]) -> Result<(), TestCaseError> {
             }
             Op::Name { key, nonce, version: named } => {
                 let full = markers.len() >= marks_max;
-                let got = markers.name(at(now), *key, Nonce(*nonce), version(*named), known);
+                let got = markers.name(at(now), *key, Nonce(*nonce), version(*named), before);
                 let until = model.pending.remove(&(*key, *nonce));
                 let in_time = until.is_some_and(|until| at(now) < until);
                 prop_assert_eq!(got == Named::InTime, in_time);
-                let kept = markers.named(at(now), *key, known);
-                let may_miss = full || version(*named) <= known.age_floor;
+                let kept = markers.named(at(now), *key, before);
+                let may_miss = full || version(*named) <= before.age_floor;
                 prop_assert!(kept >= version(*named) || may_miss, "{} is forgotten", named);
                 if full && !in_time {
                     model.unsure.insert(*key);
@@ -149,12 +162,14 @@ fn agrees(marks_max: usize, ops: &[Op]) -> Result<(), TestCaseError> {
                 }
             }
             Op::Pass { milliseconds } => now += milliseconds,
+            Op::Unknown => unknown = true,
             Op::Seen { region: by, highest: beyond } => {
+                unknown = false;
                 region += by;
                 highest = highest.max(region + beyond);
             }
         }
-        let known = Known { age_floor: version(region / 2), highest: version(highest) };
+        let known = known(region, highest, unknown);
         for key in 0..KEYS {
             let pending = |((of, _), until): (&(u64, u64), &Moment)| *of == key && at(now) < *until;
             let meant = model.pending.iter().any(pending)
