@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::Context;
 use schemas::config::{self, Region};
 use stream::{
-    AnyCursors, AnyReader, Log, StreamError,
+    AnyCursors, AnyReader, Desk, Log, StreamError,
     embedded::{Embedded, Options},
     kafka::{Kafka, Settings},
 };
@@ -90,6 +90,22 @@ pub(crate) async fn reader(file: &Path, region: &Region) -> Result<AnyReader, Fa
             let attached =
                 Kafka::attach(settings(kafka)).await.map_err(|err| failed(err, kafka))?;
             attached.reader().await.map(AnyReader::Kafka).map_err(|err| failed(err, kafka))
+        }
+    }
+}
+
+/// Where requests for whoever leads are left.
+pub(crate) async fn desk(file: &Path, region: &Region) -> Result<Desk, Failure> {
+    match &region.stream {
+        config::Stream::Embedded(embedded) => {
+            let path = load::beside(file, &embedded.path);
+            std::fs::metadata(&path)
+                .with_context(|| format!("there is no stream yet at {}", path.display()))?;
+            Ok(Desk::of_file(&path))
+        }
+        config::Stream::Kafka(kafka) => {
+            let attached = Kafka::attach(settings(kafka)).await;
+            attached.map(Desk::Kafka).map_err(|err| failed(err, kafka))
         }
     }
 }

@@ -3,13 +3,17 @@
 mod args;
 mod check;
 mod clock;
+mod diff;
 mod explain;
 mod failure;
 mod health;
+mod history;
 mod http;
+mod invalidate;
 mod load;
 mod log;
 mod node;
+mod replay;
 mod run;
 mod stream;
 mod telemetry;
@@ -30,6 +34,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Invalidate(args) => invalidate::invalidate(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Stream(command) => stream::stream(&command),
     };
     match outcome {
