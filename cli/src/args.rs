@@ -19,6 +19,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run tailer, stream and invalidator in one process, until SIGTERM or SIGINT
     Run(RunArgs),
+    /// Deliver a stream on Kafka that is written elsewhere, also a copy of it, until SIGTERM or SIGINT
+    Invalidator(RunArgs),
     /// Say what is wrong with configuration, rules, server settings and grants, and the SQL that mends it
     Check(CheckArgs),
     /// Run a cache node, which speaks memcached's protocol

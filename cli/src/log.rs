@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use schemas::config::{self, Region};
 use stream::{
     AnyCursors, AnyReader, Desk, Log, StreamError,
@@ -12,7 +12,7 @@ use stream::{
 
 use tokio::sync::watch;
 
-use crate::{clock, failure::Failure, load};
+use crate::{clock, failure::Failure, load, run::Daemon};
 
 /// Before a Kafka that was not there is looked for again.
 const OPEN_DELAY: Duration = Duration::from_secs(1);
@@ -50,11 +50,12 @@ pub(crate) struct Opened {
 pub(crate) async fn open_in_time(
     file: &Path,
     region: &Region,
+    daemon: Daemon,
     metrics: &stream::Metrics,
     waiting: &watch::Sender<Option<String>>,
 ) -> Result<Opened, Failure> {
     loop {
-        let err = match open_all(file, region, metrics).await {
+        let err = match open_all(file, region, daemon, metrics).await {
             Err(Failure::Failed(err)) if matches!(region.stream, config::Stream::Kafka(_)) => err,
             opened => return opened,
         };
@@ -69,12 +70,26 @@ pub(crate) async fn open_in_time(
 async fn open_all(
     file: &Path,
     region: &Region,
+    daemon: Daemon,
     metrics: &stream::Metrics,
 ) -> Result<Opened, Failure> {
-    let log = open(file, region, metrics).await?;
+    let log = match daemon {
+        Daemon::Whole => open(file, region, metrics).await?,
+        Daemon::Invalidator => attach(region, metrics).await?,
+    };
     let reader = log.reader().await.context("read the stream")?;
     let cursors = log.cursors().await.context("read the stream")?;
     Ok(Opened { log, reader, cursors })
+}
+
+/// Opens it where somebody else writes it, or copies it to.
+async fn attach(region: &Region, metrics: &stream::Metrics) -> Result<Log, Failure> {
+    let config::Stream::Kafka(kafka) = &region.stream else {
+        let what = "an embedded stream belongs to one process; mcsqueal run delivers it as well";
+        return Err(Failure::Config(anyhow!(what)));
+    };
+    let settings = Settings { metrics: metrics.clone(), ..settings(kafka) };
+    Kafka::attach(settings).await.map(Log::Kafka).map_err(|err| failed(err, kafka))
 }
 
 /// Opens it for reading only, whether or not some process writes it.

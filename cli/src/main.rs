@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use args::Command;
 use clap::Parser;
 use failure::Failure;
+use run::Daemon;
 
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
         Err(err) => return failure::usage(&err),
     };
     let outcome = match args.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(&args, Daemon::Whole),
+        Command::Invalidator(args) => run::run(&args, Daemon::Invalidator),
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
         Command::Explain(args) => explain::explain(&args),
