@@ -35,6 +35,10 @@ const PROGRESS_MICROS: u64 = 10_000_000;
 /// A tool is one more reader of the binlog, and needs a number that no server has: one of these, at random.
 const SERVER_ID_MIN: u32 = 1 << 31;
 
+/// Signs of life without an event between them, one each second, after which the binlog has ended. A server also gives
+/// some while it skips what is before the range.
+const IDLE_MAX: u32 = 5;
+
 /// What is read: every transaction of `to` that is not in `from`.
 #[derive(Clone)]
 pub(crate) struct Past {
@@ -162,17 +166,18 @@ pub(crate) async fn read(
     if from.contains_all(to) {
         return Ok(());
     }
-    let (mut done, mut open) = (from.clone(), None);
+    let (mut done, mut open, mut idle) = (from.clone(), None, 0);
     let mut take = |change: Change<'_>| {
+        idle = if matches!(change, Change::Heartbeat) { idle + 1 } else { 0 };
         match &change {
-            // The binlog goes on behind the range, or has ended.
+            // The binlog goes on behind the range.
             Change::Begin(begin) => {
                 if begin.gtid.as_ref().is_some_and(|gtid| !to.contains(gtid)) {
                     return ControlFlow::Break(());
                 }
                 open.clone_from(&begin.gtid);
             }
-            Change::Heartbeat => return ControlFlow::Break(()),
+            Change::Heartbeat if idle >= IDLE_MAX => return ControlFlow::Break(()),
             Change::Commit(commit) | Change::Rollback(commit) => {
                 if let Some(gtid) = commit.gtid.as_ref().or(open.as_ref()) {
                     add(&mut done, gtid);

@@ -3,6 +3,7 @@
 
 mod absent;
 mod conformance;
+mod covered;
 mod faults;
 mod kills;
 mod lost;

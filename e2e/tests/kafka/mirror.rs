@@ -24,15 +24,12 @@ use rdkafka::{
 };
 use schemas::{
     cursor::{Partition, Place},
-    record::{Record, UnixMicros},
+    record::Record,
 };
-use stream::{
-    Reader,
-    kafka::{Kafka, KafkaReader, Settings},
-};
+use stream::{Reader, kafka::KafkaReader};
 use tokio::time::sleep;
 
-use crate::{suite::read_all, tools::Cache};
+use crate::{readers::reader, suite::read_all, tools::Cache};
 
 const GUARD: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 4;
@@ -79,16 +76,6 @@ async fn a_mirrored_kafka_serves_a_region() {
     invalidator.stop().await.expect("the invalidator stops");
     drop(mirror);
     busy.nothing_is_stale().await;
-}
-
-async fn reader(brokers: &str) -> KafkaReader {
-    let settings = Settings {
-        replication: 1,
-        in_sync_min: 1,
-        ..Settings::new(brokers.to_owned(), TOPIC.to_owned(), || UnixMicros(0))
-    };
-    let kafka = Kafka::attach(settings).await.expect("the log is there");
-    kafka.reader().await.expect("a reader")
 }
 
 /// The planted keys that were invalidated after `heads`.
@@ -145,8 +132,8 @@ impl Mirror {
         // The log's name is the first note.
         let consumer: BaseConsumer = config(&to).create().expect("a consumer");
         until("the copy has begun", GUARD, async || {
-            let ends = consumer.fetch_watermarks(&topics[1].0, 0, GUARD).expect("ends");
-            ends.1 > 0
+            let ends = consumer.fetch_watermarks(&topics[1].0, 0, GUARD);
+            ends.is_ok_and(|ends| ends.1 > 0)
         })
         .await;
         mirror
