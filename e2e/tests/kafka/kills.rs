@@ -50,6 +50,30 @@ async fn kill9_broker_under_load() {
     all_arrived(busy).await;
 }
 
+/// A broker that answers nothing, for longer than anybody's patience: connections stay open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_broker_is_waited_for() {
+    let Some(lab) = enter("a_frozen_broker_is_waited_for", &needs()).await else { return };
+    let busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
+    sleep(Duration::from_secs(1)).await;
+    let kafka = busy.kafka.as_ref().expect("on kafka");
+    kafka.freeze().expect("freeze the broker");
+    let says_so = async || {
+        let address = busy.mcsqueal.http().expect("it listens");
+        let (status, page) = http::get(address, "/health").await.expect("an answer");
+        let health: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+        status == 503 && health["stream"]["trouble"].is_string()
+    };
+    until("it says so", GUARD, says_so).await;
+    kafka.thaw().expect("thaw the broker");
+    let back = Instant::now();
+    let before = deletes(&busy.mcsqueal).await;
+    until("deletes go on", GUARD, async || deletes(&busy.mcsqueal).await > before + 20.0).await;
+    let took = back.elapsed();
+    assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
+    all_arrived(busy).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kill9_tailer_under_load() {
     let Some(lab) = enter("kill9_tailer_under_load", &needs()).await else { return };

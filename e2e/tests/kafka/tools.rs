@@ -102,6 +102,7 @@ async fn tools_of_an_incident() {
     busy.everybody_leaves().await;
     sleep(Duration::from_secs(1)).await;
     replays(&busy, &tools).await;
+    busy.mcsqueal.alive().expect("it runs");
     busy.nothing_is_stale().await;
 }
 
@@ -203,7 +204,7 @@ async fn replays(busy: &Busy, tools: &Tools) {
     assert!(status == Some(1) && err.contains("stopped by"), "{err}");
     fs::remove_file(&switch).expect("removed");
 
-    let (owner, key) = (Cache::of(&busy.memcached[0].address()), "user:1");
+    let (owner, key) = (Cache::of(&busy.memcached[0].address()), "by-hand:1");
     let neighbour = Cache::of(&busy.memcached[1].address());
     owner.set(key).await;
     neighbour.set(key).await;
