@@ -14,6 +14,7 @@ mod catch_up;
 mod client;
 mod cursors;
 mod ends;
+mod event;
 mod follower;
 #[doc(hidden)]
 pub mod fuzzing;
