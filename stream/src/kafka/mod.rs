@@ -16,8 +16,8 @@ mod cursors;
 mod ends;
 mod event;
 mod follower;
-#[doc(hidden)]
-pub mod fuzzing;
+#[cfg(test)]
+mod foreign;
 mod group;
 mod lead;
 mod outbox;
