@@ -94,7 +94,11 @@ fn parse(args: Vec<String>) -> Result<Args> {
 #[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
 async fn run(args: Args) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{cores} cores; figures are judged on 4");
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("unknown").to_owned();
+    println!(
+        "{cores} cores; figures are judged on 4, with nothing else running (load now: {load})"
+    );
     let mut figures = Figures::default();
     figures.say("cpu_reference", reference::cpu(), "M/s");
     let servers = Servers::from_env()?;

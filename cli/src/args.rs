@@ -19,12 +19,18 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run tailer, stream and invalidator in one process, until SIGTERM or SIGINT
     Run(RunArgs),
+    /// Deliver a stream on Kafka that is written elsewhere, also a copy of it, until SIGTERM or SIGINT
+    Invalidator(RunArgs),
     /// Say what is wrong with configuration, rules, server settings and grants, and the SQL that mends it
     Check(CheckArgs),
     /// Run a cache node, which speaks memcached's protocol
     Node(Box<NodeArgs>),
     /// Show which rules a row change fires and which keys result; or what feeds a key
     Explain(ExplainArgs),
+    /// Invalidate keys by hand, through the stream
+    Invalidate(InvalidateArgs),
+    /// Invalidate again what was invalidated before, on nodes of your choice
+    Replay(ReplayArgs),
     /// Look at the stream between tailer and invalidators
     #[command(subcommand)]
     Stream(StreamCommand),
@@ -62,6 +68,22 @@ pub(crate) struct TailArgs {
     /// One partition only
     #[arg(long, value_name = "N")]
     pub(crate) partition: Option<u16>,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Show progress records too
+    #[arg(long)]
+    pub(crate) progress: bool,
+    /// Stop after so many lines
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// One JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which keys.
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct Filters {
     /// This key
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
@@ -77,15 +99,6 @@ pub(crate) struct TailArgs {
     /// Keys of this rule
     #[arg(long, value_name = "NAME")]
     pub(crate) rule: Option<String>,
-    /// Show progress records too
-    #[arg(long)]
-    pub(crate) progress: bool,
-    /// Stop after so many lines
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<u64>,
-    /// One JSON object per line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Reads up to the present ends, and says what is not as it must be.
@@ -177,6 +190,7 @@ pub(crate) struct CheckArgs {
   mcsqueal explain --rules shop.rules.toml --table shop.users \
       --before '{"id": 1, "email": "ann@old.com"}' --after '{"id": 1, "email": "ann@new.com"}'
   mcsqueal explain --rules shop.rules.toml --key user:1
+  mcsqueal explain --config shop.toml --diff old.rules.toml new.rules.toml --from 1h
 
 Columns are JSON strings, numbers or null, in the text form that keys use."#)]
 pub(crate) struct ExplainArgs {
@@ -196,7 +210,7 @@ pub(crate) struct ExplainArgs {
         long,
         value_name = "SCHEMA.TABLE",
         conflicts_with = "key",
-        required_unless_present = "key"
+        required_unless_present_any = ["key", "diff"]
     )]
     pub(crate) table: Option<String>,
     /// The row before the change (UPDATE, DELETE), as a JSON object
@@ -208,4 +222,109 @@ pub(crate) struct ExplainArgs {
     /// A cache key
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Which keys of real changes two rules files make that the other does not; asks the source of the region file
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["OLD", "NEW"],
+        requires = "config",
+        conflicts_with_all = ["key", "table", "rules"]
+    )]
+    pub(crate) diff: Option<Vec<PathBuf>>,
+    /// With --diff: since when; as for `stream tail`
+    #[arg(long, value_name = "WHERE", default_value = "15m", requires = "diff")]
+    pub(crate) from: From,
+    /// With --diff: so many changed rows at most
+    #[arg(long, value_name = "N", default_value_t = 100_000, requires = "diff")]
+    pub(crate) rows_max: u64,
+}
+
+/// The first command of an incident: removes keys from every node of every region, through the stream.
+///
+/// Whoever leads the stream appends them, at the newest version that it has: what was filled before is gone, and what
+/// is filled from then on stays.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal invalidate --config shop.toml user:1 user:2
+  mcsqueal invalidate --config shop.toml --prefix user: --dry-run
+  mcsqueal invalidate --config shop.toml --table shop.orders --yes
+
+Exit status: 0 in the stream, 1 failed or not there yet, 64 bad flags or configuration.")]
+pub(crate) struct InvalidateArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Cache keys
+    #[arg(value_name = "KEY", required_unless_present_any = ["prefix", "table"])]
+    pub(crate) keys: Vec<String>,
+    /// Every key that begins with this; may be given again
+    #[arg(long, value_name = "TEXT", conflicts_with = "keys")]
+    pub(crate) prefix: Vec<String>,
+    /// Every key that the rules make of this table
+    #[arg(long, value_name = "SCHEMA.TABLE", conflicts_with_all = ["keys", "prefix"])]
+    pub(crate) table: Option<String>,
+    /// Say what would happen, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Ask nothing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// How long to wait until it is in the stream
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait: u64,
+}
+
+/// Deletes again, on the nodes, what the stream says was invalidated in a range of time, versions or places.
+///
+/// It counts first, and asks where there is much. Ctrl-C, or a stop file, ends it between two batches; the same command
+/// goes on where it was.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal replay --config shop.toml --from 2h --dry-run
+  mcsqueal replay --config shop.toml --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z --table shop.users
+  mcsqueal replay --config shop.toml --from 1.5000 --to 1.6000 --node 10.0.0.7:11211 --rate 5000
+  mcsqueal replay --config shop.toml --from 1d --remap --yes      # by the rules of today, from the binlog
+
+Exit status: 0 done, 1 failed or stopped, 64 bad flags or configuration.")]
+pub(crate) struct ReplayArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// As for `stream tail`
+    #[arg(long, value_name = "WHERE")]
+    pub(crate) from: From,
+    /// Likewise; `end` is where the stream ends now
+    #[arg(long, value_name = "WHERE", default_value = "end")]
+    pub(crate) to: From,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Nodes of this cluster only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// This node only
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) node: Option<String>,
+    /// Keys per second, at most
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) rate: u32,
+    /// Make the keys anew from the binlog, by the rules of the region file
+    #[arg(long)]
+    pub(crate) remap: bool,
+    /// Count, and delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Ask before more keys than this
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) confirm_above: u64,
+    /// Ask nothing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Where it is kept how far the replay is, until it is done
+    #[arg(long, value_name = "FILE", default_value = "mcsqueal-replay.json")]
+    pub(crate) state: PathBuf,
+    /// Stop as soon as this file is there [default: the state file with `.stop` behind]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stop_file: Option<PathBuf>,
 }

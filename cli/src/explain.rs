@@ -13,10 +13,13 @@ use schemas::{
     rules::{Image, Outcome, Row, Rules, Value},
 };
 
-use crate::{args::ExplainArgs, failure::Failure, load};
+use crate::{args::ExplainArgs, diff, failure::Failure, load};
 
 /// Runs the command.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<(), Failure> {
+    if let Some([old, new]) = args.diff.as_deref() {
+        return diff::diff(args, old, new);
+    }
     let rules = match (&args.rules, &args.config) {
         (Some(path), _) => load::rules(path)?,
         (None, Some(path)) => load::region(path)?.1,

@@ -2,17 +2,17 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use schemas::config::{self, Region};
 use stream::{
-    AnyCursors, AnyReader, Log, StreamError,
+    AnyCursors, AnyReader, Desk, Log, StreamError,
     embedded::{Embedded, Options},
     kafka::{Kafka, Settings},
 };
 
 use tokio::sync::watch;
 
-use crate::{clock, failure::Failure, load};
+use crate::{clock, failure::Failure, load, run::Daemon};
 
 /// Before a Kafka that was not there is looked for again.
 const OPEN_DELAY: Duration = Duration::from_secs(1);
@@ -50,11 +50,12 @@ pub(crate) struct Opened {
 pub(crate) async fn open_in_time(
     file: &Path,
     region: &Region,
+    daemon: Daemon,
     metrics: &stream::Metrics,
     waiting: &watch::Sender<Option<String>>,
 ) -> Result<Opened, Failure> {
     loop {
-        let err = match open_all(file, region, metrics).await {
+        let err = match open_all(file, region, daemon, metrics).await {
             Err(Failure::Failed(err)) if matches!(region.stream, config::Stream::Kafka(_)) => err,
             opened => return opened,
         };
@@ -69,12 +70,26 @@ pub(crate) async fn open_in_time(
 async fn open_all(
     file: &Path,
     region: &Region,
+    daemon: Daemon,
     metrics: &stream::Metrics,
 ) -> Result<Opened, Failure> {
-    let log = open(file, region, metrics).await?;
+    let log = match daemon {
+        Daemon::Whole => open(file, region, metrics).await?,
+        Daemon::Invalidator => attach(region, metrics).await?,
+    };
     let reader = log.reader().await.context("read the stream")?;
     let cursors = log.cursors().await.context("read the stream")?;
     Ok(Opened { log, reader, cursors })
+}
+
+/// Opens it where somebody else writes it, or copies it to.
+async fn attach(region: &Region, metrics: &stream::Metrics) -> Result<Log, Failure> {
+    let config::Stream::Kafka(kafka) = &region.stream else {
+        let what = "an embedded stream belongs to one process; mcsqueal run delivers it as well";
+        return Err(Failure::Config(anyhow!(what)));
+    };
+    let settings = Settings { metrics: metrics.clone(), ..settings(kafka) };
+    Kafka::attach(settings).await.map(Log::Kafka).map_err(|err| failed(err, kafka))
 }
 
 /// Opens it for reading only, whether or not some process writes it.
@@ -90,6 +105,22 @@ pub(crate) async fn reader(file: &Path, region: &Region) -> Result<AnyReader, Fa
             let attached =
                 Kafka::attach(settings(kafka)).await.map_err(|err| failed(err, kafka))?;
             attached.reader().await.map(AnyReader::Kafka).map_err(|err| failed(err, kafka))
+        }
+    }
+}
+
+/// Where requests for whoever leads are left.
+pub(crate) async fn desk(file: &Path, region: &Region) -> Result<Desk, Failure> {
+    match &region.stream {
+        config::Stream::Embedded(embedded) => {
+            let path = load::beside(file, &embedded.path);
+            std::fs::metadata(&path)
+                .with_context(|| format!("there is no stream yet at {}", path.display()))?;
+            Ok(Desk::of_file(&path))
+        }
+        config::Stream::Kafka(kafka) => {
+            let attached = Kafka::attach(settings(kafka)).await;
+            attached.map(Desk::Kafka).map_err(|err| failed(err, kafka))
         }
     }
 }

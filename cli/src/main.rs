@@ -3,13 +3,17 @@
 mod args;
 mod check;
 mod clock;
+mod diff;
 mod explain;
 mod failure;
 mod health;
+mod history;
 mod http;
+mod invalidate;
 mod load;
 mod log;
 mod node;
+mod replay;
 mod run;
 mod stream;
 mod telemetry;
@@ -19,6 +23,7 @@ use std::process::ExitCode;
 use args::Command;
 use clap::Parser;
 use failure::Failure;
+use run::Daemon;
 
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
@@ -26,10 +31,13 @@ fn main() -> ExitCode {
         Err(err) => return failure::usage(&err),
     };
     let outcome = match args.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(&args, Daemon::Whole),
+        Command::Invalidator(args) => run::run(&args, Daemon::Invalidator),
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Invalidate(args) => invalidate::invalidate(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Stream(command) => stream::stream(&command),
     };
     match outcome {

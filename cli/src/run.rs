@@ -1,4 +1,4 @@
-//! `mcsqueal run`: tailer, stream and invalidator in one process.
+//! `mcsqueal run`: tailer, stream and invalidator in one process; `mcsqueal invalidator`: the same without the tailer.
 //!
 //! Everything is opened and bound before it says that it is ready; a source or a node that is down is not an error
 //! but a state, shown at `/health`.
@@ -37,8 +37,17 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 /// Before it is tried again to lead.
 const STAND_BY_DELAY: Duration = Duration::from_millis(500);
 
+/// Which parts a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Daemon {
+    /// All of them.
+    Whole,
+    /// It delivers a stream that others write, or copy to here.
+    Invalidator,
+}
+
 /// Runs the command.
-pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &RunArgs, daemon: Daemon) -> Result<(), Failure> {
     telemetry::init(args.log_format, &args.log)?;
     let (region, rules) = load::region(&args.config)?;
     let settings = tailer_settings(&args.config, &region)?;
@@ -46,37 +55,25 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(args, &region, rules, settings))
+    runtime.block_on(serve(args, daemon, &region, rules, settings))
 }
 
 async fn serve(
     args: &RunArgs,
+    daemon: Daemon,
     region: &Region,
     rules: Rules,
     settings: tailer::Settings,
 ) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let mut signals = Signals::install()?;
-    look_first(&settings, &rules).await?;
-    let listener = listen(region).await?;
-    if args.nodes == Nodes::Mcsqueal {
-        node::inside(region, &shutdown).await?;
+    if daemon == Daemon::Whole {
+        look_first(&settings, &rules).await?;
     }
-    let mut registry = Registry::default();
-    let lane_metrics = invalidator::Metrics::register(&mut registry);
-    let metrics = tailer::Metrics::register(&mut registry);
-    let stream_metrics = stream::Metrics::register(&mut registry);
-    let (waiting, waited) = watch::channel(None);
-    let watch = Watch::new(Arc::clone(&region.name), waited, &mut registry);
-    let http_address =
-        listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
-    let serving = listener.map(|listener| {
-        let (watch, stop) = (watch.clone(), shutdown.clone().cancelled_owned());
-        tokio::spawn(http::serve(listener, registry, watch, stop))
-    });
+    let side = Side::open(args, region, &shutdown).await?;
 
     let opened = tokio::select! {
-        opened = log::open_in_time(&args.config, region, &stream_metrics, &waiting) => opened?,
+        opened = log::open_in_time(&args.config, region, daemon, &side.stream, &side.waiting) => opened?,
         name = signals.wait() => {
             tracing::info!(signal = name, "stopped before the stream could be opened");
             return Ok(());
@@ -85,29 +82,37 @@ async fn serve(
     let Opened { log, reader, cursors } = opened;
     let clusters: Vec<invalidator::Settings> =
         region.clusters.iter().map(cluster_settings).collect();
-    let mut lanes = Invalidator::start(&clusters, &reader, &cursors, &lane_metrics, &shutdown)
+    let mut lanes = Invalidator::start(&clusters, &reader, &cursors, &side.lanes, &shutdown)
         .context("spread keys over the nodes")
         .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
     let (status, of) = (lanes.status(), log.clone());
-    watch.is_open(Parts { tailer: told, lanes: status, log: of, writer });
+    side.watch.is_open(Parts { tailer: told, lanes: status, log: of, writer });
     let tailing = Tailing {
         settings,
         rules: Arc::new(rules),
         log,
-        metrics,
+        metrics: side.tailer,
         tell,
         writer: tell_writer,
         shutdown: shutdown.clone(),
     };
-    let tailing = tokio::spawn(tailing.run());
+    let tailing = match daemon {
+        Daemon::Whole => tokio::spawn(tailing.run()),
+        Daemon::Invalidator => {
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                shutdown.cancelled().await;
+                Ok(())
+            })
+        }
+    };
 
-    let address = http_address.map_or_else(|| "off".to_owned(), |address| address.to_string());
     if let Some(path) = &args.ready_file {
-        write_ready(path, &address)?;
+        write_ready(path, &side.address)?;
     }
-    tracing::info!(region = &*region.name, http = address, "ready");
+    tracing::info!(region = &*region.name, http = side.address, "ready");
 
     let mut tailing = tailing;
     let ending = tokio::select! {
@@ -120,10 +125,50 @@ async fn serve(
     };
     shutdown.cancel();
     let stopped = stop(ending, tailing, lanes, region.shutdown_grace).await;
-    if let Some(serving) = serving {
+    if let Some(serving) = side.serving {
         serving.abort();
     }
     stopped
+}
+
+/// The side port, which answers from the beginning, and what is counted.
+struct Side {
+    address: String,
+    serving: Option<JoinHandle<std::io::Result<()>>>,
+    watch: Watch,
+    /// What is waited for before the stream is open.
+    waiting: watch::Sender<Option<String>>,
+    lanes: invalidator::Metrics,
+    tailer: tailer::Metrics,
+    stream: stream::Metrics,
+}
+
+impl Side {
+    async fn open(
+        args: &RunArgs,
+        region: &Region,
+        shutdown: &CancellationToken,
+    ) -> Result<Side, Failure> {
+        let listener = listen(region).await?;
+        if args.nodes == Nodes::Mcsqueal {
+            node::inside(region, shutdown).await?;
+        }
+        let mut registry = Registry::default();
+        let lanes = invalidator::Metrics::register(&mut registry);
+        let tailer = tailer::Metrics::register(&mut registry);
+        let stream = stream::Metrics::register(&mut registry);
+        let (waiting, waited) = watch::channel(None);
+        let watch = Watch::new(Arc::clone(&region.name), waited, &mut registry);
+        let address =
+            listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
+        let address = address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        tracing::info!(http = address, "listening");
+        let serving = listener.map(|listener| {
+            let (watch, stop) = (watch.clone(), shutdown.clone().cancelled_owned());
+            tokio::spawn(http::serve(listener, registry, watch, stop))
+        });
+        Ok(Side { address, serving, watch, waiting, lanes, tailer, stream })
+    }
 }
 
 /// What a tailer's task comes to.

@@ -32,8 +32,10 @@ pub struct Busy {
     pub database: Database,
     /// The stream, if it is not embedded.
     pub kafka: Option<Kafka>,
-    region: Region,
-    lab: Lab,
+    /// What its region file says.
+    pub region: Region,
+    /// Where more servers come from.
+    pub lab: Lab,
 }
 
 impl Busy {
@@ -77,10 +79,17 @@ impl Busy {
         standby.expect("the standby is ready")
     }
 
-    /// The customers leave; once everything is delivered, no cached value may differ from the database.
-    pub async fn nothing_is_stale(mut self) {
+    /// The customers leave.
+    pub async fn everybody_leaves(&mut self) {
         let traffic = self.traffic.take().expect("the shop is open");
         traffic.stop().await.expect("everybody leaves the shop");
+    }
+
+    /// The customers leave; once everything is delivered, no cached value may differ from the database.
+    pub async fn nothing_is_stale(mut self) {
+        if self.traffic.is_some() {
+            self.everybody_leaves().await;
+        }
         self.mcsqueal.ready().await.expect("mcsqueal is ready");
         let drained = self.shop.drain(DRAIN_DEADLINE).await;
         self.mcsqueal.alive().expect("mcsqueal runs");

@@ -16,6 +16,7 @@ use schemas::{
 use stream::{AnyReader, Entry, Read, ReadLimit, Reader};
 
 pub(crate) use from::From;
+pub(crate) use select::Select;
 
 use crate::{args::StreamCommand, failure::Failure, load, log};
 
@@ -26,7 +27,7 @@ const LIMIT: ReadLimit = ReadLimit { records_max: 1000, bytes_max: 4 << 20 };
 pub(crate) fn stream(command: &StreamCommand) -> Result<(), Failure> {
     match command {
         StreamCommand::Tail(args) => {
-            let select = select::Select::of(args)?;
+            let select = Select::of(&args.filters, args.from, From::End)?;
             block_on(async { tail::tail(args, &select, open(&args.config).await?).await })
         }
         StreamCommand::Verify(args) => {
@@ -35,7 +36,7 @@ pub(crate) fn stream(command: &StreamCommand) -> Result<(), Failure> {
     }
 }
 
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub(crate) fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -49,7 +50,11 @@ async fn open(config: &Path) -> Result<AnyReader, Failure> {
 }
 
 /// Where reading begins in a partition.
-async fn begin(reader: &AnyReader, partition: Partition, from: From) -> Result<Place, Failure> {
+pub(crate) async fn begin(
+    reader: &AnyReader,
+    partition: Partition,
+    from: From,
+) -> Result<Place, Failure> {
     let place = match from {
         From::Start | From::Version(_) => Ok(Place::START),
         From::End => reader.head(partition).await,
@@ -60,7 +65,7 @@ async fn begin(reader: &AnyReader, partition: Partition, from: From) -> Result<P
 }
 
 /// What follows a place: records, or the news that some are gone.
-async fn next(
+pub(crate) async fn next(
     reader: &AnyReader,
     partition: Partition,
     place: &mut Place,
@@ -80,7 +85,7 @@ async fn next(
 }
 
 /// See [`next`].
-enum Found {
+pub(crate) enum Found {
     Entries(Vec<Entry>),
     Gap { from: Place, resume: Place },
 }

@@ -8,42 +8,65 @@ use schemas::{
 };
 
 use super::version_of;
-use crate::{args::TailArgs, failure::Failure, stream::From};
+use crate::{args::Filters, failure::Failure, stream::From};
 
 /// All that is asked for must be so; nothing asked for is all.
-#[derive(Debug, Default)]
-pub(super) struct Select {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Select {
     key: Option<String>,
     prefix: Option<String>,
     regex: Option<Regex>,
     table: Option<String>,
     rule: Option<String>,
     version_min: Option<Version>,
+    version_max: Option<Version>,
 }
 
 impl Select {
-    pub(super) fn of(args: &TailArgs) -> Result<Select, Failure> {
-        let regex = args.regex.as_deref().map(Regex::new).transpose();
-        let version_min = match args.from {
+    /// What lies between `from` and `to`, and passes the filters.
+    pub(crate) fn of(filters: &Filters, from: From, to: From) -> Result<Select, Failure> {
+        let regex = filters.regex.as_deref().map(Regex::new).transpose();
+        let version = |bound: From| match bound {
             From::Version(version) => Some(version),
             _ => None,
         };
         Ok(Select {
-            key: args.key.clone(),
-            prefix: args.prefix.clone(),
+            key: filters.key.clone(),
+            prefix: filters.prefix.clone(),
             regex: regex.context("--regex").map_err(Failure::Config)?,
-            table: args.table.clone(),
-            rule: args.rule.clone(),
-            version_min,
+            table: filters.table.clone(),
+            rule: filters.rule.clone(),
+            version_min: version(from),
+            version_max: version(to),
         })
     }
 
+    /// Whether a version is within the bounds.
+    pub(crate) fn wants_version(&self, version: Version) -> bool {
+        self.version_min.is_none_or(|min| version >= min)
+            && self.version_max.is_none_or(|max| version <= max)
+    }
+
+    /// What it asks for, for people; empty if that is all.
+    pub(crate) fn describe(&self) -> String {
+        let regex = self.regex.as_ref().map(|regex| regex.as_str().to_owned());
+        let wanted = [
+            ("key", self.key.clone()),
+            ("prefix", self.prefix.clone()),
+            ("regex", regex),
+            ("table", self.table.clone()),
+            ("rule", self.rule.clone()),
+        ];
+        let named = wanted.into_iter().filter_map(|(name, it)| Some(format!("{name} {}", it?)));
+        named.collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether records that are no invalidations are of interest.
-    pub(super) fn wants_all_kinds(&self) -> bool {
+    pub(crate) fn wants_all_kinds(&self) -> bool {
         self.table.is_none() && self.rule.is_none() && !self.is_about_keys()
     }
 
-    pub(super) fn wants_key(&self, invalidation: &Invalidation) -> bool {
+    pub(crate) fn wants_key(&self, invalidation: &Invalidation) -> bool {
         let key = invalidation.key.as_bytes();
         self.key.as_ref().is_none_or(|wanted| wanted.as_bytes() == key)
             && self.prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix.as_bytes()))
@@ -53,7 +76,7 @@ impl Select {
     }
 
     /// A floor may cover the keys that are asked for.
-    pub(super) fn wants_floor(&self, floor: &Floor) -> bool {
+    pub(crate) fn wants_floor(&self, floor: &Floor) -> bool {
         let Scope::Prefixes(prefixes) = &floor.scope else { return true };
         let of = |wanted: &str| {
             prefixes
@@ -63,7 +86,7 @@ impl Select {
         self.key.as_deref().is_none_or(of) && self.prefix.as_deref().is_none_or(of)
     }
 
-    pub(super) fn wants_version_of(&self, record: &Record) -> bool {
+    pub(crate) fn wants_version_of(&self, record: &Record) -> bool {
         let Some(min) = self.version_min else { return true };
         version_of(record).is_some_and(|version| version >= min)
     }

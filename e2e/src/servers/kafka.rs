@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -89,6 +89,11 @@ impl Kafka {
     /// `host:port`, for `bootstrap.servers`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The folder of its topics.
+    pub fn data(&self) -> PathBuf {
+        self.launch.directory.join("data")
     }
 
     /// Its process, while it runs.

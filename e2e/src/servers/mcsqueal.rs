@@ -68,6 +68,8 @@ impl StreamPlace {
 /// How the program is run.
 #[derive(Clone, Debug)]
 pub struct McsquealOptions {
+    /// `run`, or another daemon with the same options.
+    pub command: &'static str,
     /// As for `--log`.
     pub log: String,
     /// More flags of `mcsqueal run`.
@@ -76,7 +78,7 @@ pub struct McsquealOptions {
 
 impl Default for McsquealOptions {
     fn default() -> McsquealOptions {
-        McsquealOptions { log: "info".to_owned(), flags: Vec::new() }
+        McsquealOptions { command: "run", log: "info".to_owned(), flags: Vec::new() }
     }
 }
 
@@ -165,7 +167,7 @@ impl Servers {
         let directory = self.new_directory("mcsqueal")?;
         let config = region.write(directory.path())?;
         let ready_file = directory.path().join("ready");
-        let mut argv = vec![mcsqueal_binary()?.into_os_string(), "run".into()];
+        let mut argv = vec![mcsqueal_binary()?.into_os_string(), options.command.into()];
         argv.extend(["--config".into(), config.into_os_string()]);
         argv.extend(["--ready-file".into(), ready_file.clone().into_os_string()]);
         argv.extend(["--log-format", "json", "--log", &options.log].map(Into::into));

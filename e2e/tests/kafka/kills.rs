@@ -12,7 +12,7 @@ use e2e::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::conformance::forget;
+use crate::{conformance::forget, covered::everything_is_covered};
 
 /// Kills in a long run.
 const KILLS_BROKER: u32 = 10;
@@ -47,7 +47,31 @@ async fn kill9_broker_under_load() {
         let took = back.elapsed();
         assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
     }
-    busy.nothing_is_stale().await;
+    all_arrived(busy).await;
+}
+
+/// A broker that answers nothing, for longer than anybody's patience: connections stay open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_broker_is_waited_for() {
+    let Some(lab) = enter("a_frozen_broker_is_waited_for", &needs()).await else { return };
+    let busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
+    sleep(Duration::from_secs(1)).await;
+    let kafka = busy.kafka.as_ref().expect("on kafka");
+    kafka.freeze().expect("freeze the broker");
+    let says_so = async || {
+        let address = busy.mcsqueal.http().expect("it listens");
+        let (status, page) = http::get(address, "/health").await.expect("an answer");
+        let health: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+        status == 503 && health["stream"]["trouble"].is_string()
+    };
+    until("it says so", GUARD, says_so).await;
+    kafka.thaw().expect("thaw the broker");
+    let back = Instant::now();
+    let before = deletes(&busy.mcsqueal).await;
+    until("deletes go on", GUARD, async || deletes(&busy.mcsqueal).await > before + 20.0).await;
+    let took = back.elapsed();
+    assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
+    all_arrived(busy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +89,7 @@ async fn kill9_tailer_under_load() {
             busy.mcsqueal.ready().await.expect("mcsqueal is ready again");
         }
     }
-    busy.nothing_is_stale().await;
+    all_arrived(busy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +109,7 @@ async fn a_standby_takes_over() {
         let took = at.elapsed();
         assert!(took < TAKE_OVER_MAX, "the standby took over after {took:?}");
     }
-    busy.nothing_is_stale().await;
+    all_arrived(busy).await;
 }
 
 /// A node is away for so long that the log no longer reaches back to it.
@@ -108,6 +132,14 @@ async fn retention_overtakes_a_node() {
     until("a gap is found", GUARD, gaps).await;
     // Nodes are emptied twice, like keys are deleted twice; then customers fill them.
     sleep(Duration::from_secs(7)).await;
+    busy.nothing_is_stale().await;
+}
+
+/// Every key that the binlog implies is in the log, and no node has anything stale.
+async fn all_arrived(mut busy: Busy) {
+    busy.everybody_leaves().await;
+    busy.mcsqueal.ready().await.expect("mcsqueal is ready");
+    everything_is_covered(&busy).await;
     busy.nothing_is_stale().await;
 }
 

@@ -1,9 +1,14 @@
 //! Tests on a real Kafka. `cargo xtask test --stage kafka` provides it; where there is none, they are skipped by
 //! name, or fail if `MCSQUEAL_REQUIRE` names it.
 
+mod absent;
 mod conformance;
+mod covered;
 mod faults;
 mod kills;
+mod lost;
+mod mirror;
 mod readers;
 #[path = "../../../stream/tests/suite/mod.rs"]
 mod suite;
+mod tools;

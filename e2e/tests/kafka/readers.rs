@@ -44,13 +44,7 @@ async fn python_and_our_tools_find_the_same_keys() {
     let theirs: BTreeSet<String> =
         String::from_utf8(asked.stdout).expect("text").lines().map(str::to_owned).collect();
 
-    let settings = Settings {
-        replication: 1,
-        in_sync_min: 1,
-        ..Settings::new(brokers, TOPIC.to_owned(), || UnixMicros(0))
-    };
-    let kafka = Kafka::attach(settings).await.expect("the log is there");
-    let ours = keys(&kafka.reader().await.expect("a reader")).await;
+    let ours = keys(&reader(&brokers).await).await;
     assert!(ours.len() > 200, "hardly any keys: {}", ours.len());
     assert!(theirs == ours, "{:?}", theirs.symmetric_difference(&ours).take(5).collect::<Vec<_>>());
 
@@ -86,6 +80,17 @@ fn places_and_keys(lines: &BTreeSet<String>) -> usize {
         format!("{} {} {}", parts[0], parts[1], parts[3])
     };
     lines.iter().map(without_version).collect::<BTreeSet<String>>().len()
+}
+
+/// The shop's log, as somebody else reads it.
+pub(crate) async fn reader(brokers: &str) -> KafkaReader {
+    let settings = Settings {
+        replication: 1,
+        in_sync_min: 1,
+        ..Settings::new(brokers.to_owned(), TOPIC.to_owned(), || UnixMicros(0))
+    };
+    let kafka = Kafka::attach(settings).await.expect("the log is there");
+    kafka.reader().await.expect("a reader")
 }
 
 /// One line per key, as the script prints it.

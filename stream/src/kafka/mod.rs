@@ -14,9 +14,10 @@ mod catch_up;
 mod client;
 mod cursors;
 mod ends;
+mod event;
 mod follower;
-#[doc(hidden)]
-pub mod fuzzing;
+#[cfg(test)]
+mod foreign;
 mod group;
 mod lead;
 mod outbox;

@@ -17,8 +17,7 @@ use std::{
 use rdkafka::{
     consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
-    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, ThreadedProducer},
 };
 use schemas::{
     cursor::{Partition, Place, Term},
@@ -34,6 +33,7 @@ use super::{
     Kafka,
     client::{Context, POLL, Stop, Trouble, With, append_error},
     ends,
+    event::{Delivery, Event, Told},
     follower::reading,
     lead::Lead,
     outbox::{Done, Outbox, Parcel},
@@ -58,26 +58,6 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(8);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a claim that came second is made again.
 const CLAIMS_MAX: u32 = 16;
-
-/// What happens to a leader.
-pub(super) enum Event {
-    /// A batch is to be sent, after its epochs are in the table.
-    Append { parcel: Parcel, epochs: Vec<EpochStart> },
-    /// What became of one record of the batch `number`, which producer `life` sent.
-    Delivered { life: u32, number: u64, outcome: Result<(), KafkaError> },
-    /// Nothing more will be appended.
-    Close,
-}
-
-impl std::fmt::Debug for Event {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Event::Append { .. } => "Append",
-            Event::Delivered { .. } => "Delivered",
-            Event::Close => "Close",
-        })
-    }
-}
 
 /// See the module.
 pub(super) struct Leader {
@@ -107,26 +87,6 @@ pub(super) struct Leader {
     acked_at: Instant,
     requests: Requests,
     closing: Stop,
-}
-
-/// Tells the leader what became of each record.
-type Delivery = With<Told>;
-
-/// Where a producer's deliveries go.
-struct Told {
-    life: u32,
-    events: mpsc::Sender<Event>,
-}
-
-impl ProducerContext for Delivery {
-    type DeliveryOpaque = Box<u64>;
-
-    fn delivery(&self, delivered: &DeliveryResult<'_>, number: Box<u64>) {
-        let outcome = delivered.as_ref().map(drop).map_err(|(err, _)| err.clone());
-        // A leader that is gone asks for nothing.
-        let Told { life, events } = &self.told;
-        drop(events.send(Event::Delivered { life: *life, number: *number, outcome }));
-    }
 }
 
 impl Leader {

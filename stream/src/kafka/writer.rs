@@ -20,9 +20,10 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::{
     Kafka,
     client::{Stop, Trouble, blocking},
+    event::Event,
     lead::Lead,
     outbox::Parcel,
-    term::{Event, Leader},
+    term::Leader,
 };
 use crate::{Batch, Metrics, Pending, StreamError, Writer};
 
