@@ -7,11 +7,14 @@
 //! | ROWS_QUERY, ANNOTATE_ROWS | `Said` |
 //! | TRANSACTION_PAYLOAD | whatever its events mean |
 //! | QUERY, QUERY_COMPRESSED, EXECUTE_LOAD_QUERY with anything but transaction control | `Statement`; and `Commit`, if it commits itself |
-//! | XID, QUERY `COMMIT`, XA_PREPARE | `Commit` |
+//! | QUERY `XA START`, MariaDB GTID of an XA PREPARE | `XaStart`, behind `Begin` |
+//! | XID, QUERY `COMMIT` | `Commit` |
+//! | XA_PREPARE | `XaPrepared`, unless it commits at once; `Commit` |
 //! | an unknown type that may not be ignored, and all that cannot be read | `Undecodable` |
 //!
-//! Rows of an XA transaction are handed out when it is prepared; its end is a `Statement` (`XA COMMIT`), which
-//! the caller must take as a change of unknown rows, because the cache can be filled in between.
+//! Rows of an XA transaction are handed out when it is prepared; its end is a `Statement` (`XA COMMIT`, with the name
+//! that `XaStart` said), which the caller must take as a change of the same rows, because the cache can be filled in
+//! between; of unknown rows, if it has not seen them.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -35,6 +38,10 @@ pub enum Change<'a> {
     Begin(Begin),
     /// Rows of one table changed.
     Rows(Rows<'a>),
+    /// The open transaction is an XA one of this name, which its XA COMMIT or XA ROLLBACK repeats letter by letter.
+    XaStart(&'a str),
+    /// The open XA transaction is prepared: nobody sees its changes before its XA COMMIT.
+    XaPrepared,
     /// The statement that changed the rows that follow, as it was written.
     Said(&'a [u8]),
     /// A statement that is logged as text and is no transaction control: DDL, or DML in STATEMENT format.
@@ -239,10 +246,16 @@ impl Assembler {
         let understood = match header.kind {
             kind::QUERY => self.query(&header, body, each),
             kind::QUERY_COMPRESSED => self.query_compressed(&header, body, each),
-            kind::XID | kind::XA_PREPARE => {
+            kind::XID => {
                 self.commit(each);
                 Some(())
             }
+            kind::XA_PREPARE => event::xa_waits(body).map(|waits| {
+                if waits {
+                    each(Change::XaPrepared);
+                }
+                self.commit(each);
+            }),
             kind::GTID | kind::ANONYMOUS_GTID => {
                 event::mysql_gtid(header.kind, body).map(|gtid| self.begin(&header, gtid, each))
             }
@@ -303,6 +316,9 @@ impl Assembler {
             committed_at: gtid.committed_at,
             timestamp_s: header.timestamp_s,
         }));
+        if let Some(name) = &gtid.prepares {
+            each(Change::XaStart(name));
+        }
     }
 
     fn end(&mut self) -> Commit {
@@ -337,12 +353,13 @@ impl Assembler {
         match Control::of(text) {
             Control::Begin => {
                 if self.open.is_none() {
-                    let gtid =
-                        GtidBody { gtid: None, committed_at: None, standalone: false, xa: false };
-                    self.begin(header, gtid, each);
+                    self.begin(header, GtidBody::default(), each);
                 }
                 if let Some(open) = &mut self.open {
                     open.explicit = true;
+                }
+                if let Some(name) = xa_start(text).and_then(|name| str::from_utf8(name).ok()) {
+                    each(Change::XaStart(name));
                 }
             }
             Control::Commit => self.commit(each),
@@ -485,6 +502,13 @@ enum Control {
     Rollback,
     Savepoint,
     None,
+}
+
+/// The name in `XA START name`.
+fn xa_start(text: &[u8]) -> Option<&[u8]> {
+    const VERB: &[u8] = b"XA START ";
+    let (verb, name) = text.trim_ascii().split_at_checked(VERB.len())?;
+    verb.eq_ignore_ascii_case(VERB).then(|| name.trim_ascii())
 }
 
 impl Control {

@@ -141,7 +141,7 @@ pub(crate) fn rotate(body: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// Whose number a transaction has, and when it was committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GtidBody {
     pub(crate) gtid: Option<Gtid>,
     pub(crate) committed_at: Option<UnixMicros>,
@@ -149,6 +149,8 @@ pub(crate) struct GtidBody {
     pub(crate) standalone: bool,
     /// MariaDB: XA PREPARE, or the end of a prepared transaction.
     pub(crate) xa: bool,
+    /// MariaDB: the name of the transaction that is prepared, as statements write it.
+    pub(crate) prepares: Option<String>,
 }
 
 /// GTID and ANONYMOUS_GTID of MySQL.
@@ -166,7 +168,7 @@ pub(crate) fn mysql_gtid(event: u8, body: &[u8]) -> Option<GtidBody> {
     };
     let committed_at = committed().filter(|&at| at > 0).map(UnixMicros);
     let gtid = (event == kind::GTID).then(|| Gtid::Mysql { uuid, tag: "".into(), number });
-    Some(GtidBody { gtid, committed_at, standalone: false, xa: false })
+    Some(GtidBody { gtid, committed_at, standalone: false, xa: false, prepares: None })
 }
 
 /// GTID_TAGGED: MySQL's serialization format, version 2: fields by number, integers of variable length.
@@ -200,7 +202,7 @@ pub(crate) fn mysql_gtid_tagged(body: &[u8]) -> Option<GtidBody> {
     }
     let committed_at = [original, immediate].into_iter().find(|&at| at > 0).map(UnixMicros);
     let gtid = Some(Gtid::Mysql { uuid: Uuid(uuid), tag, number: number? });
-    Some(GtidBody { gtid, committed_at, standalone: false, xa: false })
+    Some(GtidBody { gtid, committed_at, standalone: false, xa: false, prepares: None })
 }
 
 /// The number of one bits at the bottom of the first byte says how many bytes follow.
@@ -218,6 +220,7 @@ fn varlen(body: &mut Bytes<'_>) -> Option<u64> {
 }
 
 const STANDALONE: u8 = 0x01;
+const GROUP_COMMIT_ID: u8 = 0x02;
 const PREPARED_XA: u8 = 0x40;
 const COMPLETED_XA: u8 = 0x80;
 
@@ -225,12 +228,34 @@ const COMPLETED_XA: u8 = 0x80;
 pub(crate) fn mariadb_gtid(server_id: u32, body: &[u8]) -> Option<GtidBody> {
     let mut body = Bytes(body);
     let (sequence, domain, flags) = (body.u64()?, body.u32()?, body.u8()?);
+    let mut name = || {
+        if flags & GROUP_COMMIT_ID != 0 {
+            body.u64()?;
+        }
+        let format = body.u32()?;
+        let (global, branch) = (usize::from(body.u8()?), usize::from(body.u8()?));
+        Some(xa_name(body.take(global)?, body.take(branch)?, format))
+    };
+    let prepares = if flags & PREPARED_XA != 0 { Some(name()?) } else { None };
     Some(GtidBody {
         gtid: Some(Gtid::MariaDb { domain, server_id, sequence }),
         committed_at: None,
         standalone: flags & STANDALONE != 0,
         xa: flags & (PREPARED_XA | COMPLETED_XA) != 0,
+        prepares,
     })
+}
+
+/// XA_PREPARE: whether the transaction waits for its XA COMMIT; else this was it.
+pub(crate) fn xa_waits(body: &[u8]) -> Option<bool> {
+    body.first().map(|&one_phase| one_phase == 0)
+}
+
+/// The name of an XA transaction, as both servers write it into statements: `X'7831',X'',1`.
+fn xa_name(global: &[u8], branch: &[u8], format: u32) -> String {
+    let hex =
+        |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    format!("X'{}',X'{}',{format}", hex(global), hex(branch))
 }
 
 /// TRANSACTION_PAYLOAD: how it is packed, and the events.

@@ -10,10 +10,13 @@
 #![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
 
 pub mod assemble;
+mod charset;
 mod compressed;
 mod event;
 pub mod frame;
+mod json;
 pub mod layout;
+mod number;
 mod read;
 pub mod table_map;
 mod text;

@@ -42,6 +42,22 @@ pub struct Column {
     pub collation: u16,
     /// Labels of ENUM and SET.
     pub labels: Arc<[Box<[u8]>]>,
+    /// What it is, where the event does not say it. The caller may know.
+    pub disguise: Disguise,
+}
+
+/// MariaDB's types that look like BINARY in a table map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Disguise {
+    /// It is what it seems.
+    #[default]
+    None,
+    /// 16 bytes.
+    Uuid,
+    /// 4 bytes.
+    Inet4,
+    /// 16 bytes.
+    Inet6,
 }
 
 /// `MYSQL_TYPE_*`.

@@ -6,20 +6,28 @@
 //! | DECIMAL | all its decimals: `12.50` |
 //! | YEAR | four digits, `0000` |
 //! | DATE, DATETIME, TIMESTAMP (UTC), TIME | as the server prints them, with the fraction digits of the column |
-//! | CHAR, VARCHAR, TEXT | UTF-8, from utf8mb4, utf8mb3, ascii, latin1, ucs2, utf16, utf16le, utf32 |
+//! | FLOAT, DOUBLE | as `SELECT` prints them; with their own decimals, `FLOAT(7,3)`, only preflight can tell, and refuses them |
+//! | CHAR, VARCHAR, TEXT | UTF-8, from every character set that `charset.rs` knows |
 //! | BINARY, VARBINARY, BLOB | the bytes; BINARY padded with zeros to its length |
 //! | ENUM, SET | the label; labels with commas between them |
 //! | BIT | as an unsigned decimal number |
-//! | UUID, INET4, INET6 (MariaDB) | the bytes: a binlog does not tell them from BINARY, so preflight refuses them in keys |
+//! | UUID, INET4, INET6 (MariaDB) | as the server prints them, if the caller says which columns these are: a binlog does not tell them from BINARY |
+//! | JSON (MySQL) | as the server prints it; MariaDB's is LONGTEXT |
 //!
-//! FLOAT and DOUBLE have none (what the server prints depends on its settings), nor have JSON, geometries,
-//! vectors, compressed columns, and text in other character sets: a rule that needs one is refused.
+//! Geometries, vectors, compressed columns, and text in other character sets have none: a rule that needs one is
+//! refused. So is a JSON column without a path filter, since JSON has many texts for one value.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use crate::{
+    charset::{BINARY, is_known, utf8},
+    json, number,
     read::Bytes,
-    table_map::{Column, kind},
+    table_map::{Column, Disguise, kind},
 };
 
 /// Decimal digits in four bytes.
@@ -27,36 +35,18 @@ const GROUP_DIGITS: usize = 9;
 /// Bytes that 0 to 8 left-over digits take.
 const LEFT_OVER_BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
-/// How bytes of text become UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Charset {
-    /// Bytes as they are: UTF-8, its subsets, and binary.
-    AsIs,
-    /// Windows-1252, which MySQL calls latin1.
-    Latin1,
-    /// Two bytes per unit, surrogates included.
-    Utf16 {
-        little_endian: bool,
-    },
-    Utf32,
-}
-
 /// Whether the column has a text form; else why not.
 pub(crate) fn check(column: &Column) -> Result<(), &'static str> {
     match column.kind {
-        kind::FLOAT | kind::DOUBLE => {
-            Err("FLOAT and DOUBLE print differently from server to server")
-        }
-        kind::JSON => Err("JSON has many texts for one value"),
         kind::GEOMETRY => Err("geometries have no text of their own"),
         kind::VECTOR => Err("vectors have no text of their own"),
         kind::BLOB_COMPRESSED | kind::VARCHAR_COMPRESSED => Err("the column is compressed"),
         kind::TIMESTAMP | kind::DATETIME | kind::TIME => {
             Err("a temporal type from before MySQL 5.6; ALTER TABLE ... FORCE makes it a new one")
         }
-        _ if is_text(column.kind) && charset(column.collation).is_none() => Err(
-            "its character set is none of utf8mb4, utf8mb3, ascii, latin1, ucs2, utf16, utf16le, utf32, binary",
-        ),
+        _ if is_text(column.kind) && !is_known(column.collation) => {
+            Err("its character set has no conversion to UTF-8")
+        }
         _ => Ok(()),
     }
 }
@@ -73,6 +63,9 @@ pub(crate) fn text<'a>(column: &Column, raw: &'a [u8]) -> Option<Cow<'a, [u8]>> 
             0 => "0000".to_owned(),
             year => u16::from(year).checked_add(1900)?.to_string(),
         },
+        kind::FLOAT => number::float(f32::from_le_bytes(*bytes.array()?))?,
+        kind::DOUBLE => number::double(f64::from_le_bytes(*bytes.array()?))?,
+        kind::JSON => json::text(raw)?,
         kind::NEWDECIMAL => decimal(column.meta, raw)?,
         kind::DATE => {
             let packed = bytes.uint(3)?;
@@ -93,6 +86,7 @@ pub(crate) fn text<'a>(column: &Column, raw: &'a [u8]) -> Option<Cow<'a, [u8]>> 
             return Some(Cow::Owned(utf8(column.collation, label)?.into_owned()));
         }
         kind::SET => return set(column, bytes.uint(raw.len())?).map(Cow::Owned),
+        kind::STRING if column.disguise != Disguise::None => disguised(column, raw)?,
         kind::STRING if column.collation == BINARY => {
             let mut padded = raw.to_vec();
             padded.resize(usize::from(column.meta).max(raw.len()), 0);
@@ -116,7 +110,7 @@ fn part_bytes(digits: usize) -> usize {
 }
 
 /// Source: MySQL `decimal2bin`: nine digits in four bytes big-endian, the sign bit inverted, negative ones inverted.
-fn decimal(meta: u16, raw: &[u8]) -> Option<String> {
+pub(crate) fn decimal(meta: u16, raw: &[u8]) -> Option<String> {
     let (precision, scale) = (usize::from(meta >> 8), usize::from(meta & 0xff));
     let whole = precision.checked_sub(scale)?;
     let mut bytes = raw.to_vec();
@@ -197,7 +191,8 @@ fn datetime(packed: u64, fraction: String) -> String {
 }
 
 fn timestamp(seconds: u64, fraction: String) -> Option<String> {
-    if seconds == 0 {
+    // MariaDB before 11.5 keeps the fraction of what is out of range.
+    if seconds == 0 && fraction.bytes().all(|digit| matches!(digit, b'.' | b'0')) {
         return Some(format!("0000-00-00 00:00:00{fraction}"));
     }
     let (days, rest) = (seconds.wrapping_div(86_400), seconds.wrapping_rem(86_400));
@@ -272,78 +267,40 @@ fn is_text(kind: u8) -> bool {
     )
 }
 
-/// The collation of binary strings.
-const BINARY: u16 = 63;
+/// What MariaDB keeps as bytes of fixed length.
+fn disguised(column: &Column, raw: &[u8]) -> Option<String> {
+    // Trailing zeros are left out.
+    let mut bytes = [0; 16];
+    bytes.get_mut(..raw.len())?.copy_from_slice(raw);
+    let [a, b, c, d, ..] = bytes;
+    Some(match column.disguise {
+        Disguise::None => return None,
+        Disguise::Inet4 => Ipv4Addr::new(a, b, c, d).to_string(),
+        Disguise::Inet6 => inet6(bytes),
+        Disguise::Uuid => uuid(bytes),
+    })
+}
 
-/// By collation id; `None` for those that we cannot convert. Source: `information_schema.COLLATIONS` of MySQL 9.7
-/// and MariaDB 11.8. MariaDB's NOPAD collations are 1024 above their like; its UCA 14.0.0 ones begin at 2048.
-fn charset(collation: u16) -> Option<Charset> {
-    let id = if (1024..2048).contains(&collation) { collation & 1023 } else { collation };
-    match id {
-        // 0: not known (metadata is not FULL); the bytes are taken as they are.
-        0
-        | BINARY
-        | 11
-        | 65
-        | 33
-        | 76
-        | 83
-        | 192..=215
-        | 223
-        | 45
-        | 46
-        | 224..=247
-        | 255..=323
-        | 576..=578
-        | 608..=610
-        | 2048..=2559 => Some(Charset::AsIs),
-        5 | 8 | 15 | 31 | 47 | 48 | 49 | 94 => Some(Charset::Latin1),
-        35 | 54 | 55 | 90 | 101..=124 | 128..=151 | 159 | 640..=642 | 672..=674 | 2560..=3071 => {
-            Some(Charset::Utf16 { little_endian: false })
+/// As the server prints it: what has only its last two groups is an IPv4 address in its oldest form.
+fn inet6(bytes: [u8; 16]) -> String {
+    let address = Ipv6Addr::from(bytes);
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
+            format!("::{}", Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
         }
-        56 | 62 => Some(Charset::Utf16 { little_endian: true }),
-        60 | 61 | 160..=183 | 736..=738 | 3072..=3327 => Some(Charset::Utf32),
-        _ => None,
+        _ => address.to_string(),
     }
 }
 
-fn utf8(collation: u16, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let text: String = match charset(collation)? {
-        Charset::AsIs => return Some(Cow::Borrowed(raw)),
-        Charset::Latin1 if raw.is_ascii() => return Some(Cow::Borrowed(raw)),
-        Charset::Latin1 => raw.iter().map(|&byte| latin1(byte)).collect(),
-        Charset::Utf16 { little_endian } => {
-            let unit = |pair: &[u8; 2]| {
-                if little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }
-            };
-            let (pairs, rest) = raw.as_chunks::<2>();
-            if !rest.is_empty() {
-                return None;
-            }
-            char::decode_utf16(pairs.iter().map(unit)).collect::<Result<_, _>>().ok()?
+/// In the order of its text.
+fn uuid(bytes: [u8; 16]) -> String {
+    let hex = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let mut text = String::new();
+    for (at, digit) in hex.chars().enumerate() {
+        if matches!(at, 8 | 12 | 16 | 20) {
+            text.push('-');
         }
-        Charset::Utf32 => {
-            let (quads, rest) = raw.as_chunks::<4>();
-            if !rest.is_empty() {
-                return None;
-            }
-            quads
-                .iter()
-                .map(|quad| char::from_u32(u32::from_be_bytes(*quad)))
-                .collect::<Option<_>>()?
-        }
-    };
-    Some(Cow::Owned(text.into_bytes()))
-}
-
-/// Windows-1252, with its five holes as the control characters of ISO 8859-1, as MySQL has it.
-fn latin1(byte: u8) -> char {
-    const HIGH: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
-        '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
-        'ž', 'Ÿ',
-    ];
-    byte.checked_sub(0x80)
-        .and_then(|at| HIGH.get(usize::from(at)).copied())
-        .unwrap_or(char::from(byte))
+        text.push(digit);
+    }
+    text
 }

@@ -27,18 +27,24 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let settings = run::tailer_settings(&args.config, &region)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("start the runtime")?;
-    let report = runtime
-        .block_on(preflight::check(&settings, &rules))
-        .with_context(|| format!("ask {} (source.address)", settings.address))?;
-    print(
-        &mut out,
-        &format!("{}: {} {}\n{report}\n", settings.address, report.dialect, report.version),
-    )?;
-    print(&mut out, &grants(&region, &rules, &report))?;
+    let mut passed = true;
+    for at in 0..=settings.standbys.len() {
+        let settings = settings.at(at);
+        let report = runtime
+            .block_on(preflight::check(&settings, &rules))
+            .with_context(|| format!("ask {} (source.address)", settings.address))?;
+        let shown =
+            format!("{}: {} {}\n{report}\n", settings.address, report.dialect, report.version);
+        print(&mut out, &shown)?;
+        if at == 0 {
+            print(&mut out, &grants(&region, &rules, &report))?;
+        }
+        passed &= report.is_passed();
+    }
     if let Some(said) = runtime.block_on(log::inspect(&region))? {
         print(&mut out, &said)?;
     }
-    if report.is_passed() { Ok(()) } else { Err(Failure::SaidConfig) }
+    if passed { Ok(()) } else { Err(Failure::SaidConfig) }
 }
 
 /// The statements that make the account, for whoever has to.

@@ -289,6 +289,7 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
     let source = &region.source;
     let mut settings =
         tailer::Settings::new(Arc::clone(&source.name), source.address.clone(), source.server_id);
+    settings.standbys.clone_from(&source.standbys);
     settings.user.clone_from(&source.user);
     settings.password = tailer::Password(load::password(file, &source.password)?);
     settings.tls = match &source.tls {

@@ -32,6 +32,8 @@ pub struct Epochs {
     /// The id of the server that we read from, once a transaction was read on this connection.
     continuous_with: Option<u32>,
     connected_to: u32,
+    /// The server that is known to have everything that readers can have seen of others.
+    vouched: Option<u32>,
 }
 
 /// What is known of the transactions that came before an epoch.
@@ -74,13 +76,27 @@ impl Epochs {
         };
         // A gap ended the epoch, and no transaction came since.
         let forced = version.epoch() > current.as_ref().map_or(0, |start| start.epoch);
-        Epochs { source, current, last, forced, continuous_with: None, connected_to: 0 }
+        Epochs {
+            source,
+            current,
+            last,
+            forced,
+            continuous_with: None,
+            connected_to: 0,
+            vouched: None,
+        }
     }
 
     /// A connection was made, to the server with this id.
     pub fn connected(&mut self, server_id: u32) {
         self.connected_to = server_id;
         self.continuous_with = None;
+        self.vouched = None;
+    }
+
+    /// The server with this id has all that its predecessor ever showed to a reader: its epoch loses nothing.
+    pub fn vouch(&mut self, server_id: u32) {
+        self.vouched = Some(server_id);
     }
 
     /// The version of transaction `number` of `origin`; `before` is everything executed before it.
@@ -98,7 +114,7 @@ impl Epochs {
         let opens = if goes_on {
             None
         } else {
-            Some(self.open(origin.clone(), number, before.clone(), self.proof())?)
+            Some(self.open(origin.clone(), number, before.clone(), self.proof(origin))?)
         };
         let version =
             Version::new(self.epoch(), number).ok_or(EpochError::NumberTooLarge { number })?;
@@ -181,11 +197,15 @@ impl Epochs {
     }
 
     /// Nothing can be lost before the first epoch, nor when the server that wrote the epoch before is the one that
-    /// we are still connected to: then it still has everything that it ever showed to a reader.
-    fn proof(&self) -> Proof {
+    /// we are still connected to: then it still has everything that it ever showed to a reader; nor when somebody
+    /// vouches for the one that writes now.
+    fn proof(&self, next: &Origin) -> Proof {
         let proven = match &self.current {
             None => true,
-            Some(current) => !self.forced && self.continuous_with == Some(writer(&current.origin)),
+            Some(current) => {
+                let continuous = self.continuous_with == Some(writer(&current.origin));
+                !self.forced && (continuous || self.vouched == Some(writer(next)))
+            }
         };
         if proven { Proof::Lossless } else { Proof::Missing }
     }

@@ -16,12 +16,14 @@
 mod backoff;
 pub mod cascades;
 mod changes;
+pub mod disguises;
 pub mod epochs;
 mod input;
 pub mod map;
 mod metrics;
 mod position;
 pub mod preflight;
+mod prepared;
 pub mod publish;
 mod run;
 mod scope;

@@ -19,6 +19,7 @@ use schemas::{
 
 use crate::{
     cascades::{Cascade, Cascades, Effects},
+    disguises::{Disguised, Disguises},
     scope,
     settings::StatementKeys,
     statement::{self, keys},
@@ -32,6 +33,8 @@ const TABLES_MAX: usize = 4096;
 pub struct Mapper {
     rules: Arc<Rules>,
     cascades: Cascades,
+    /// `None`: the server has no such types.
+    disguises: Option<Disguises>,
     statement_keys: StatementKeys,
     /// Of keys that statements name: in place of a rule and a table.
     statement: Arc<str>,
@@ -143,6 +146,7 @@ impl Mapper {
         Mapper {
             rules,
             cascades: Cascades::default(),
+            disguises: None,
             statement_keys: StatementKeys::Ignored,
             statement: Arc::from("statement"),
             tables: HashMap::new(),
@@ -152,6 +156,16 @@ impl Mapper {
     /// Takes keys from the comments of statements, or does not.
     pub fn take_statement_keys(&mut self, statement_keys: StatementKeys) {
         self.statement_keys = statement_keys;
+    }
+
+    /// Takes columns for what they are.
+    pub fn undisguise(&mut self, disguised: Vec<Disguised>) {
+        self.disguises = Some(Disguises::new(disguised));
+    }
+
+    /// Whether columns may be something else after `statement`.
+    pub(crate) fn may_disguise(&self, statement: &str) -> bool {
+        self.disguises.as_ref().is_some_and(|disguises| disguises.may_change(statement))
     }
 
     /// Hands out the keys that a statement names in its comments.
@@ -238,7 +252,8 @@ impl Mapper {
             if self.tables.len() >= TABLES_MAX {
                 self.tables.clear();
             }
-            let plan = compile(&self.rules, map);
+            let known = self.disguises.as_ref().and_then(|disguises| disguises.applied(map));
+            let plan = compile(&self.rules, known.as_ref().unwrap_or(map));
             let effects = self.cascades.of(&self.rules, map);
             self.tables.insert(map.table_id, Table { map: Arc::clone(map), plan, effects });
         }

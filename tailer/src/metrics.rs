@@ -26,6 +26,7 @@ pub struct Metrics {
     keys_unusable: Family<RuleLabel, Counter>,
     floors: Family<CauseLabel, Counter>,
     pub(crate) epochs: Counter,
+    pub(crate) xa_prepared: Gauge,
     pub(crate) reconnects: Counter,
     pub(crate) connected: Gauge,
     pub(crate) writable: Gauge,
@@ -73,6 +74,11 @@ impl Metrics {
             metrics.floors.clone(),
         );
         of.register("epochs", "Epochs opened", metrics.epochs.clone());
+        of.register(
+            "xa_prepared",
+            "XA transactions that are prepared, and whose keys are published again when they are committed",
+            metrics.xa_prepared.clone(),
+        );
         of.register(
             "reconnects",
             "Connections to the source that were lost or failed",
@@ -134,6 +140,7 @@ impl Default for Metrics {
             keys_unusable: Family::default(),
             floors: Family::default(),
             epochs: Counter::default(),
+            xa_prepared: Gauge::default(),
             reconnects: Counter::default(),
             connected: Gauge::default(),
             writable: Gauge::default(),
@@ -168,6 +175,7 @@ mod tests {
             mcsqueal_tailer_keys_null counter
             mcsqueal_tailer_floors counter
             mcsqueal_tailer_epochs counter
+            mcsqueal_tailer_xa_prepared gauge
             mcsqueal_tailer_reconnects counter
             mcsqueal_tailer_connected gauge
             mcsqueal_tailer_writable gauge

@@ -17,6 +17,7 @@ use std::{
 };
 
 use schemas::{
+    gtid::Dialect,
     record::{Checkpoint, FilePosition, UnixMicros},
     rules::Rules,
     version::Version,
@@ -40,6 +41,7 @@ mod appender;
 mod gone;
 mod horizon;
 mod observer;
+mod switchover;
 use appender::Appender;
 use gone::{Gone, gone};
 use horizon::Horizon;
@@ -71,7 +73,7 @@ enum Ended {
     Stream(#[source] StreamError),
     #[error("number the transactions")]
     Epochs(#[from] EpochError),
-    #[error("the source's foreign keys may have changed, asking again")]
+    #[error("the source's foreign keys or columns may have changed, asking again")]
     Outdated,
 }
 
@@ -98,6 +100,9 @@ pub async fn run<W: Writer>(
         gone: None,
         first: true,
         rival: false,
+        at: 0,
+        damaged: (0, 0),
+        stood: false,
     };
     let mut backoff = Backoff::new();
     loop {
@@ -120,6 +125,9 @@ pub async fn run<W: Writer>(
 /// How much of an error goes into a floor.
 const REASON_CHARS_MAX: usize = 200;
 
+/// An event that was damaged so often is given up.
+const DAMAGED_TIMES_MAX: u32 = 3;
+
 /// What outlives a connection.
 struct Shell<W> {
     settings: Settings,
@@ -135,6 +143,12 @@ struct Shell<W> {
     first: bool,
     /// We were pushed out by another reader with our `server_id`.
     rival: bool,
+    /// Which of the source's servers is asked, counted round and round.
+    at: usize,
+    /// Where an event was damaged, and how often in a row.
+    damaged: (u32, u32),
+    /// It was read, so it is asked once more before another one is.
+    stood: bool,
 }
 
 /// A session ends only in an error.
@@ -142,9 +156,10 @@ enum Never {}
 
 impl<W: Writer> Shell<W> {
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Never, Ended> {
-        let mut conn = source::connect(&self.settings).await?;
+        let settings = self.settings.at(self.at);
+        let mut conn = source::connect(&settings).await?;
         let answers = preflight::ask(&mut conn, &self.rules).await?;
-        let report = preflight::judge(&self.settings, &self.rules, &answers)?;
+        let mut report = preflight::judge(&settings, &self.rules, &answers)?;
         self.tell(|status| status.server = Some(format!("{} {}", report.dialect, report.version)));
         if !report.is_passed() {
             return Err(Ended::Refused(Box::new(report)));
@@ -157,15 +172,21 @@ impl<W: Writer> Shell<W> {
             return Err(SourceError::ReadOnly.into());
         }
         let mut tailer = self.tailer(&report);
+        if let Some(before) = &tailer.checkpoint().epoch {
+            let others = switchover::Others { settings: &self.settings, at: self.at, before };
+            switchover::prove(&others, &mut conn, &mut report).await?;
+        }
         self.meet(&report, &mut tailer).await?;
-        let reader = self.open(&report, &tailer.checkpoint()).await?;
+        let reader = self.open(&settings, &report, &tailer.checkpoint()).await?;
         let horizon = Horizon::at(report.end.clone());
-        let observer = Observer::start(conn, &self.settings, &report);
+        let observer = Observer::start(conn, &settings, &report);
+        self.stood = true;
         self.tell(|status| (status.connected, status.last_error) = (true, None));
         self.metrics.connected.set(1);
         backoff.reset();
         tracing::info!(
-            source = &*self.settings.source,
+            source = &*settings.source,
+            address = %settings.address,
             server = report.version,
             "reading the binlog"
         );
@@ -181,7 +202,7 @@ impl<W: Writer> Shell<W> {
             version: Version::ZERO,
         };
         let checkpoint = self.checkpoint.clone().unwrap_or_else(fresh);
-        Tailer::new(Start {
+        let tailer = Tailer::new(Start {
             dialect: report.dialect,
             mode: report.mode,
             server_id: report.server_id,
@@ -192,7 +213,11 @@ impl<W: Writer> Shell<W> {
             statement_keys: self.settings.statement_keys,
             cascades: report.cascades.clone(),
             metrics: self.metrics.clone(),
-        })
+        });
+        match report.dialect {
+            Dialect::Mysql => tailer,
+            Dialect::MariaDb => tailer.with_disguised(report.disguised.clone()),
+        }
     }
 
     /// Gives up what the server no longer has, and tells the tailer which server this is. What follows of that, and
@@ -224,7 +249,12 @@ impl<W: Writer> Shell<W> {
     }
 
     /// Asks for the dump. What was published and the server does not have, or does not show yet, is asked for again.
-    async fn open(&mut self, report: &Report, from: &Checkpoint) -> Result<source::Reader, Ended> {
+    async fn open(
+        &mut self,
+        settings: &Settings,
+        report: &Report,
+        from: &Checkpoint,
+    ) -> Result<source::Reader, Ended> {
         let resume = match (report.mode, &from.position) {
             (Mode::Gtid, _) => source::Resume::Executed(&from.executed),
             (Mode::Position, Some(position)) => source::Resume::Position(position),
@@ -233,7 +263,7 @@ impl<W: Writer> Shell<W> {
                 return Err(SourceError::Answer(what.to_owned()).into());
             }
         };
-        Ok(source::dump(&self.settings, report.dialect, resume).await?)
+        Ok(source::dump(settings, report.dialect, resume).await?)
     }
 
     async fn read(
@@ -258,6 +288,8 @@ impl<W: Writer> Shell<W> {
                     // Of a server that takes no writes, another may be ahead: nothing is said of how far all is.
                     if role == Role::Writer {
                         tailer.step(now(), Input::Observed(observation), &mut batches)?;
+                    } else if !self.settings.standbys.is_empty() {
+                        return Err(SourceError::ReadOnly.into());
                     }
                 }
                 _ = tick.tick() => {
@@ -335,7 +367,16 @@ impl<W: Writer> Shell<W> {
             Ended::Stream(_) | Ended::Epochs(_) | Ended::Outdated => Recovery::Retry,
         };
         let stream_failed = matches!(ended, Ended::Stream(_));
-        let shown = chain(&ended);
+        let damaged_at = match &ended {
+            Ended::Source(SourceError::Damaged { position, .. }) => Some(*position),
+            _ => None,
+        };
+        let read_only = matches!(ended, Ended::Source(SourceError::ReadOnly));
+        let mut shown = chain(&ended);
+        if matches!(ended, Ended::Source(SourceError::Rival(_))) {
+            let settings = self.settings.at(self.at);
+            shown = format!("{shown}; {}", rivals(&settings).await);
+        }
         self.tell(|status| (status.connected, status.last_error) = (false, Some(shown.clone())));
         match ended {
             Ended::Refused(report) if self.first => return Err(TailerError::Refused(report)),
@@ -354,12 +395,33 @@ impl<W: Writer> Shell<W> {
         if recovery == Recovery::Skip {
             self.gone = Some(shown.clone());
         }
-        if recovery == Recovery::RetryLater {
+        if self.stays_damaged(damaged_at) {
+            self.gone = Some(format!("the source's binlog is damaged: {shown}"));
+        }
+        let asked_again =
+            std::mem::take(&mut self.stood) && recovery == Recovery::Retry && !read_only;
+        if !asked_again {
+            self.at = self.at.wrapping_add(1);
+        }
+        if recovery == Recovery::RetryLater && self.settings.standbys.is_empty() {
             backoff.at_longest();
         }
         let wait = backoff.next(RandomState::new().hash_one(0));
         tracing::warn!(error = shown, retry_ms = wait.as_millis(), "lost the source, trying again");
         Ok(wait)
+    }
+
+    /// Whether the same event was damaged each time that it was read: then it is so on the source's disk, and not on its
+    /// way to us.
+    fn stays_damaged(&mut self, at: Option<u32>) -> bool {
+        let Some(at) = at else { return false };
+        let before = if self.damaged.0 == at { self.damaged.1 } else { 0 };
+        self.damaged = (at, before.saturating_add(1));
+        let stays = self.damaged.1 >= DAMAGED_TIMES_MAX;
+        if stays {
+            self.damaged = (0, 0);
+        }
+        stays
     }
 
     /// Nothing more is read; what is on its way may arrive.
@@ -392,6 +454,15 @@ impl<W: Writer> Shell<W> {
                 (metrics.events.get(), metrics.rows.get(), metrics.keys.get());
             change(status);
         });
+    }
+}
+
+/// Who reads under our `server_id`, for people.
+async fn rivals(settings: &Settings) -> String {
+    match source::rivals(settings).await {
+        Ok(rivals) if rivals.is_empty() => "it is gone by now".to_owned(),
+        Ok(rivals) => format!("the server's list of readers has: {}", rivals.join(", ")),
+        Err(error) => format!("who it is cannot be asked: {}", chain(&error)),
     }
 }
 

@@ -11,6 +11,8 @@ pub struct Settings {
     pub source: Arc<str>,
     /// Where the server listens.
     pub address: Address,
+    /// Other servers of its topology: the first of all that takes writes is read.
+    pub standbys: Vec<Address>,
     /// The account that reads the binlog.
     pub user: String,
     /// Its password; empty if it has none.
@@ -99,6 +101,7 @@ impl Settings {
         Settings {
             source: source.into(),
             address,
+            standbys: Vec::new(),
             user: "root".to_owned(),
             password: Password::default(),
             tls: Tls::Off,
@@ -109,6 +112,18 @@ impl Settings {
             statement_keys: StatementKeys::Ignored,
             limits: Limits::DEFAULT,
         }
+    }
+
+    /// For the server at place `at` of all that may take writes, counted round and round.
+    #[must_use]
+    pub fn at(&self, at: usize) -> Settings {
+        let mut settings = self.clone();
+        let count = self.standbys.len().saturating_add(1);
+        let standby = at.checked_rem(count).unwrap_or_default().checked_sub(1);
+        if let Some(address) = standby.and_then(|standby| self.standbys.get(standby)) {
+            settings.address = address.clone();
+        }
+        settings
     }
 
     /// A connection that says nothing for this long is dead: three heartbeats.

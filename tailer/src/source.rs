@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use binlog::frame::FrameError;
 use bytes::BytesMut;
-use mysql_async::{Conn, GnoInterval, Opts, OptsBuilder, Sid, SslOpts};
+use mysql_async::{Conn, GnoInterval, Opts, OptsBuilder, Row, Sid, SslOpts, prelude::Queryable};
 use mysql_common::packets::{ComBinlogDumpGtid, ComRegisterSlave};
 use schemas::{
     gtid::{Dialect, GtidSet, MysqlGtidSet},
@@ -24,6 +24,8 @@ pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const SERVER_PATIENCE_S: u32 = 600;
 /// Chunks that wait, each of about a socket's buffer.
 const CHUNKS_MAX: usize = 16;
+/// Of a machine's name, which the protocol counts in one byte.
+const MACHINE_CHARS_MAX: usize = 60;
 /// Offset of a file's first event.
 const FILE_START: u32 = 4;
 
@@ -185,7 +187,9 @@ pub(crate) async fn dump(
     let starting = async {
         let mut wire = Wire::connect(settings, ANSWER_DEADLINE).await?;
         wire.run(&session(settings, dialect, from)).await?;
-        wire.command(&ComRegisterSlave::new(settings.server_id)).await?;
+        let name = machine();
+        let register = ComRegisterSlave::new(settings.server_id);
+        wire.command(&register.with_hostname(name.as_bytes())).await?;
         match from {
             Resume::Executed(GtidSet::Mysql(set)) => {
                 let request =
@@ -217,6 +221,38 @@ pub(crate) async fn dump(
     Ok(Reader { received, task })
 }
 
+/// How this machine is called, so that a server can say who reads its binlog; empty if nobody knows.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().chars().take(MACHINE_CHARS_MAX).collect()
+}
+
+/// Who reads the binlog under our `server_id`, in the server's words: one place each.
+pub(crate) async fn rivals(settings: &Settings) -> Result<Vec<String>, SourceError> {
+    let asking = async {
+        let mut conn = Conn::new(opts(settings)).await?;
+        // The first is MySQL's since 8.0.22, the second MariaDB's.
+        let rows: Vec<Row> = match conn.query("SHOW REPLICAS").await {
+            Ok(rows) => rows,
+            Err(_) => conn.query("SHOW SLAVE HOSTS").await?,
+        };
+        drop(conn.disconnect().await); // The answer is here.
+        Ok::<_, SourceError>(rows)
+    };
+    let rows = timeout(ANSWER_DEADLINE, asking)
+        .await
+        .map_err(|_| SourceError::Silent(ANSWER_DEADLINE))??;
+    let is_rival = |row: &&Row| {
+        row.get::<u32, _>("Server_Id") == Some(settings.server_id)
+            || row.get::<u32, _>("Server_id") == Some(settings.server_id)
+    };
+    let place = |row: &Row| match row.get::<String, _>("Host") {
+        Some(host) if !host.is_empty() => host,
+        _ => "a reader that does not say its name".to_owned(),
+    };
+    Ok(rows.iter().filter(is_rival).map(place).collect())
+}
+
 /// COM_BINLOG_DUMP.
 fn dump_command(settings: &Settings, dialect: Dialect, file: &str, offset: u32) -> Vec<u8> {
     const COMMAND: u8 = 0x12;
@@ -242,10 +278,11 @@ fn session(settings: &Settings, dialect: Dialect, from: Resume<'_>) -> String {
     let capability = "@mariadb_slave_capability=4";
     match (dialect, from) {
         (Dialect::Mysql, _) => common,
-        // The set's text has digits, dashes and commas only.
+        // The set's text has digits, dashes and commas only. Strict: a server that does not have the very transactions
+        // says so, instead of going on behind their numbers.
         (Dialect::MariaDb, Resume::Executed(executed)) => {
             format!(
-                "{common}, {capability}, @slave_connect_state='{executed}', @slave_gtid_strict_mode=0"
+                "{common}, {capability}, @slave_connect_state='{executed}', @slave_gtid_strict_mode=1"
             )
         }
         (Dialect::MariaDb, Resume::Position(_)) => format!("{common}, {capability}"),

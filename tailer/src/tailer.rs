@@ -30,10 +30,12 @@ use stream::Batch;
 pub use crate::input::{Input, Mode, Observation, Server, Start};
 use crate::{
     cascades::may_change_graph,
+    disguises::Disguised,
     epochs::{EpochError, Epochs, Numbered, Proof, origin_of, writer},
     map::{Cause, Mapped, Mapper},
     metrics::Metrics,
     position,
+    prepared::{self, Prepared},
     publish::Publisher,
 };
 
@@ -54,7 +56,7 @@ struct State {
     mode: Mode,
     mapper: Mapper,
     follows_cascades: bool,
-    /// The foreign keys may be others by now.
+    /// What was asked of the server's tables may be otherwise by now.
     outdated: bool,
     epochs: Epochs,
     publisher: Publisher,
@@ -63,6 +65,7 @@ struct State {
     position: Option<FilePosition>,
     version: Version,
     open: Option<Open>,
+    prepared: Prepared,
     /// The checkpoint moved since the last batch.
     moved: bool,
     /// The oldest observation that is not yet covered, and the newest.
@@ -115,6 +118,7 @@ impl Tailer {
             position,
             version,
             open: None,
+            prepared: Prepared::default(),
             moved: true,
             observed: Observed::default(),
             newest_event_s: None,
@@ -125,6 +129,13 @@ impl Tailer {
             source,
         };
         Tailer { assembler: Assembler::new(start.dialect), state }
+    }
+
+    /// Says which columns are not what they seem in the binlog; of a server that has such types.
+    #[must_use]
+    pub fn with_disguised(mut self, disguised: Vec<Disguised>) -> Tailer {
+        self.state.mapper.undisguise(disguised);
+        self
     }
 
     /// Takes one input; batches that are due go to `out`, in order. After an error nothing more may be asked of it.
@@ -180,6 +191,9 @@ impl Tailer {
         let succeeds = state.succeeds(&server);
         let published = state.executed.clone();
         let lacks = !server.executed.contains_all(&published);
+        if is_proven(&server) {
+            state.epochs.vouch(writer(&server.origin));
+        }
         if lacks && !state.executed.intersect(&server.executed) {
             tracing::error!("the server's transactions are of another kind than the stream's");
         }
@@ -228,7 +242,7 @@ impl Tailer {
         self.state.checkpoint()
     }
 
-    /// What it knows of the server's foreign keys may be wrong from here on: a new one must begin here.
+    /// What it knows of the server's foreign keys and columns may be wrong from here on: a new one must begin here.
     pub fn is_outdated(&self) -> bool {
         self.state.outdated && self.state.open.is_none()
     }
@@ -254,29 +268,31 @@ impl State {
             Change::Begin(begin) => self.begin(now, &begin, out),
             Change::Rows(rows) => {
                 self.ensure_open(now, out);
-                let (sink, mapper) = (
-                    &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics),
-                    &mut self.mapper,
-                );
+                let (mut sink, mapper) = self.sink();
                 let rows = mapper.rows(&rows, &mut |mapped| sink.take(mapped));
                 self.metrics.rows.inc_by(rows);
             }
             Change::Said(statement) => {
                 self.ensure_open(now, out);
-                let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
-                self.mapper.said(statement, &mut |mapped| sink.take(mapped));
+                let (mut sink, mapper) = self.sink();
+                mapper.said(statement, &mut |mapped| sink.take(mapped));
             }
             Change::Statement(statement) => {
                 self.ensure_open(now, out);
-                let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
-                self.mapper.statement(&statement, &mut |mapped| sink.take(mapped));
+                if !self.ends_prepared(&statement.text) {
+                    let (mut sink, mapper) = self.sink();
+                    mapper.statement(&statement, &mut |mapped| sink.take(mapped));
+                }
                 self.outdated |= self.follows_cascades && may_change_graph(&statement.text);
+                self.outdated |= self.mapper.may_disguise(&statement.text);
             }
             Change::Undecodable(event) => {
                 self.ensure_open(now, out);
-                let sink = &mut Sink::of(self.open.as_ref(), &mut self.publisher, &self.metrics);
-                self.mapper.undecodable(&event, &mut |mapped| sink.take(mapped));
+                let (mut sink, mapper) = self.sink();
+                mapper.undecodable(&event, &mut |mapped| sink.take(mapped));
             }
+            Change::XaStart(name) => self.prepared.start(name),
+            Change::XaPrepared => self.prepared.prepare(),
             Change::Commit(commit) | Change::Rollback(commit) => {
                 self.commit(commit);
                 if let Err(error) = self.open_successor(out) {
@@ -293,6 +309,36 @@ impl State {
         if self.publisher.is_full() {
             self.flush(out);
         }
+    }
+
+    /// Where what the open transaction means goes to, and who says what that is.
+    fn sink(&mut self) -> (Sink<'_>, &mut Mapper) {
+        let version = self.open.as_ref().map_or(Version::MAX, |open| open.version);
+        let State { publisher, prepared, metrics, mapper, .. } = self;
+        (Sink { version, publisher, prepared, metrics }, mapper)
+    }
+
+    /// Whether a statement ends a prepared transaction that is known: then its keys are stale once more, or never were.
+    fn ends_prepared(&mut self, statement: &str) -> bool {
+        let Some(end) = prepared::end_of(statement) else { return false };
+        let (prepared::End::Commit(name) | prepared::End::Rollback(name)) = end;
+        let Some(changed) = self.prepared.take(name) else { return false };
+        if end == prepared::End::Commit(name) {
+            let (mut sink, _) = self.sink();
+            let scope = changed.scope.scope().unwrap_or(Scope::All);
+            for key in changed.keys.into_values() {
+                sink.take(Mapped::Key { key, scope: &scope });
+            }
+            if let Some(scope) = changed.unlisted.scope() {
+                let reason = format!("statement: {statement}, of keys that were not listed");
+                sink.take(Mapped::Floor {
+                    scope: &scope,
+                    cause: Cause::Statement,
+                    reason: &reason,
+                });
+            }
+        }
+        true
     }
 
     fn begin(&mut self, now: UnixMicros, begin: &Begin, out: &mut Vec<Batch>) {
@@ -397,8 +443,7 @@ impl State {
         if !self.succeeds(&server) {
             return Ok(()); // It is the one that wrote all along.
         }
-        let proven = server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of));
-        let proof = if proven { Proof::Lossless } else { Proof::Missing };
+        let proof = if is_proven(&server) { Proof::Lossless } else { Proof::Missing };
         self.open_epoch(server, proof, out)
     }
 
@@ -429,6 +474,8 @@ impl State {
 
     /// Ends the open transaction on the stream.
     fn close(&mut self) {
+        self.prepared.end();
+        self.metrics.xa_prepared.set(self.prepared.waiting().try_into().unwrap_or(i64::MAX));
         if self.open.take().is_some() && self.publisher.commit().is_some() {
             self.metrics.floor(Cause::Size);
         }
@@ -486,23 +533,25 @@ impl State {
     }
 }
 
+/// Whether a server is known to have everything that its predecessor had.
+fn is_proven(server: &Server) -> bool {
+    server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of))
+}
+
 /// Where what a transaction means goes to.
 struct Sink<'a> {
     version: Version,
     publisher: &'a mut Publisher,
+    prepared: &'a mut Prepared,
     metrics: &'a Metrics,
 }
 
 impl Sink<'_> {
-    fn of<'a>(open: Option<&Open>, publisher: &'a mut Publisher, metrics: &'a Metrics) -> Sink<'a> {
-        let version = open.map_or(Version::MAX, |open| open.version);
-        Sink { version, publisher, metrics }
-    }
-
     fn take(&mut self, mapped: Mapped<'_>) {
         match mapped {
             Mapped::Key { key, scope } => {
                 self.metrics.keys.inc();
+                self.prepared.key(&key, scope);
                 self.publisher.key(key, scope);
             }
             Mapped::Null { rule } => self.metrics.key_null(rule),
@@ -511,6 +560,7 @@ impl Sink<'_> {
                 tracing::debug!(rule = &**rule, key = shown, %error, "no client can have stored this key");
             }
             Mapped::Floor { scope, cause, reason } => {
+                self.prepared.floor(scope);
                 if cause.cure().works() && self.publisher.floor(scope, self.version, reason) {
                     self.metrics.floor(cause);
                     tracing::warn!(cause = cause.name(), ?scope, version = %self.version, reason, "keys cannot be listed, raising a floor");

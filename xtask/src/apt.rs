@@ -14,9 +14,23 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 /// Packages that servers drag in and that nothing here runs, by the beginning of their names.
-const NOT_NEEDED: [&str; 12] = [
-    "perl", "libperl", "systemd", "adduser", "passwd", "login", "debconf", "iproute2", "rsync",
-    "lsof", "gawk", "psmisc",
+const NOT_NEEDED: [&str; 16] = [
+    "perl",
+    "libperl",
+    "systemd",
+    "adduser",
+    "passwd",
+    "login",
+    "debconf",
+    "iproute2",
+    "rsync",
+    "lsof",
+    "gawk",
+    "psmisc",
+    "galera",
+    "socat",
+    "procps",
+    "libdbi-perl",
 ];
 
 /// A private apt.

@@ -54,6 +54,8 @@ struct Recipe {
     packages: &'static [&'static str],
     /// More that belongs to it.
     tools: &'static [&'static str],
+    /// What an unpacked folder must have beside the program; one from before that was asked for is made again.
+    parts: &'static [&'static str],
     /// `None` where no image has it.
     image: Option<&'static str>,
 }
@@ -63,13 +65,16 @@ const MYSQL: Recipe = Recipe {
     file: "mysqld",
     packages: &["mysql-server-core", "mysql-server-core-8.4", "mysql-server-core-8.0"],
     tools: &["mysql-client-core"],
+    parts: &[],
     image: Some("mysql:9"),
 };
 const MARIADB: Recipe = Recipe {
     name: "mariadb",
     file: "mariadbd",
     packages: &["mariadb-server-core"],
-    tools: &["mariadb-client"],
+    // The last has the plugins for ways to log in.
+    tools: &["mariadb-client", "mariadb-server"],
+    parts: &["usr/lib/mysql/plugin/auth_ed25519.so"],
     image: Some("mariadb:11.8"),
 };
 const MEMCACHED: Recipe = Recipe {
@@ -77,6 +82,7 @@ const MEMCACHED: Recipe = Recipe {
     file: "memcached",
     packages: &["memcached"],
     tools: &[],
+    parts: &[],
     image: Some("memcached:1.6"),
 };
 const MEMCCAPABLE: Recipe = Recipe {
@@ -84,6 +90,7 @@ const MEMCCAPABLE: Recipe = Recipe {
     file: "memccapable",
     packages: &["libmemcached-tools"],
     tools: &[],
+    parts: &[],
     image: None,
 };
 
@@ -324,7 +331,7 @@ impl Fetcher {
             return Ok(None);
         }
         let folder = cache.join("servers").join(name);
-        if is_whole(&folder) {
+        if is_whole(&folder) && recipe.parts.iter().all(|part| folder.join(part).exists()) {
             return Ok(Some(folder));
         }
         println!("{name} is not on the PATH");

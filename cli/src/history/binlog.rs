@@ -149,6 +149,8 @@ pub(crate) fn map(mapper: &mut Mapper, change: &Change<'_>, each: &mut dyn FnMut
         Change::Statement(statement) => mapper.statement(statement, each),
         Change::Undecodable(event) => mapper.undecodable(event, each),
         Change::Begin(_)
+        | Change::XaStart(_)
+        | Change::XaPrepared
         | Change::Commit(_)
         | Change::Rollback(_)
         | Change::Rotate(_)

@@ -4,5 +4,8 @@
 mod book;
 mod changes;
 mod faults;
+mod logins;
+mod modes;
+mod promotion;
 mod proxy;
 mod tailing;

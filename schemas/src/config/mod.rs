@@ -39,6 +39,8 @@ pub struct Source {
     pub name: Arc<str>,
     /// Where it listens.
     pub address: Address,
+    /// Other servers of its topology, one of which takes its place when it no longer takes writes.
+    pub standbys: Vec<Address>,
     /// The account that reads the binlog; `mcsqueal check` prints what it must be granted.
     pub user: String,
     /// Where its password is.
@@ -199,6 +201,15 @@ mod tests {
     }
 
     #[test]
+    fn a_source_may_have_several_addresses() {
+        let text = EXAMPLE.replacen("\"127.0.0.1:3306\"", "[\"db-1:3306\", \"db-2:3306\"]", 1);
+        let source = Region::parse("shop.toml", &text).unwrap().source;
+        assert_eq!(source.address.to_string(), "db-1:3306");
+        let standbys: Vec<String> = source.standbys.iter().map(ToString::to_string).collect();
+        assert_eq!(standbys, ["db-2:3306"]);
+    }
+
+    #[test]
     fn the_example_on_kafka_is_valid() {
         let text = include_str!("../../../region-configs/shop-kafka.toml");
         let region = Region::parse("shop-kafka.toml", text).unwrap();
@@ -274,6 +285,18 @@ mod tests {
             "127.0.0.1:3306",
             "127.0.0.1",
             expect![[r#"shop.toml:13: source.address: "127.0.0.1" is no host:port"#]],
+        );
+        check_refused(
+            "\"127.0.0.1:3306\"",
+            "[]",
+            expect!["shop.toml:13: source.address: name 1 to 32 servers"],
+        );
+        check_refused(
+            "\"127.0.0.1:3306\"",
+            "[\"db-1:3306\", \"db-2\", \"db-1:3306\"]",
+            expect![[r#"
+                shop.toml:13: source.address: "db-2" is no host:port
+                shop.toml:13: source.address: db-1:3306 is listed twice"#]],
         );
         check_refused(
             "server_id = 4217",

@@ -47,7 +47,7 @@ enum RawRules {
 #[serde(deny_unknown_fields)]
 struct RawSource {
     name: Spanned<String>,
-    address: Spanned<String>,
+    address: Spanned<OneOrMore>,
     user: String,
     password_env: Option<String>,
     password_file: Option<Spanned<PathBuf>>,
@@ -57,6 +57,14 @@ struct RawSource {
     tls_ca_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     statement_keys: bool,
+}
+
+/// `"db-1:3306"`, or `["db-1:3306", "db-2:3306"]`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]
@@ -231,9 +239,36 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
     })
 }
 
+/// Servers of one topology that may take over from each other.
+const SOURCE_ADDRESSES_MAX: usize = 32;
+
+fn addresses(check: &mut Check<'_>, raw: &Spanned<OneOrMore>) -> Vec<Address> {
+    let texts = match raw.get_ref() {
+        OneOrMore::One(text) => std::slice::from_ref(text),
+        OneOrMore::More(texts) => texts,
+    };
+    if texts.is_empty() || texts.len() > SOURCE_ADDRESSES_MAX {
+        let what = format!("source.address: name 1 to {SOURCE_ADDRESSES_MAX} servers");
+        check.refuse(raw, what);
+        return Vec::new();
+    }
+    let mut addresses = Vec::new();
+    for text in texts {
+        match text.parse::<Address>() {
+            Ok(address) if addresses.contains(&address) => {
+                check.refuse(raw, format!("source.address: {address} is listed twice"));
+            }
+            Ok(address) => addresses.push(address),
+            Err(err) => check.refuse(raw, format!("source.address: {err}")),
+        }
+    }
+    addresses
+}
+
 fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
     check.name("source.name", &raw.name);
-    let address = check.address("source.address", &raw.address);
+    let mut addresses = addresses(check, &raw.address).into_iter();
+    let (address, standbys) = (addresses.next(), addresses.collect());
     if *raw.server_id.get_ref() == 0 {
         let what = "source.server_id: must be from 1 to 4294967295, and unique in the topology";
         check.refuse(&raw.server_id, what.to_owned());
@@ -259,6 +294,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
     Some(Source {
         name: raw.name.into_inner().into(),
         address: address?,
+        standbys,
         user: raw.user,
         password,
         server_id: raw.server_id.into_inner(),

@@ -59,6 +59,8 @@ pub(super) enum TemplateError {
     DefaultArgument { column: usize },
     #[error("the filter `match` at column {column} needs a regex between slashes: `match:/REGEX/`")]
     MatchArgument { column: usize },
+    #[error("the filter `json` at column {column} needs a path: `json:$.owner.ids[0]`")]
+    JsonArgument { column: usize },
     #[error("the regex at column {column} is not valid: {reason}")]
     Regex { column: usize, reason: String },
     #[error(

@@ -8,14 +8,15 @@ use regex::bytes::{Regex, RegexBuilder};
 use sha1::Sha1;
 use xxhash_rust::xxh64::xxh64;
 
-use super::error::TemplateError;
+use super::{error::TemplateError, json::Path};
 
 /// Largest compiled regex, in bytes.
 pub(super) const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of a regex.
 pub(super) const REGEX_NESTING_MAX: u32 = 50;
 
-const NAMES: &str = "lower, upper, sha1, md5, xxh64, hex, base64, default:TEXT, match:/REGEX/";
+const NAMES: &str =
+    "lower, upper, sha1, md5, xxh64, hex, base64, default:TEXT, match:/REGEX/, json:PATH";
 
 /// One step from a column's text to a part of a key. NULL passes through all but `default`.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub(super) enum Filter {
     Default(String),
     /// The first group of the first match, else all of it; NULL where nothing matches.
     Match(Regex),
+    /// What the path leads to in JSON text.
+    Json(Path),
 }
 
 /// A filter's argument, as the template's grammar found it.
@@ -68,6 +71,13 @@ impl Filter {
                     _ => Err(TemplateError::MatchArgument { column }),
                 };
             }
+            "json" => {
+                let path = match argument {
+                    Argument::Text(text) => Path::parse(&text),
+                    _ => None,
+                };
+                return path.map(Filter::Json).ok_or(TemplateError::JsonArgument { column });
+            }
             "" => return Err(TemplateError::EmptyFilter { column }),
             _ => {
                 let (name, known) = (name.to_owned(), NAMES);
@@ -89,6 +99,14 @@ impl Filter {
         let owned = match self {
             Filter::Default(_) => return Some(value),
             Filter::Match(regex) => return first_match(regex, value),
+            Filter::Json(path) => {
+                return match value {
+                    Cow::Borrowed(json) => path.find(json),
+                    Cow::Owned(json) => {
+                        path.find(&json).map(|found| Cow::Owned(found.into_owned()))
+                    }
+                };
+            }
             Filter::Lower => match str::from_utf8(&value) {
                 Ok(text) => text.to_lowercase().into_bytes(),
                 Err(_) => value.to_ascii_lowercase(),
@@ -118,6 +136,9 @@ impl fmt::Display for Filter {
             Filter::Xxh64 => "xxh64",
             Filter::Hex => "hex",
             Filter::Base64 => "base64",
+            Filter::Json(path) => {
+                return write!(f, "json:{}", super::template::escape(path.text()));
+            }
             Filter::Default(text) => return write!(f, "default:{}", super::template::escape(text)),
             Filter::Match(regex) => {
                 return write!(f, "match:/{}/", regex.as_str().replace('/', "\\/"));

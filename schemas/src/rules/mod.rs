@@ -26,7 +26,7 @@
 //! template  = 1*( character / "{{" / "}}" / place )     ; `{{` and `}}` stand for one brace
 //! place     = "{" source *( "|" filter ) "}"
 //! source    = column / "@schema" / "@table" / "@" number
-//! filter    = name / "default:" text / "match:/" regex "/"
+//! filter    = name / "default:" text / "match:/" regex "/" / "json:" text
 //! character = any but { } space CR LF NUL
 //! column, text = any characters; { } | : @ \ and the blanks around a name stand behind a backslash
 //! regex     = any characters; only a slash stands behind a backslash
@@ -49,6 +49,7 @@
 //! | `base64` | the bytes in the standard alphabet, padded |
 //! | `default:TEXT` | TEXT in place of NULL; an empty text is not NULL |
 //! | `match:/REGEX/` | the first group of the first match, or the whole match if there is no group; NULL if nothing matches or the group took no part |
+//! | `json:PATH` | what PATH, such as `$.owner.ids[0]`, leads to in JSON: the characters of a string, everything else as it is written; NULL for `null`, and where the path leads nowhere |
 //!
 //! **What becomes of a row** is one [`Outcome`] for each template and image:
 //!
@@ -70,6 +71,7 @@ mod digest;
 mod error;
 mod file;
 mod filter;
+mod json;
 pub mod limits;
 mod origin;
 mod plan;
@@ -185,6 +187,11 @@ impl Rule {
         let own = self.columns.iter().flatten().map(|(_, name)| name.as_str());
         let mut seen = std::collections::HashSet::new();
         in_keys.chain(own).filter(move |name| seen.insert(name.to_ascii_lowercase()))
+    }
+
+    /// Whether a key needs the whole text of this column, not only what a `json:` path leads to.
+    pub fn needs_text_of(&self, column: &str) -> bool {
+        self.keys.iter().any(|key| key.template.needs_text_of(column))
     }
 
     /// For each key template, the literal text before its first place: what a floor can be scoped to.

@@ -90,7 +90,7 @@ fn after_filter(shapes: Vec<Shape>, filter: &Filter) -> Vec<Shape> {
         Filter::Xxh64 => hex(Some(16)),
         Filter::Hex => hex(None),
         Filter::Base64 => vec![Shape::Base64],
-        Filter::Match(_) => vec![Shape::Any],
+        Filter::Match(_) | Filter::Json(_) => vec![Shape::Any],
         Filter::Default(text) => {
             let mut shapes = shapes;
             shapes.push(Shape::Literal(text.clone()));

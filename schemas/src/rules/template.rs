@@ -97,6 +97,15 @@ impl Template {
         })
     }
 
+    /// Whether a place takes the text of this column as it is.
+    pub(super) fn needs_text_of(&self, column: &str) -> bool {
+        self.places().any(|place| match (&place.source, place.filters.first()) {
+            (Source::Column(_), Some(Filter::Json(_))) => false,
+            (Source::Column(name), _) => name.eq_ignore_ascii_case(column),
+            _ => false,
+        })
+    }
+
     /// The text before the first place.
     pub(super) fn prefix(&self) -> &str {
         match self.parts.first() {

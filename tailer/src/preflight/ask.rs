@@ -13,8 +13,9 @@ use crate::{
 
 /// Tables that are asked for at a time.
 const TABLES_ASKED_MAX: usize = 200;
-/// Those whose text we can turn into UTF-8. A column of another is said to be of a type of its own: `varchar in gbk`.
-const CHARACTER_SETS: &str = "'utf8mb4', 'utf8mb3', 'utf8', 'ascii', 'latin1', 'ucs2', 'utf16', 'utf16le', 'utf32', 'binary'";
+/// Those whose text we cannot turn into UTF-8. A column of one is said to be of a type of its own: `varchar in swe7`.
+const OTHER_CHARACTER_SETS: &str =
+    "'armscii8', 'cp850', 'cp852', 'dec8', 'geostd8', 'hp8', 'keybcs2', 'macce', 'swe7'";
 /// More columns in cascading foreign keys than any server has.
 const CASCADE_COLUMNS_MAX: usize = 100_000;
 
@@ -69,6 +70,13 @@ pub(crate) async fn executed(conn: &mut Conn, dialect: Dialect) -> Result<String
     };
     let executed: Option<String> = within(conn.query_first(question)).await?;
     Ok(executed.unwrap_or_default())
+}
+
+/// MariaDB: the highest number of each server in each domain.
+pub(crate) async fn binlog_state(conn: &mut Conn) -> Result<String, SourceError> {
+    let state: Option<String> =
+        within(conn.query_first("SELECT @@global.gtid_binlog_state")).await?;
+    Ok(state.unwrap_or_default())
 }
 
 /// The name of the oldest binlog file; `None` where we may not ask, or where there is no binlog.
@@ -132,6 +140,23 @@ pub(crate) async fn standing(
         role: Role::of(&answer("read_only").unwrap_or_default()),
         server_id: server_id.ok_or_else(|| SourceError::Answer("no server_id".to_owned()))?,
     })
+}
+
+/// How far a server is that nobody can write to, but for what it replicates; `None` if somebody can.
+pub(crate) async fn sealed(
+    conn: &mut Conn,
+    dialect: Dialect,
+) -> Result<Option<Standing>, SourceError> {
+    let seal = match dialect {
+        Dialect::Mysql => "SELECT @@global.super_read_only",
+        // It has no stronger one.
+        Dialect::MariaDb => "SELECT @@global.read_only",
+    };
+    // It was sealed before it says how far it is.
+    let sealed: Option<Row> = within(conn.query_first(seal)).await?;
+    let sealed = sealed.and_then(|row| row.get::<Value, _>(0)).and_then(value_text);
+    let standing = standing(conn, dialect, Mode::Gtid).await?;
+    Ok((Role::of(&sealed.unwrap_or_default()) == Role::ReadOnly).then_some(standing))
 }
 
 /// The end of the binlog; `None` where we may not ask, or where there is no binlog.
@@ -206,8 +231,9 @@ async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceErro
     for some in tables.chunks_mut(TABLES_ASKED_MAX) {
         let question = format!(
             "SELECT table_schema, table_name, column_name, \
-             IF(COALESCE(character_set_name, 'ascii') IN ({CHARACTER_SETS}), data_type, \
-             CONCAT(data_type, ' in ', character_set_name)), \
+             IF(COALESCE(character_set_name, '') IN ({OTHER_CHARACTER_SETS}), \
+             CONCAT(data_type, ' in ', character_set_name), \
+             IF(data_type IN ('float', 'double') AND numeric_scale IS NOT NULL, column_type, data_type)), \
              COALESCE(generation_expression, '') <> '' FROM information_schema.columns \
              WHERE (table_schema, table_name) IN ({}) ORDER BY table_schema, table_name, ordinal_position",
             list(some)

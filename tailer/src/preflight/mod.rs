@@ -15,11 +15,12 @@ use schemas::{
     rules::Rules,
 };
 
-pub(crate) use ask::{ask, binlog_end, standing};
+pub(crate) use ask::{ask, binlog_end, binlog_state, executed, sealed, standing};
 pub use grants::grants;
 
 use crate::{
     cascades::Cascade,
+    disguises::Disguised,
     epochs::origin_of,
     settings::{Settings, StatementKeys},
     source::{self, SourceError},
@@ -106,6 +107,8 @@ pub struct Report {
     pub role: Role,
     /// Foreign keys that change rows unseen; `None` if it logs what they do.
     pub cascades: Option<Vec<Cascade>>,
+    /// Columns of mapped tables that a binlog shows as BINARY, and are not.
+    pub disguised: Vec<Disguised>,
     /// What it has executed and does not have in its binlog any more.
     pub purged: GtidSet,
     /// The start of its binlog, where it may be asked.
@@ -221,6 +224,7 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
         server: server(answers, mode, server_id, executed)?,
         role: Role::of(answers.variable("read_only").unwrap_or_default()),
         cascades: answers.cascades.clone(),
+        disguised: tables::disguised(&answers.tables),
         purged,
         start: answers.oldest.as_ref().map(file_start),
         end: answers.end.clone(),

@@ -1,18 +1,20 @@
 //! The rules against the tables that exist.
 
+use binlog::table_map::Disguise;
 use schemas::{gtid::Dialect, rules::Rules};
 
 use super::{Column, Judge, Severity, Table, Values, grants};
-use crate::{cascades::Cascade, settings::Settings};
+use crate::{
+    cascades::Cascade,
+    disguises::{self, Disguised},
+    settings::Settings,
+};
 
 /// Cascading foreign keys that are reported.
 const CASCADES_SHOWN_MAX: usize = 20;
 
 /// `data_type`s that have no text form for keys.
-const NO_KEY_TYPES: [&str; 13] = [
-    "float",
-    "double",
-    "json",
+const NO_KEY_TYPES: [&str; 10] = [
     "vector",
     "geometry",
     "point",
@@ -24,9 +26,6 @@ const NO_KEY_TYPES: [&str; 13] = [
     "geometrycollection",
     "geomcollection",
 ];
-
-/// MariaDB's types that look like BINARY in a binlog.
-const DISGUISED_TYPES: [&str; 3] = ["uuid", "inet4", "inet6"];
 
 pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
     missing_tables(judge, settings, rules);
@@ -59,6 +58,18 @@ pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
         let fix = vec!["# change such rows by statements of their own".to_owned()];
         judge.find(Severity::Warn, what, fix);
     }
+}
+
+/// Those that a binlog does not tell from BINARY.
+pub(super) fn disguised(tables: &[Table]) -> Vec<Disguised> {
+    let of = |table: &Table, column: &Column| {
+        let is = disguises::of_type(&column.kind.to_ascii_lowercase());
+        let (table, column) = ((table.schema.clone(), table.name.clone()), column.name.clone());
+        (is != Disguise::None).then_some(Disguised { table, column, is })
+    };
+    let all =
+        tables.iter().flat_map(|table| table.columns.iter().map(move |column| (table, column)));
+    all.filter_map(|(table, column)| of(table, column)).collect()
 }
 
 fn missing_tables(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
@@ -97,6 +108,9 @@ fn columns(judge: &mut Judge<'_>, rules: &Rules, table: &Table) {
         for named in rule.columns() {
             let is_named = |column: &&Column| column.name.eq_ignore_ascii_case(named);
             let Some(column) = table.columns.iter().find(is_named) else { continue };
+            if column.kind == "json" && !rule.needs_text_of(named) {
+                continue; // Of its text, only what a path leads to.
+            }
             let Some((why, fix)) = unfit(judge.dialect, column) else { continue };
             let what = format!(
                 "rule {:?}: column {} of {}.{} {why}",
@@ -116,6 +130,15 @@ fn unfit(dialect: Dialect, column: &Column) -> Option<(String, Vec<String>)> {
     if NO_KEY_TYPES.contains(&kind.as_str()) {
         return Some((format!("is of type {kind}, which has no text form in keys"), vec![]));
     }
+    if kind == "json" {
+        let fix = vec![format!("# in the rule: {{{}|json:$.path}}", column.name)];
+        return Some(("is JSON, which has many texts for one value".to_owned(), fix));
+    }
+    if kind.contains('(') {
+        let why = format!("is of type {kind}, and the binlog does not say its decimals");
+        let plain = kind.split('(').next().unwrap_or_default().to_uppercase();
+        return Some((why, vec![format!("# ALTER TABLE ... MODIFY {} {plain}", column.name)]));
+    }
     if kind.contains(" in ") {
         let convert =
             "# convert the table: ALTER TABLE ... CONVERT TO CHARACTER SET utf8mb4".to_owned();
@@ -127,10 +150,6 @@ fn unfit(dialect: Dialect, column: &Column) -> Option<(String, Vec<String>)> {
             "# keep {what} in an ordinary column (a BEFORE trigger can fill it), and name that in the rule"
         )
     };
-    if DISGUISED_TYPES.contains(&kind.as_str()) {
-        let why = format!("is of type {kind}, which the binlog does not tell from BINARY");
-        return Some((why, vec![instead("its text")]));
-    }
     // MySQL writes them; MariaDB leaves them out when rows are updated or deleted.
     let is_left_out = dialect == Dialect::MariaDb && column.origin == Values::Generated;
     is_left_out.then(|| {

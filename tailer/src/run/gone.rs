@@ -2,7 +2,7 @@
 
 use schemas::{
     gtid::GtidSet,
-    record::{Checkpoint, FilePosition},
+    record::{Checkpoint, EpochStart, FilePosition, Origin},
 };
 
 use crate::{epochs::writer, position::file_number, preflight::Report, tailer::Mode};
@@ -27,6 +27,10 @@ pub(super) fn gone(report: &Report, ours: &Checkpoint, refused: Option<&str>) ->
     }
     if report.mode == Mode::Position {
         return gone_files(report, ours, refused).or_else(|| refused.and_then(everything));
+    }
+    let by_position = |epoch: &EpochStart| matches!(epoch.origin, Origin::Positions { .. });
+    if ours.epoch.as_ref().is_some_and(by_position) {
+        return everything("GTIDs were switched on, and our position is not one of them");
     }
     if ours.executed.contains_all(&report.purged) {
         return refused.and_then(everything);
@@ -74,11 +78,7 @@ mod tests {
     use std::sync::Arc;
 
     use expect_test::{Expect, expect};
-    use schemas::{
-        gtid::Dialect,
-        record::{EpochStart, Origin},
-        version::Version,
-    };
+    use schemas::{gtid::Dialect, version::Version};
 
     use super::*;
     use crate::{preflight::Role, tailer::Server};
@@ -108,6 +108,7 @@ mod tests {
             server: Server { origin, next_number: 10, executed, predecessor: None },
             role: Role::Writer,
             cascades: None,
+            disguised: Vec::new(),
             purged: set(&format!("{UUID}:1-{purged}")),
             start: Some(at(3, 4)),
             end: Some(at(5, 900)),
@@ -115,10 +116,11 @@ mod tests {
     }
 
     fn ours(executed: &str, position: Option<FilePosition>, server_id: u32) -> Checkpoint {
+        let by_gtid = Origin::Mysql { uuid: UUID.parse().unwrap(), tag: "".into(), server_id };
         let epoch = EpochStart {
             source: "s".into(),
             epoch: 1,
-            origin: Origin::Positions { server_id },
+            origin: if executed.is_empty() { Origin::Positions { server_id } } else { by_gtid },
             first: 1,
             before: set(""),
             lossless: true,
@@ -165,6 +167,18 @@ mod tests {
             Some("it said no"),
             expect![
                 "U:1-4 at -: the server has purged its binlog up to 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-4"
+            ],
+        );
+    }
+
+    #[test]
+    fn positions_are_no_gtids() {
+        check(
+            &report(Mode::Gtid, 4),
+            &ours("", Some(at(4, 7)), 1),
+            None,
+            expect![
+                "U:1-9 at binlog.000005:900: GTIDs were switched on, and our position is not one of them"
             ],
         );
     }

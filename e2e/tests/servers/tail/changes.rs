@@ -1,14 +1,14 @@
 //! Each kind of change, and its outcome: exact keys, or a floor with its scope and reason. `changes.mysql.txt` and
 //! `changes.mariadb.txt` tell them all.
 
-use e2e::servers::{Database, DatabaseOptions, Durability, Kind};
+use e2e::servers::{Database, Kind};
 use expect_test::expect_file;
 
 use super::{
     book::Book,
-    tailing::{TABLES, TRANSACTION_KEYS_MAX, Tailing},
+    tailing::{TRANSACTION_KEYS_MAX, Tailing, server},
 };
-use crate::support::{Lab, enter};
+use crate::support::Lab;
 
 /// A server, a tailer in front of it, and what came of everything so far.
 struct Bench {
@@ -20,14 +20,7 @@ struct Bench {
 
 impl Bench {
     async fn start(test: &str, kind: Kind) -> Option<Bench> {
-        let lab = enter(test, &[kind.name()]).await?;
-        let more = match kind {
-            Kind::Mysql => vec!["--binlog-rows-query-log-events=ON".to_owned()],
-            Kind::Mariadb => Vec::new(),
-        };
-        let options = DatabaseOptions { durability: Durability::Memory, more };
-        let database = lab.servers.database(kind, &options).await.expect("a database server");
-        database.run(TABLES).await.expect("tables");
+        let (lab, database) = server(test, kind).await?;
         let tailing = Tailing::start(&database.address(), &Book::default()).await;
         Some(Bench { tailing, database, told: String::new(), _lab: lab })
     }
@@ -235,6 +228,18 @@ async fn xa(bench: &mut Bench) {
     ];
     bench.tell("XA PREPARE", &prepare).await;
     bench.tell("XA COMMIT", &["XA COMMIT 'x'"]).await;
+    let back = [
+        "XA START 'back', 'branch', 7",
+        "UPDATE users SET name = 'xb' WHERE id = 51",
+        "XA END 'back', 'branch', 7",
+        "XA PREPARE 'back', 'branch', 7",
+    ];
+    bench.tell("another one is prepared", &back).await;
+    bench.tell("XA ROLLBACK", &["XA ROLLBACK 'back', 'branch', 7"]).await;
+    let floor = ["XA START 'f'", "DELETE FROM users WHERE id = 51", "XA END 'f'", "XA PREPARE 'f'"];
+    bench.tell("one is prepared before a tailer starts", &floor).await;
+    bench.tailing = Tailing::start(&bench.database.address(), &bench.tailing.book.clone()).await;
+    bench.tell("XA COMMIT of what nobody remembers", &["XA COMMIT 'f'"]).await;
     let one_phase = [
         "XA START 'y'",
         "INSERT INTO users VALUES (52, 'xa', '', '')",

@@ -2,27 +2,16 @@
 
 use std::time::Duration;
 
-use e2e::servers::{Database, DatabaseOptions, Durability, Kind};
+use e2e::servers::{Database, Kind};
+use tailer::Settings;
 use tokio::time::{sleep, timeout};
 
 use super::{
     book::{Book, shown},
-    proxy::{CUT, Proxy, SPOIL},
-    tailing::{PATIENCE, TABLES, Tailing},
+    proxy::{CUT, Proxy, SHORTEN, SPOIL, SPOIL_EVER, STALL, STALLED, UNKNOWN, UNKNOWN_KIND},
+    tailing::{PATIENCE, Tailing, server, settings},
 };
-use crate::support::{Lab, enter};
-
-async fn server(test: &str, kind: Kind) -> Option<(Lab, Database)> {
-    let lab = enter(test, &[kind.name()]).await?;
-    let more = match kind {
-        Kind::Mysql => vec!["--binlog-rows-query-log-events=ON".to_owned()],
-        Kind::Mariadb => Vec::new(),
-    };
-    let options = DatabaseOptions { durability: Durability::Memory, more };
-    let database = lab.servers.database(kind, &options).await.expect("a database server");
-    database.run(TABLES).await.expect("tables");
-    Some((lab, database))
-}
+use crate::support::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_on_the_way_mysql() {
@@ -34,14 +23,15 @@ async fn faults_on_the_way_mariadb() {
     faults_on_the_way("faults_on_the_way_mariadb", Kind::Mariadb).await;
 }
 
-/// An event that changed, a connection that ended in the middle of one, and one that is only half there.
+/// An event that changed, one that is shorter than it says, a connection that ended in the middle of one, and one
+/// that is only half there: all is read again. What nobody knows is a floor.
 async fn faults_on_the_way(test: &str, kind: Kind) {
     let Some((_lab, database)) = server(test, kind).await else { return };
     let proxy = Proxy::start(database.address()).await;
     let mut tailing = Tailing::start(proxy.address(), &Book::default()).await;
-    for (number, (email, error)) in
-        [(SPOIL, "checksum is"), (CUT, "ended the binlog stream")].into_iter().enumerate()
-    {
+    let faults =
+        [(SPOIL, "checksum is"), (SHORTEN, "event ends after"), (CUT, "ended the binlog stream")];
+    for (number, (email, error)) in faults.into_iter().enumerate() {
         let mut status = tailing.status.clone();
         let failed = tokio::spawn(async move {
             let failed = status.wait_for(|status| status.last_error.is_some()).await;
@@ -54,13 +44,68 @@ async fn faults_on_the_way(test: &str, kind: Kind) {
         let failed = failed.unwrap_or_default();
         assert!(failed.contains(error), "{failed}");
         assert_eq!(tailing.metric("mcsqueal_tailer_reconnects_total"), number as u64 + 1);
+        tailing.connected().await;
     }
-    tailing.connected().await;
+    let insert = format!("INSERT INTO users VALUES (6, '{UNKNOWN}', '', '')");
+    let outcome = tailing.outcome(&database, &[&insert]).await;
+    let floor = format!("floor *: event of type {UNKNOWN_KIND} cannot be read");
+    assert!(outcome.contains(&floor) && outcome.contains("counted as event: "), "{outcome}");
     proxy.freeze();
     let outcome =
         tailing.outcome(&database, &["INSERT INTO users VALUES (7, 'f@z', '', '')"]).await;
     assert_eq!(outcome, "email:f@z user:7");
-    assert_eq!(tailing.metric("mcsqueal_tailer_reconnects_total"), 3);
+    assert_eq!(tailing.metric("mcsqueal_tailer_reconnects_total"), 4);
+}
+
+/// An event that is damaged on the source's disk stays so: what is behind it is read, and a floor covers the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn event_that_stays_damaged() {
+    for kind in [Kind::Mysql, Kind::Mariadb] {
+        let Some((_lab, database)) = server("event_that_stays_damaged", kind).await else {
+            continue;
+        };
+        let proxy = Proxy::start(database.address()).await;
+        let mut tailing = Tailing::start(proxy.address(), &Book::default()).await;
+        let insert = format!("INSERT INTO shop.users VALUES (1, '{SPOIL_EVER}', '', '')");
+        database.run(&[&insert]).await.expect("a change");
+        let floored = tailing.book.take_when(|written| !written.floors.is_empty());
+        let written = timeout(PATIENCE, floored).await.expect("a floor in time");
+        let shown = tailing.shown(&written);
+        let told = "floor *: the source's binlog is damaged: ";
+        assert!(shown.contains(told) && shown.ends_with("counted as gap: 1"), "{shown}");
+        tailing.connected().await;
+        let next = "INSERT INTO users VALUES (2, 'next@one', '', '')";
+        assert_eq!(tailing.outcome(&database, &[next]).await, "email:next@one user:2");
+    }
+}
+
+/// A server that is stopped while it sends an event that no socket holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_in_the_middle_of_an_event() {
+    for kind in [Kind::Mysql, Kind::Mariadb] {
+        let test = "shutdown_in_the_middle_of_an_event";
+        let Some((_lab, mut database)) = server(test, kind).await else { continue };
+        database.run(&["SET GLOBAL max_allowed_packet = 67108864"]).await.expect("a setting");
+        let proxy = Proxy::start(database.address()).await;
+        let settings = Settings {
+            // The proxy's stall must not look like a dead connection.
+            heartbeat: STALL * 2,
+            ..settings(proxy.address(), 4001)
+        };
+        let mut tailing = Tailing::launch_with(settings, &Book::default());
+        tailing.connected().await;
+        let insert = format!(
+            "INSERT INTO shop.blobs VALUES (1, CONCAT('{STALLED}', REPEAT('x', 40 << 20)))"
+        );
+        database.run(&[&insert]).await.expect("a change");
+        until("the event is on its way", PATIENCE, async || proxy.has_stalled()).await;
+        database.stop().await.expect("a shutdown");
+        tailing.failed("").await;
+        database.restart().await.expect("a start");
+        let outcome = tailing.outcome(&database, &["DELETE FROM blobs"]).await;
+        assert_eq!(outcome, "blob:1");
+        assert!(tailing.metric("mcsqueal_tailer_reconnects_total") > 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,17 +205,20 @@ async fn rivals() {
         let mut first = Tailing::launch(&database.address(), &Book::default(), 4001);
         first.connected().await;
         let mut second = Tailing::launch(&database.address(), &Book::default(), 4001);
-        let mut status = first.status.clone();
-        let told = |error: &Option<String>| {
-            error.as_ref().is_some_and(|error| error.contains("uses our server_id"))
-        };
-        let pushed = status.wait_for(|status| told(&status.last_error));
-        timeout(PATIENCE, pushed).await.expect("in time").expect("a tailer");
+        let told = first.failed("uses our server_id").await;
+        let rival = format!("the server's list of readers has: {}", hostname());
+        assert!(told.contains(&rival), "{told}");
         second.connected().await;
         sleep(Duration::from_secs(3)).await;
         let attempts = [&first, &second].map(|one| one.metric("mcsqueal_tailer_reconnects_total"));
         assert!(attempts.iter().sum::<u64>() <= 4, "a reconnect war: {attempts:?}");
     }
+}
+
+/// As tailers say it when they register.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("the machine's name");
+    name.trim().to_owned()
 }
 
 /// A server that takes no writes may be a copy that lacks something: it is waited for.
@@ -181,12 +229,7 @@ async fn read_only_server_is_waited_for() {
         let Some((_lab, database)) = server(test, kind).await else { continue };
         database.run(&["SET GLOBAL read_only = ON"]).await.expect("a setting");
         let mut tailing = Tailing::launch(&database.address(), &Book::default(), 4001);
-        let mut status = tailing.status.clone();
-        let waits = |error: &Option<String>| {
-            error.as_ref().is_some_and(|error| error.contains("read-only"))
-        };
-        let waiting = status.wait_for(|status| waits(&status.last_error));
-        timeout(PATIENCE, waiting).await.expect("in time").expect("a tailer");
+        tailing.failed("read-only").await;
         database.run(&["SET GLOBAL read_only = OFF"]).await.expect("a setting");
         tailing.connected().await;
         let progress = tailing.book.take_when(|written| written.progress > 1);

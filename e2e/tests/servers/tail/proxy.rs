@@ -1,8 +1,11 @@
 //! [`Proxy`]: between a tailer and its server; spoils what the server says.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -12,12 +15,33 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     task::JoinSet,
+    time::sleep,
 };
 
 /// In a row: one bit of it is turned, the first time that it passes.
 pub(super) const SPOIL: &str = "spoil@me";
+/// Likewise, every time.
+pub(super) const SPOIL_EVER: &str = "spoil@ever";
 /// In a row: the connection ends in the middle of it, the first time.
 pub(super) const CUT: &str = "cut@me";
+/// In a row: the event says that it is longer than its packet, the first time.
+pub(super) const SHORTEN: &str = "shorten@me";
+/// In a row: the event gets a type that nobody knows, and a checksum for it.
+pub(super) const UNKNOWN: &str = "unknown@me";
+/// In a row: nothing more passes, for [`STALL`].
+pub(super) const STALLED: &str = "stall@me";
+/// Long enough to stop a server in.
+pub(super) const STALL: Duration = Duration::from_secs(3);
+/// A type that no server writes.
+pub(super) const UNKNOWN_KIND: u8 = 200;
+
+/// Before an event: length and number of its packet, and a zero.
+const BEFORE_EVENT: usize = 5;
+/// Where its type, its length and, from the end, its checksum are.
+const KIND_AT: usize = 4;
+const LENGTH_AT: usize = 9;
+const FLAGS_AT: usize = 17;
+const CHECKSUM_BYTES: usize = 4;
 
 /// Dropping it closes everything.
 pub(super) struct Proxy {
@@ -30,6 +54,8 @@ pub(super) struct Proxy {
 struct Shared {
     spoiled: AtomicBool,
     cut: AtomicBool,
+    shortened: AtomicBool,
+    stalled: AtomicBool,
     /// Connections that were made before stay open and say nothing any more.
     frozen_before: AtomicU64,
     connections: AtomicU64,
@@ -45,7 +71,8 @@ impl Proxy {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.expect("the server");
+                // One that is down is down for whoever asks.
+                let Ok(server) = TcpStream::connect(&server).await else { continue };
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
                 let number = ours.connections.fetch_add(1, Ordering::Relaxed);
@@ -59,6 +86,11 @@ impl Proxy {
     /// `host:port`.
     pub(super) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether it has begun to stall.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.shared.stalled.load(Ordering::Relaxed)
     }
 
     /// From now on, connections that exist say nothing.
@@ -85,10 +117,27 @@ async fn answers(
         if number < shared.frozen_before.load(Ordering::Relaxed) {
             continue;
         }
-        if let Some(at) =
-            find(bytes, SPOIL).filter(|_| !shared.spoiled.swap(true, Ordering::Relaxed))
-        {
+        let first = |text: &str, flag: &AtomicBool| {
+            find(bytes, text).filter(|_| !flag.swap(true, Ordering::Relaxed))
+        };
+        let stalls = first(STALLED, &shared.stalled).is_some();
+        let shortened = first(SHORTEN, &shared.shortened);
+        let spoiled = first(SPOIL, &shared.spoiled).or_else(|| find(bytes, SPOIL_EVER));
+        let unknown = find(bytes, UNKNOWN);
+        if let Some(at) = spoiled {
             bytes[at] ^= 1;
+        }
+        if let Some(event) = shortened.and_then(|at| event_around(bytes, at)) {
+            event[LENGTH_AT] += 1;
+        }
+        if let Some(event) = unknown.and_then(|at| event_around(bytes, at)) {
+            event[KIND_AT] = UNKNOWN_KIND;
+            event[FLAGS_AT..FLAGS_AT + 2].fill(0); // Not one that may be ignored.
+            let (covered, checksum) = event.split_at_mut(event.len() - CHECKSUM_BYTES);
+            checksum.copy_from_slice(&crc32fast::hash(covered).to_le_bytes());
+        }
+        if stalls {
+            sleep(STALL).await;
         }
         if let Some(at) = find(bytes, CUT).filter(|_| !shared.cut.swap(true, Ordering::Relaxed)) {
             drop(to.write_all(&bytes[..at]).await);
@@ -102,4 +151,22 @@ async fn answers(
 
 fn find(bytes: &[u8], text: &str) -> Option<usize> {
     bytes.windows(text.len()).position(|window| window == text.as_bytes())
+}
+
+/// The event whose body has a byte at `at`: the packet before it whose length fits.
+fn event_around(bytes: &mut [u8], at: usize) -> Option<&mut [u8]> {
+    let (begin, length) = (0..at).rev().find_map(|begin| {
+        let packet = bytes.get(begin..)?;
+        let says = number(packet.get(..3)?)?;
+        let length_at = BEFORE_EVENT + LENGTH_AT;
+        let length = number(packet.get(length_at..length_at + 4)?)?;
+        (says == length + 1 && begin + says > at).then_some((begin + BEFORE_EVENT, length))
+    })?;
+    bytes.get_mut(begin..begin + length)
+}
+
+/// Little-endian.
+fn number(bytes: &[u8]) -> Option<usize> {
+    let number = bytes.iter().rev().fold(0_u64, |number, &byte| (number << 8) | u64::from(byte));
+    usize::try_from(number).ok()
 }

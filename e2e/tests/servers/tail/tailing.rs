@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::servers::Database;
+use e2e::servers::{Database, DatabaseOptions, Durability, Kind};
 use mysql_async::{Conn, prelude::Queryable};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use schemas::{config::Address, rules::Rules};
@@ -18,6 +18,7 @@ use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::book::{Book, Written, shown};
+use crate::support::{Lab, enter};
 
 /// Everything that is waited for comes within this, on a busy machine too.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,7 +33,7 @@ static MARKERS: AtomicU32 = AtomicU32::new(1);
 const KEYS_SHOWN_MAX: usize = 20;
 
 /// The tables, and what they feed.
-pub(super) const TABLES: &[&str] = &[
+const TABLES: &[&str] = &[
     "CREATE DATABASE shop",
     "CREATE TABLE shop.marker (id INT PRIMARY KEY)",
     "CREATE TABLE shop.users (id INT PRIMARY KEY, email VARCHAR(60), name VARCHAR(60), bio TEXT)",
@@ -80,6 +81,40 @@ table = '/shop\.new.*/'
 keys = ["new:{id}"]
 "#;
 
+/// A server of `kind` with the tables, and its place in the lab; `None` where there is none.
+pub(super) async fn server(test: &str, kind: Kind) -> Option<(Lab, Database)> {
+    let lab = enter(test, &[kind.name()]).await?;
+    let database = database(&lab, kind, &[]).await;
+    tables(&database).await;
+    Some((lab, database))
+}
+
+/// Makes the tables.
+pub(super) async fn tables(database: &Database) {
+    database.run(TABLES).await.expect("tables");
+}
+
+/// One without tables, with more options.
+pub(super) async fn database(lab: &Lab, kind: Kind, more: &[&str]) -> Database {
+    let mut options = DatabaseOptions { durability: Durability::Memory, more: Vec::new() };
+    if kind == Kind::Mysql {
+        options.more.push("--binlog-rows-query-log-events=ON".to_owned());
+    }
+    options.more.extend(more.iter().map(|&option| option.to_owned()));
+    lab.servers.database(kind, &options).await.expect("a database server")
+}
+
+/// For the server at `address`.
+pub(super) fn settings(address: &str, server_id: u32) -> Settings {
+    let address: Address = address.parse().expect("an address");
+    Settings {
+        heartbeat: HEARTBEAT,
+        statement_keys: StatementKeys::Taken,
+        limits: Limits { transaction_keys_max: TRANSACTION_KEYS_MAX, ..Limits::DEFAULT },
+        ..Settings::new("shop", address, server_id)
+    }
+}
+
 /// A tailer that runs. Dropping it stops it.
 pub(super) struct Tailing {
     pub(super) book: Book,
@@ -108,13 +143,11 @@ impl Tailing {
 
     /// Does not wait for anything.
     pub(super) fn launch(address: &str, book: &Book, server_id: u32) -> Tailing {
-        let address: Address = address.parse().expect("an address");
-        let settings = Settings {
-            heartbeat: HEARTBEAT,
-            statement_keys: StatementKeys::Taken,
-            limits: Limits { transaction_keys_max: TRANSACTION_KEYS_MAX, ..Limits::DEFAULT },
-            ..Settings::new("shop", address, server_id)
-        };
+        Tailing::launch_with(settings(address, server_id), book)
+    }
+
+    /// Likewise, with other settings.
+    pub(super) fn launch_with(settings: Settings, book: &Book) -> Tailing {
         let rules = Arc::new(Rules::parse("rules.toml", RULES).expect("rules"));
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
@@ -137,6 +170,18 @@ impl Tailing {
         let connected = self.status.wait_for(|status| status.connected);
         let waited = timeout(PATIENCE, connected).await;
         assert!(waited.is_ok_and(|status| status.is_ok()), "{:?}", self.status.borrow().last_error);
+    }
+
+    /// Waits until it says that something went wrong, in words that contain `what`; all of them.
+    pub(super) async fn failed(&mut self, what: &str) -> String {
+        let says =
+            |status: &Status| status.last_error.as_ref().is_some_and(|error| error.contains(what));
+        let told = timeout(PATIENCE, self.status.wait_for(says)).await;
+        let told = told.map(|status| status.ok().and_then(|status| status.last_error.clone()));
+        let Ok(Some(error)) = told else {
+            panic!("no {what:?}, but {:?}", self.status.borrow().last_error)
+        };
+        error
     }
 
     /// Runs statements in a session of their own, and says what came of them.

@@ -192,7 +192,7 @@ fn filters() {
         ],
         expect![[r#"
             shop.rules.toml:5: rule "rule-1": key "user:{id|}": the filter at column 10 has no name
-            shop.rules.toml:5: rule "rule-1": key "user:{id|lowr}": the filter `lowr` at column 10 does not exist; there are: lower, upper, sha1, md5, xxh64, hex, base64, default:TEXT, match:/REGEX/
+            shop.rules.toml:5: rule "rule-1": key "user:{id|lowr}": the filter `lowr` at column 10 does not exist; there are: lower, upper, sha1, md5, xxh64, hex, base64, default:TEXT, match:/REGEX/, json:PATH
             shop.rules.toml:5: rule "rule-1": key "user:{id|lower:x}": the filter `lower` at column 10 takes no argument
             shop.rules.toml:5: rule "rule-1": key "user:{id|default}": the filter `default` at column 10 needs a text: `default:TEXT`
             shop.rules.toml:5: rule "rule-1": key "user:{id|match}": the filter `match` at column 10 needs a regex between slashes: `match:/REGEX/`

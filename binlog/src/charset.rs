@@ -1,0 +1,136 @@
+//! Character sets: the text of a column as UTF-8.
+//!
+//! By collation id, as table maps name it. A byte that the set does not define makes the whole text unreadable, so that its
+//! key is unknown, and never another one. `e2e` compares every character of every set with what real servers make of it.
+//! Not converted: armscii8, cp850, cp852, dec8, geostd8, hp8, keybcs2, macce, swe7.
+
+use std::borrow::Cow;
+
+use encoding_rs::Encoding;
+
+/// The collation of binary strings.
+pub(crate) const BINARY: u16 = 63;
+
+/// How bytes of text become UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charset {
+    /// Bytes as they are: UTF-8, its subsets, and binary.
+    AsIs,
+    /// Windows-1252, which MySQL calls latin1.
+    Latin1,
+    /// Two bytes per unit, surrogates included.
+    Utf16 {
+        little_endian: bool,
+    },
+    Utf32,
+    /// One of the sets from before Unicode; ASCII is as it is in all of them.
+    Other(&'static Encoding),
+}
+
+/// Whether text of this collation can be had.
+pub(crate) fn is_known(collation: u16) -> bool {
+    charset(collation).is_some()
+}
+
+/// Source: `information_schema.COLLATIONS` of MySQL 9.7 and MariaDB 11.8. MariaDB's NOPAD collations are 1024 above their
+/// like; its UCA 14.0.0 ones begin at 2048.
+fn charset(collation: u16) -> Option<Charset> {
+    let id = if (1024..2048).contains(&collation) { collation & 1023 } else { collation };
+    match id {
+        // 0: not known (metadata is not FULL); the bytes are taken as they are.
+        0
+        | BINARY
+        | 11
+        | 65
+        | 33
+        | 76
+        | 83
+        | 192..=215
+        | 223
+        | 45
+        | 46
+        | 224..=247
+        | 255..=323
+        | 576..=578
+        | 608..=610
+        | 2048..=2559 => Some(Charset::AsIs),
+        5 | 8 | 15 | 31 | 47 | 48 | 49 | 94 => Some(Charset::Latin1),
+        35 | 54 | 55 | 90 | 101..=124 | 128..=151 | 159 | 640..=642 | 672..=674 | 2560..=3071 => {
+            Some(Charset::Utf16 { little_endian: false })
+        }
+        56 | 62 => Some(Charset::Utf16 { little_endian: true }),
+        60 | 61 | 160..=183 | 736..=738 | 3072..=3327 => Some(Charset::Utf32),
+        _ => other(id).map(Charset::Other),
+    }
+}
+
+fn other(id: u16) -> Option<&'static Encoding> {
+    Some(match id {
+        1 | 84 => encoding_rs::BIG5,
+        2 | 9 | 21 | 27 | 77 => encoding_rs::ISO_8859_2,
+        7 | 74 => encoding_rs::KOI8_R,
+        12 | 91 | 97 | 98 => encoding_rs::EUC_JP,
+        13 | 88 | 95 | 96 => encoding_rs::SHIFT_JIS,
+        14 | 23 | 50 | 51 | 52 => encoding_rs::WINDOWS_1251,
+        16 | 71 => encoding_rs::ISO_8859_8,
+        18 | 89 => encoding_rs::WINDOWS_874,
+        19 | 85 => encoding_rs::EUC_KR,
+        20 | 41 | 42 | 79 => encoding_rs::ISO_8859_13,
+        22 | 75 => encoding_rs::KOI8_U,
+        24 | 86 | 28 | 87 => encoding_rs::GBK,
+        25 | 70 => encoding_rs::ISO_8859_7,
+        26 | 34 | 44 | 66 | 99 => encoding_rs::WINDOWS_1250,
+        29 | 58 | 59 => encoding_rs::WINDOWS_1257,
+        30 | 78 => encoding_rs::WINDOWS_1254,
+        36 | 68 => encoding_rs::IBM866,
+        39 | 53 => encoding_rs::MACINTOSH,
+        57 | 67 => encoding_rs::WINDOWS_1256,
+        248..=250 => encoding_rs::GB18030,
+        _ => return None,
+    })
+}
+
+/// The text; `None` if the bytes are none.
+pub(crate) fn utf8(collation: u16, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let text: String = match charset(collation)? {
+        Charset::AsIs => return Some(Cow::Borrowed(raw)),
+        Charset::Latin1 | Charset::Other(_) if raw.is_ascii() => return Some(Cow::Borrowed(raw)),
+        Charset::Latin1 => raw.iter().map(|&byte| latin1(byte)).collect(),
+        Charset::Other(encoding) => {
+            encoding.decode_without_bom_handling_and_without_replacement(raw)?.into_owned()
+        }
+        Charset::Utf16 { little_endian } => {
+            let unit = |pair: &[u8; 2]| {
+                if little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }
+            };
+            let (pairs, rest) = raw.as_chunks::<2>();
+            if !rest.is_empty() {
+                return None;
+            }
+            char::decode_utf16(pairs.iter().map(unit)).collect::<Result<_, _>>().ok()?
+        }
+        Charset::Utf32 => {
+            let (quads, rest) = raw.as_chunks::<4>();
+            if !rest.is_empty() {
+                return None;
+            }
+            quads
+                .iter()
+                .map(|quad| char::from_u32(u32::from_be_bytes(*quad)))
+                .collect::<Option<_>>()?
+        }
+    };
+    Some(Cow::Owned(text.into_bytes()))
+}
+
+/// Windows-1252, with its five holes as the control characters of ISO 8859-1, as MySQL has it.
+fn latin1(byte: u8) -> char {
+    const HIGH: [char; 32] = [
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
+        '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
+        'ž', 'Ÿ',
+    ];
+    byte.checked_sub(0x80)
+        .and_then(|at| HIGH.get(usize::from(at)).copied())
+        .unwrap_or(char::from(byte))
+}
