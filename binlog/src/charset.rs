@@ -2,11 +2,12 @@
 //!
 //! By collation id, as table maps name it. A byte that the set does not define makes the whole text unreadable, so that its
 //! key is unknown, and never another one. `e2e` compares every character of every set with what real servers make of it.
-//! Not converted: armscii8, cp850, cp852, dec8, geostd8, hp8, keybcs2, macce, swe7.
+//! Not converted: armscii8, big5, cp850, cp852, dec8, geostd8, hp8, keybcs2, macce, swe7.
 
 use std::borrow::Cow;
 
-use encoding_rs::Encoding;
+mod old;
+use old::Old;
 
 /// The collation of binary strings.
 pub(crate) const BINARY: u16 = 63;
@@ -24,7 +25,7 @@ enum Charset {
     },
     Utf32,
     /// One of the sets from before Unicode; ASCII is as it is in all of them.
-    Other(&'static Encoding),
+    Old(&'static Old),
 }
 
 /// Whether text of this collation can be had.
@@ -60,45 +61,17 @@ fn charset(collation: u16) -> Option<Charset> {
         }
         56 | 62 => Some(Charset::Utf16 { little_endian: true }),
         60 | 61 | 160..=183 | 736..=738 | 3072..=3327 => Some(Charset::Utf32),
-        _ => other(id).map(Charset::Other),
+        _ => old::of(id).map(Charset::Old),
     }
-}
-
-fn other(id: u16) -> Option<&'static Encoding> {
-    Some(match id {
-        1 | 84 => encoding_rs::BIG5,
-        2 | 9 | 21 | 27 | 77 => encoding_rs::ISO_8859_2,
-        7 | 74 => encoding_rs::KOI8_R,
-        12 | 91 | 97 | 98 => encoding_rs::EUC_JP,
-        13 | 88 | 95 | 96 => encoding_rs::SHIFT_JIS,
-        14 | 23 | 50 | 51 | 52 => encoding_rs::WINDOWS_1251,
-        16 | 71 => encoding_rs::ISO_8859_8,
-        18 | 89 => encoding_rs::WINDOWS_874,
-        19 | 85 => encoding_rs::EUC_KR,
-        20 | 41 | 42 | 79 => encoding_rs::ISO_8859_13,
-        22 | 75 => encoding_rs::KOI8_U,
-        24 | 86 | 28 | 87 => encoding_rs::GBK,
-        25 | 70 => encoding_rs::ISO_8859_7,
-        26 | 34 | 44 | 66 | 99 => encoding_rs::WINDOWS_1250,
-        29 | 58 | 59 => encoding_rs::WINDOWS_1257,
-        30 | 78 => encoding_rs::WINDOWS_1254,
-        36 | 68 => encoding_rs::IBM866,
-        39 | 53 => encoding_rs::MACINTOSH,
-        57 | 67 => encoding_rs::WINDOWS_1256,
-        248..=250 => encoding_rs::GB18030,
-        _ => return None,
-    })
 }
 
 /// The text; `None` if the bytes are none.
 pub(crate) fn utf8(collation: u16, raw: &[u8]) -> Option<Cow<'_, [u8]>> {
     let text: String = match charset(collation)? {
         Charset::AsIs => return Some(Cow::Borrowed(raw)),
-        Charset::Latin1 | Charset::Other(_) if raw.is_ascii() => return Some(Cow::Borrowed(raw)),
+        Charset::Latin1 | Charset::Old(_) if raw.is_ascii() => return Some(Cow::Borrowed(raw)),
         Charset::Latin1 => raw.iter().map(|&byte| latin1(byte)).collect(),
-        Charset::Other(encoding) => {
-            encoding.decode_without_bom_handling_and_without_replacement(raw)?.into_owned()
-        }
+        Charset::Old(old) => old.text(raw)?,
         Charset::Utf16 { little_endian } => {
             let unit = |pair: &[u8; 2]| {
                 if little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }

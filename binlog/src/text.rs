@@ -281,15 +281,29 @@ fn disguised(column: &Column, raw: &[u8]) -> Option<String> {
     })
 }
 
-/// As the server prints it: what has only its last two groups is an IPv4 address in its oldest form.
+/// As MariaDB prints it: the longest run of zeros is left out, also a single one, and the first of equal ones; addresses that
+/// embed one of IPv4 say it so.
 fn inet6(bytes: [u8; 16]) -> String {
-    let address = Ipv6Addr::from(bytes);
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => {
-            format!("::{}", Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
-        }
-        _ => address.to_string(),
+    let groups = Ipv6Addr::from(bytes).segments();
+    let run = |at: &usize| groups.iter().skip(*at).take_while(|&&group| group == 0).count();
+    let runs = (0..groups.len()).map(|at| (at, run(&at)));
+    let longest = runs.fold((0, 0), |best, next| if next.1 > best.1 { next } else { best });
+    let (gap, length) = longest;
+    let mapped = length == 5 && groups.get(5) == Some(&0xffff);
+    if gap == 0 && (length == 6 || mapped) {
+        let [.., a, b, c, d] = bytes;
+        let prefix = if mapped { "::ffff:" } else { "::" };
+        return format!("{prefix}{}", Ipv4Addr::new(a, b, c, d));
     }
+    let say = |groups: &[u16]| {
+        let groups: Vec<String> = groups.iter().map(|group| format!("{group:x}")).collect();
+        groups.join(":")
+    };
+    if length == 0 {
+        return say(&groups);
+    }
+    let (before, rest) = groups.split_at_checked(gap).unwrap_or_default();
+    format!("{}::{}", say(before), say(rest.get(length..).unwrap_or_default()))
 }
 
 /// In the order of its text.

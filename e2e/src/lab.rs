@@ -75,14 +75,14 @@ pub fn skip(test: &str, need: &str, reason: &str) {
     writeln!(io::stderr(), "skipped: {test}: {reason}").expect("standard error can be written");
 }
 
-/// `count` in a long run, else a tenth of it, but at least one.
-pub fn tenth_unless_long(count: u32) -> u32 {
-    if is_long() { count } else { (count / 10).max(1) }
-}
-
 /// Whether this is a long run.
 pub fn is_long() -> bool {
     env::var(LONG_ENV).is_ok_and(|value| value == "1")
+}
+
+/// `count` in a long run, else a tenth of it, but at least one.
+pub fn tenth_unless_long(count: u32) -> u32 {
+    if is_long() { count } else { (count / 10).max(1) }
 }
 
 /// Randomness of a test; the seed is shown if it fails.

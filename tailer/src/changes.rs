@@ -30,7 +30,7 @@ pub async fn read_changes(
                     flow = each(change);
                 }
             };
-            match piece.as_input() {
+            match Input::from(&piece) {
                 Input::Binlog(event) => assembler.push(event, &mut take),
                 Input::Part(part) => assembler.push_part(part, &mut take),
                 _ => {}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use binlog::{assemble::Part, frame::Event};
+use binlog::{assemble::Part, dump::Piece, frame::Event};
 use schemas::{
     gtid::{Dialect, GtidSet},
     record::{Checkpoint, FilePosition, Origin, UnixMicros},
@@ -28,6 +28,17 @@ pub enum Input<'a> {
     Idle,
     /// Time passed: publish the checkpoint, if it moved.
     Tick,
+}
+
+impl<'a> From<&'a Piece> for Input<'a> {
+    fn from(piece: &'a Piece) -> Input<'a> {
+        match piece {
+            Piece::Event { header, body } => Input::Binlog(Event { header: *header, body }),
+            Piece::Begin(header) => Input::Part(Part::Begin(*header)),
+            Piece::Bytes(bytes) => Input::Part(Part::Bytes(bytes)),
+            Piece::End => Input::Part(Part::End),
+        }
+    }
 }
 
 /// How far the source was.

@@ -299,9 +299,9 @@ impl<W: Writer> Shell<W> {
                 events = reader.next(), if self.appender.has_room() => {
                     for piece in events? {
                         if horizon.is_passed_by(&piece, tailer.position()) {
-                            tailer.step(now(), horizon::END.as_input(), &mut batches)?;
+                            tailer.step(now(), Input::from(&horizon::END), &mut batches)?;
                         }
-                        tailer.step(now(), piece.as_input(), &mut batches)?;
+                        tailer.step(now(), Input::from(&piece), &mut batches)?;
                         if batches.len() > 1 {
                             self.append(&mut batches).await?;
                         }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use binlog::frame::FrameError;
+use binlog::{
+    dump::{Cutter, Piece, Uncut},
+    frame::FrameError,
+};
 use bytes::BytesMut;
 use mysql_async::{Conn, GnoInterval, Opts, OptsBuilder, Row, Sid, SslOpts, prelude::Queryable};
 use mysql_common::packets::{ComBinlogDumpGtid, ComRegisterSlave};
@@ -15,7 +18,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use crate::{
     settings::{Settings, Tls},
-    wire::{Cutter, Piece, Uncut, Wire},
+    wire::Wire,
 };
 
 /// Connecting and each question take at most this long.

@@ -9,7 +9,7 @@ use std::time::Duration;
 const BUDGETS: [(&[&str], u64); 6] = [
     (&["tidy", "clippy"], 8),
     (&["build"], 12),
-    (&["unit", "sim", "doc"], 8),
+    (&["unit", "sim", "doc", "fuzz"], 8),
     (&["servers"], 10),
     (&["kafka"], 7),
     (&["containers"], 10),
@@ -50,7 +50,7 @@ mod tests {
             ("clippy", 80, None),
             ("build", 721, Some("build is over its budget: build took 721 s of 720 s")),
             ("unit", 300, None),
-            ("sim", 181, Some("sim is over its budget: unit, sim, doc took 481 s of 480 s")),
+            ("sim", 181, Some("sim is over its budget: unit, sim, doc, fuzz took 481 s of 480 s")),
             // The budget is exceeded already; one complaint is enough.
             ("doc", 1, None),
             ("servers", 600, None),

@@ -22,6 +22,9 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanit
 /// One input may not take longer, nor all together more memory.
 const LIMITS: [&str; 3] = ["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536"];
 
+/// Targets whose inputs are binlogs.
+const READS_BINLOGS: [&str; 2] = ["binlog", "dump"];
+
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum Wish {
@@ -29,21 +32,30 @@ enum Wish {
     Run { targets: Vec<String>, seconds: u32 },
 }
 
-/// Runs the command; true if nothing failed.
-pub(crate) fn run(args: &[String]) -> Result<bool> {
+/// What a run found.
+pub(crate) enum Found {
+    Nothing,
+    /// An input that fails.
+    Something,
+    /// It could not run, for this reason.
+    NoCompiler(&'static str),
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &[String]) -> Result<Found> {
     let folder = stages::workspace().join("fuzz");
     let known = targets(&folder)?;
     let (targets, seconds) = match parse(args, &known)? {
         Wish::List => {
             println!("{}", known.join("\n"));
-            return Ok(true);
+            return Ok(Found::Nothing);
         }
         Wish::Run { targets, seconds } => (targets, seconds),
     };
     let Some(nightly) = nightly() else {
-        println!("skipped: fuzz: there is no nightly compiler: rustup toolchain install nightly");
-        println!("0 passed, 0 failed, {} skipped", targets.len());
-        return Ok(true);
+        return Ok(Found::NoCompiler(
+            "there is no nightly compiler: rustup toolchain install nightly",
+        ));
     };
     let programs = build(&folder, &nightly)?;
     let mut failed = 0;
@@ -51,7 +63,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool> {
         failed += usize::from(!fuzz(&folder, &programs, target, seconds)?);
     }
     println!("{} passed, {failed} failed, 0 skipped", targets.len() - failed);
-    Ok(failed == 0)
+    Ok(if failed == 0 { Found::Nothing } else { Found::Something })
 }
 
 fn parse(args: &[String], known: &[String]) -> Result<Wish> {
@@ -139,7 +151,7 @@ fn fuzz(folder: &Path, programs: &Path, target: &str, seconds: u32) -> Result<bo
         format!("-max_total_time={seconds}"),
         format!("-artifact_prefix={}/", artifacts.display()),
     ]);
-    command.arg(&corpus).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg(&corpus).args(seeds(target)?).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(File::create(&log).with_context(|| format!("make {}", log.display()))?);
     let status = command.status().with_context(|| format!("run {}", program.display()))?;
     let said = fs::read_to_string(&log).context("read what the fuzzer said")?;
@@ -152,6 +164,22 @@ fn fuzz(folder: &Path, programs: &Path, target: &str, seconds: u32) -> Result<bo
     println!("{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
     println!("again with one input: {} FILE", program.display());
     Ok(false)
+}
+
+/// Folders of inputs to begin with: for what reads binlogs, those that real servers wrote for the tests.
+fn seeds(target: &str) -> Result<Vec<PathBuf>> {
+    if !READS_BINLOGS.contains(&target) {
+        return Ok(Vec::new());
+    }
+    let fixtures = stages::workspace().join("binlog/tests/fixtures");
+    let mut out = Vec::new();
+    for entry in fs::read_dir(&fixtures).context("look for binlogs")? {
+        let path = entry.context("look for binlogs")?.path();
+        if path.is_dir() {
+            out.push(path);
+        }
+    }
+    Ok(out)
 }
 
 /// The last line that says `what`.

@@ -30,7 +30,14 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest, pull),
         "test" => stages::run(rest, pull),
         "sim" => stages::simulate(rest),
-        "fuzz" => fuzz::run(rest),
+        "fuzz" => fuzz::run(rest).map(|found| match found {
+            fuzz::Found::Nothing => true,
+            fuzz::Found::Something => false,
+            fuzz::Found::NoCompiler(reason) => {
+                println!("skipped: fuzz: {reason}");
+                true
+            }
+        }),
         "bench" => bench::run(rest, pull),
         "servers" => servers::provide(&servers::ALL, pull).map(|found| {
             print!("{}", found.table());

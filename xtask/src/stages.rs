@@ -15,14 +15,16 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{apt::is_program, budgets::Spent, engine::Pull, servers, tidy};
+use crate::{apt::is_program, budgets::Spent, engine::Pull, fuzz, servers, tidy};
 
-pub(crate) const STAGES: [&str; 8] =
-    ["tidy", "clippy", "build", "unit", "sim", "doc", "servers", "kafka"];
+pub(crate) const STAGES: [&str; 9] =
+    ["tidy", "clippy", "build", "unit", "sim", "doc", "fuzz", "servers", "kafka"];
 /// Test programs that need real servers; each is a stage of its own.
 const ON_SERVERS: [&str; 2] = ["servers", "kafka"];
 /// Histories of the simulation, and of its long form.
 const SEEDS: [&str; 2] = ["10000", "1000000"];
+/// Seconds of fuzzing for each parser, and in a long run.
+const FUZZ_SECONDS: [&str; 2] = ["5", "60"];
 /// After this, whatever runs is killed; in a long run after ten times as long.
 const GUARD: Duration = Duration::from_secs(80 * 60);
 /// The stage that runs, for the guard.
@@ -152,6 +154,17 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
             Ok(())
         }
         "doc" => cargo(&["test", "--doc", "--workspace", "--quiet"]),
+        "fuzz" => {
+            let seconds = FUZZ_SECONDS[usize::from(length == Length::Long)];
+            match fuzz::run(&["--seconds".to_owned(), seconds.to_owned()])? {
+                fuzz::Found::Nothing => Ok(()),
+                fuzz::Found::Something => bail!("an input fails"),
+                fuzz::Found::NoCompiler(reason) => {
+                    outcome.skipped.push(format!("skipped: fuzz: {reason}"));
+                    Ok(())
+                }
+            }
+        }
         _ => {
             let found = servers::provide(&servers::ALL, pull)?;
             print!("{}", found.table());

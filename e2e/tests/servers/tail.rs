@@ -9,3 +9,4 @@ mod modes;
 mod promotion;
 mod proxy;
 mod tailing;
+mod texts;

@@ -15,7 +15,7 @@ use crate::{
 const TABLES_ASKED_MAX: usize = 200;
 /// Those whose text we cannot turn into UTF-8. A column of one is said to be of a type of its own: `varchar in swe7`.
 const OTHER_CHARACTER_SETS: &str =
-    "'armscii8', 'cp850', 'cp852', 'dec8', 'geostd8', 'hp8', 'keybcs2', 'macce', 'swe7'";
+    "'armscii8', 'big5', 'cp850', 'cp852', 'dec8', 'geostd8', 'hp8', 'keybcs2', 'macce', 'swe7'";
 /// More columns in cascading foreign keys than any server has.
 const CASCADE_COLUMNS_MAX: usize = 100_000;
 

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use binlog::frame::Header;
+use binlog::{dump::Piece, frame::Header};
 use bytes::Bytes;
 use schemas::record::FilePosition;
 
-use crate::{position, wire::Piece};
+use crate::position;
 
 const HEARTBEAT: u8 = 27;
 

@@ -3,6 +3,7 @@
 //! Of `caching_sha2_password`, only what a server asks that has seen the password lately, and over TLS the password
 //! itself. The long way over a plain connection has been gone a moment before, by `mysql_async`.
 
+use binlog::dump::{EOF, OK};
 use mysql_common::{
     constants::CapabilityFlags,
     io::ParseBuf,
@@ -11,7 +12,7 @@ use mysql_common::{
 };
 use tokio::net::TcpStream;
 
-use super::{EOF, OK, Wire};
+use super::Wire;
 use crate::{
     settings::{Settings, Tls},
     source::SourceError,

@@ -10,6 +10,7 @@
 
 use std::{path::Path, time::Duration};
 
+use binlog::dump::{ERR, OK, PACKET_FULL, PACKET_HEADER, packet_length};
 use bytes::{Buf, BytesMut};
 use mysql_async::Error;
 use mysql_common::{
@@ -23,19 +24,9 @@ use tokio::{
 
 use crate::{settings::Settings, source::SourceError};
 
-mod cut;
 mod login;
 mod tls;
-pub(crate) use cut::{Cutter, Piece, Uncut};
 
-/// The first of a server's answers says "all is well", "an error", "the end".
-pub(crate) const OK: u8 = 0;
-pub(crate) const ERR: u8 = 0xff;
-pub(crate) const EOF: u8 = 0xfe;
-/// Payload of a packet that is continued in the next one.
-pub(crate) const PACKET_FULL: usize = (1 << 24) - 1;
-/// Bytes before each payload.
-pub(crate) const PACKET_HEADER: usize = 4;
 /// Longest answer to a question that is no dump.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// What is read from the socket at once: small enough to stay in a core's cache until it is decoded.
@@ -183,14 +174,6 @@ impl Wire {
             }
             _ => SourceError::Answer("an error that cannot be read".to_owned()),
         }
-    }
-}
-
-/// The payload's length of the packet at the front of `buffer`.
-pub(crate) fn packet_length(buffer: &[u8]) -> Option<usize> {
-    match buffer {
-        [a, b, c, _, ..] => usize::try_from(u32::from_le_bytes([*a, *b, *c, 0])).ok(),
-        _ => None,
     }
 }
 

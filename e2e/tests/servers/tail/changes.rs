@@ -1,14 +1,20 @@
 //! Each kind of change, and its outcome: exact keys, or a floor with its scope and reason. `changes.mysql.txt` and
 //! `changes.mariadb.txt` tell them all.
 
+use std::time::Duration;
+
 use e2e::servers::{Database, Kind};
 use expect_test::expect_file;
+use tokio::time::sleep;
 
 use super::{
     book::Book,
     tailing::{TRANSACTION_KEYS_MAX, Tailing, server},
 };
-use crate::support::Lab;
+use crate::support::{Lab, is_long};
+
+/// Servers give up the prepared transactions of a session that has ended.
+const LET_GO: Duration = Duration::from_millis(500);
 
 /// A server, a tailer in front of it, and what came of everything so far.
 struct Bench {
@@ -227,6 +233,8 @@ async fn xa(bench: &mut Bench) {
         "XA PREPARE 'x'",
     ];
     bench.tell("XA PREPARE", &prepare).await;
+    // A server lets go of it some time after the session has ended.
+    sleep(LET_GO).await;
     bench.tell("XA COMMIT", &["XA COMMIT 'x'"]).await;
     let back = [
         "XA START 'back', 'branch', 7",
@@ -235,6 +243,7 @@ async fn xa(bench: &mut Bench) {
         "XA PREPARE 'back', 'branch', 7",
     ];
     bench.tell("another one is prepared", &back).await;
+    sleep(LET_GO).await;
     bench.tell("XA ROLLBACK", &["XA ROLLBACK 'back', 'branch', 7"]).await;
     let floor = ["XA START 'f'", "DELETE FROM users WHERE id = 51", "XA END 'f'", "XA PREPARE 'f'"];
     bench.tell("one is prepared before a tailer starts", &floor).await;
@@ -283,4 +292,19 @@ async fn sizes(bench: &mut Bench) {
         (0..TRANSACTION_KEYS_MAX + 500).map(|id| format!("({})", 10_000 + id)).collect();
     let insert = format!("INSERT INTO blobs (id) VALUES {}", rows.join(","));
     bench.tell("a transaction with more keys than are listed", &[&insert]).await;
+    // Ten million in a long run.
+    let count = if is_long() { 10_000_000 } else { 100_000 };
+    let digits = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL \
+        SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+    let number =
+        "a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d + 1000000 * h.d";
+    let rows = format!(
+        "INSERT INTO blobs (id) SELECT n + 20000 FROM (SELECT {number} n FROM {digits} a, {digits} b, {digits} c, {digits} e, \
+         {digits} f, {digits} g, {digits} h) numbers WHERE n < {count}"
+    );
+    let outcome = bench.tailing.outcome(&bench.database, &[&rows]).await;
+    let floor =
+        "floor blob:: the transaction has more keys than transaction_keys_max\ncounted as size: 1";
+    let listed = format!("{TRANSACTION_KEYS_MAX} keys from blob:2");
+    assert!(outcome.starts_with(&listed) && outcome.ends_with(floor), "{outcome}");
 }

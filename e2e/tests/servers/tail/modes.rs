@@ -1,5 +1,7 @@
 //! GTIDs that are switched off and on under a tailer that reads.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use e2e::servers::Kind;
 use expect_test::expect;
 

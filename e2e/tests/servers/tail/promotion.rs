@@ -1,5 +1,7 @@
 //! Another server takes the place of the one that is read: with everything that it had, and without.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use e2e::servers::{Database, Kind};
 use expect_test::expect;
 use mysql_async::{Row, prelude::Queryable};

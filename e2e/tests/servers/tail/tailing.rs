@@ -21,7 +21,7 @@ use super::book::{Book, Written, shown};
 use crate::support::{Lab, enter};
 
 /// Everything that is waited for comes within this, on a busy machine too.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// A connection that says nothing for three times as long is dead.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(300);
 /// Short, so that it is easily exceeded.
@@ -148,14 +148,22 @@ impl Tailing {
 
     /// Likewise, with other settings.
     pub(super) fn launch_with(settings: Settings, book: &Book) -> Tailing {
-        let rules = Arc::new(Rules::parse("rules.toml", RULES).expect("rules"));
+        Tailing::launch_with_rules(
+            settings,
+            book,
+            Rules::parse("rules.toml", RULES).expect("rules"),
+        )
+    }
+
+    /// Likewise, with other rules.
+    pub(super) fn launch_with_rules(settings: Settings, book: &Book, rules: Rules) -> Tailing {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let (tell, status) = watch::channel(Status::default());
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(tailer::run(
             settings,
-            rules,
+            Arc::new(rules),
             book.clone(),
             metrics,
             tell,

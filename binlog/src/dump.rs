@@ -8,17 +8,23 @@
 //! in parts instead, before their checksum is known: whoever makes keys of them may make some in vain, and learns of it,
 //! before the transaction is committed.
 
-use binlog::{
-    assemble::Part,
-    frame::{
-        self, CHECKSUM_BYTES, Checksum, Event, FORMAT_DESCRIPTION, FrameError, HEADER_BYTES,
-        Header, has_checksums,
-    },
-};
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{EOF, ERR, OK, PACKET_FULL, PACKET_HEADER, packet_length};
-use crate::tailer::Input;
+use crate::frame::{
+    self, CHECKSUM_BYTES, Checksum, FORMAT_DESCRIPTION, FrameError, HEADER_BYTES, Header,
+    has_checksums,
+};
+
+/// The first byte of an answer: all is well.
+pub const OK: u8 = 0;
+/// Likewise: an error.
+pub const ERR: u8 = 0xff;
+/// Likewise: the end.
+pub const EOF: u8 = 0xfe;
+/// Payload of a packet that is continued in the next one.
+pub const PACKET_FULL: usize = (1 << 24) - 1;
+/// Bytes before each payload: its length, and a number.
+pub const PACKET_HEADER: usize = 4;
 
 /// Packets up to this size wait in the buffer until they are whole.
 const SMALL_BYTES_MAX: usize = 1 << 20;
@@ -28,28 +34,20 @@ const TRANSACTION_PAYLOAD: u8 = 40;
 
 /// An event, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
+    /// A whole one, without its checksum.
     Event { header: Header, body: Bytes },
+    /// A compressed transaction that comes in parts.
     Begin(Header),
+    /// Some of its body.
     Bytes(Bytes),
+    /// It is complete, and its checksum good.
     End,
-}
-
-impl Piece {
-    /// For the tailer.
-    pub(crate) fn as_input(&self) -> Input<'_> {
-        match self {
-            Piece::Event { header, body } => Input::Binlog(Event { header: *header, body }),
-            Piece::Begin(header) => Input::Part(Part::Begin(*header)),
-            Piece::Bytes(bytes) => Input::Part(Part::Bytes(bytes)),
-            Piece::End => Input::Part(Part::End),
-        }
-    }
 }
 
 /// Why nothing more can be cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Uncut {
+pub enum Uncut {
     /// The server says what is wrong, in this packet.
     Error(Bytes),
     /// The server ended the stream.
@@ -62,7 +60,7 @@ pub(crate) enum Uncut {
 
 /// See the module. One for each connection.
 #[derive(Debug, Default)]
-pub(crate) struct Cutter {
+pub struct Cutter {
     checksums: bool,
     large: Option<Large>,
 }
@@ -85,7 +83,7 @@ struct Large {
 
 impl Cutter {
     /// Cuts the next piece off the front of `buffer`; `None` if more bytes are needed.
-    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Uncut> {
+    pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Uncut> {
         if let Some(large) = &mut self.large {
             let piece = large.next(buffer)?;
             if matches!(piece, Some(Piece::Event { .. } | Piece::End)) {
@@ -219,6 +217,14 @@ impl Large {
             Some(body) => Piece::Event { header: self.header, body: body.into() },
             None => Piece::End,
         })
+    }
+}
+
+/// The payload's length of the packet at the front of `buffer`.
+pub fn packet_length(buffer: &[u8]) -> Option<usize> {
+    match buffer {
+        [a, b, c, _, ..] => usize::try_from(u32::from_le_bytes([*a, *b, *c, 0])).ok(),
+        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Packets whole and cut at every byte, small and large, good and damaged.
 
-use binlog::frame::MAGIC;
+use crate::frame::MAGIC;
 
 use super::*;
 
