@@ -1,22 +1,25 @@
 //! [`Node`]: what all workers share: the entries, in shards, and the rules, if a source is attached.
 //!
-//! Locks, in this order: the rules (for the whole of what one read brought, and only with a source), then one shard (for one
-//! key). Nobody waits for anything else while holding one.
+//! Locks, in this order: the rules (for the whole of what one read brought, and only with a source; shared by those who only read),
+//! then one shard (for one key). Nobody waits for anything else while holding one.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use schemas::key::Key;
-use xxhash_rust::xxh64::xxh64;
 
 use crate::{
     counters::Counters,
-    now::{Expiry, Now},
+    now::Now,
     rules::{Entries, Fate, Mark, Rules},
     server_facts::ServerFacts,
-    store::{Entry, Eviction, Losses, Store, Traits},
+    store::{Entry, Eviction, Glance, Losses, Store, Traits},
     usage::Usage,
 };
 
@@ -24,13 +27,13 @@ use crate::{
 const SHARD_BYTES_MIN: usize = 16 << 20;
 /// More shards than this bring nothing.
 const SHARDS_MAX: usize = 256;
-/// Seed of the shard hash: another than the one that spreads keys over partitions.
-const SHARD_SEED: u64 = 1;
+/// Bits of a hash that choose neither bucket nor tag begin here.
+const SHARD_SHIFT: u32 = 36;
 
 /// How a node behaves towards its clients.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of all entries together, counted as memcached does.
+    /// Bytes of everything: entries, tables, connections. Entries get what is left of it.
     pub memory_bytes_max: usize,
     /// Bytes of one entry, likewise.
     pub item_bytes_max: usize,
@@ -85,7 +88,12 @@ impl Allowed {
 pub struct Node {
     settings: Settings,
     shards: Box<[Mutex<Store>]>,
-    rules: Option<Mutex<Rules>>,
+    /// Of each shard.
+    glances: Box<[Glance]>,
+    hash_seed: u64,
+    /// What the tables of the rules take at most.
+    tables_bytes: usize,
+    rules: Option<RwLock<Rules>>,
     /// The last CAS that was given out.
     cas: AtomicU64,
     memory_bytes_max: AtomicUsize,
@@ -100,10 +108,20 @@ impl Node {
     /// an earlier life can be taken for one of this life.
     pub fn new(settings: Settings, rules: Option<Rules>, cas_base: u64) -> Node {
         let shards = shards(&settings);
-        let each = settings.memory_bytes_max.checked_div(shards).unwrap_or_default();
+        let tables_bytes = rules.as_ref().map_or(0, Rules::tables_bytes_max);
+        let entries_bytes = entries_bytes(settings.memory_bytes_max, tables_bytes);
+        let each = entries_bytes.checked_div(shards).unwrap_or_default();
+        let hash_seed = RandomState::new().hash_one(cas_base);
+        let store = || Store::new(each, settings.eviction, hash_seed);
+        let stores: Vec<Store> = (0..shards)
+            .map(|_| store().expect("the system reserves addresses for what it is told to hold"))
+            .collect();
         Node {
-            shards: (0..shards).map(|_| Mutex::new(Store::new(each, settings.eviction))).collect(),
-            rules: rules.map(Mutex::new),
+            hash_seed,
+            tables_bytes,
+            glances: stores.iter().map(Store::glance).collect(),
+            shards: stores.into_iter().map(Mutex::new).collect(),
+            rules: rules.map(RwLock::new),
             cas: AtomicU64::new(cas_base),
             memory_bytes_max: AtomicUsize::new(settings.memory_bytes_max),
             counters: (0..settings.workers.max(1)).map(|_| Counters::default()).collect(),
@@ -122,16 +140,44 @@ impl Node {
         self.rules.is_some()
     }
 
-    /// The rules, held until the guard is dropped; `None` without a source.
-    pub fn rules(&self) -> Option<MutexGuard<'_, Rules>> {
-        self.rules.as_ref().map(|rules| rules.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The rules, held alone until the guard is dropped; `None` without a source.
+    pub fn rules(&self) -> Option<RwLockWriteGuard<'_, Rules>> {
+        self.rules.as_ref().map(|rules| rules.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The rules for one who only asks them; others may ask at the same time.
+    pub fn rules_shared(&self) -> Option<RwLockReadGuard<'_, Rules>> {
+        self.rules.as_ref().map(|rules| rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The shard of a key, held until the guard is dropped.
     pub fn shard(&self, key: &[u8]) -> MutexGuard<'_, Store> {
+        let at = self.shard_of(engine::hash(key, self.hash_seed));
+        self.shard_at(at).expect("a node has at least one shard")
+    }
+
+    /// The engines' own bits of a hash are others.
+    fn shard_of(&self, hash: u64) -> usize {
         let count = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
-        let at = xxh64(key, SHARD_SEED).checked_rem(count).and_then(|at| usize::try_from(at).ok());
-        self.shard_at(at.unwrap_or_default()).expect("a node has at least one shard")
+        let at = (hash >> SHARD_SHIFT).checked_rem(count).and_then(|at| usize::try_from(at).ok());
+        at.unwrap_or_default()
+    }
+
+    /// For look-ups that come soon: the hashes of their keys, whose buckets are being fetched.
+    pub fn glance(&self, key: &[u8]) -> u64 {
+        let hash = engine::hash(key, self.hash_seed);
+        if let Some(glance) = self.glances.get(self.shard_of(hash)) {
+            glance.prefetch(hash);
+        }
+        hash
+    }
+
+    /// For a look-up that comes soon, and whose buckets are there: its entry is being fetched.
+    pub fn prefetch(&self, hash: u64) {
+        // A shard that is busy is not waited for: this is a hint.
+        if let Some(Ok(shard)) = self.shards.get(self.shard_of(hash)).map(Mutex::try_lock) {
+            shard.prefetch(hash);
+        }
     }
 
     /// One shard after the other, by number.
@@ -176,10 +222,11 @@ impl Node {
     }
 
     /// Another bound for all entries together.
-    pub fn limit_memory(&self, bytes_max: usize) {
+    pub fn limit_memory(&self, bytes_max: usize, now: Now) {
         self.memory_bytes_max.store(bytes_max, Ordering::Relaxed);
-        let each = bytes_max.checked_div(self.shards.len()).unwrap_or_default();
-        self.each_shard().for_each(|mut shard| shard.limit(each));
+        let entries_bytes = entries_bytes(bytes_max, self.tables_bytes);
+        let each = entries_bytes.checked_div(self.shards.len()).unwrap_or_default();
+        self.each_shard().for_each(|mut shard| shard.limit(each, now));
     }
 
     /// Entries, their bytes, and what was lost.
@@ -201,7 +248,7 @@ impl Node {
 
     /// Drops entries that are over, a few at a time so that nobody waits long.
     pub fn sweep(&self, now: Now) {
-        const LOOKS: usize = 500;
+        const LOOKS: usize = 4;
         for at in 0..self.shards.len() {
             let mut from = Some(0);
             while let Some(begin) = from {
@@ -217,6 +264,14 @@ pub struct Totals {
     pub entries: usize,
     pub bytes: usize,
     pub losses: Losses,
+}
+
+/// What is left of a node's memory for entries: the tables of the rules, and a little for connections and the program, come first, but
+/// not before most of a small memory.
+fn entries_bytes(bytes_max: usize, tables_bytes: usize) -> usize {
+    const PROGRAM_BYTES: usize = 8 << 20;
+    let (sixteenth, quarter) = (bytes_max >> 4, bytes_max >> 2);
+    bytes_max.saturating_sub(PROGRAM_BYTES.min(sixteenth)).saturating_sub(tables_bytes.min(quarter))
 }
 
 /// Enough that workers seldom meet in one.
@@ -237,14 +292,15 @@ impl Entries for Judged<'_> {
     fn judge(&mut self, key: &Key, judge: &mut dyn FnMut(&mut Mark) -> Fate) {
         let key = key.as_bytes();
         let mut shard = self.node.shard(key);
-        let Some(entry) = shard.get(key, self.now) else { return };
+        let Some(mut entry) = shard.get(key, self.now) else { return };
         match judge(&mut entry.mark) {
             Fate::Keep => {}
             Fate::Stale if entry.traits.has(Traits::PLACEHOLDER) => {
-                shard.remove(key);
+                drop(entry);
+                shard.remove(key, self.now);
             }
             Fate::Stale => {
-                make_stale(entry, self.node.next_cas());
+                make_stale(&mut entry, self.node.next_cas());
             }
         }
     }
@@ -254,27 +310,4 @@ impl Entries for Judged<'_> {
 pub(crate) fn make_stale(entry: &mut Entry, cas: u64) {
     entry.traits = entry.traits.with(Traits::STALE).without(Traits::WON);
     entry.cas = cas;
-}
-
-impl Entry {
-    /// An entry that nothing has happened to.
-    pub fn new(
-        value: Box<[u8]>,
-        flags: u32,
-        expiry: Expiry,
-        cas: u64,
-        mark: Mark,
-        now: Now,
-    ) -> Entry {
-        Entry {
-            value,
-            flags,
-            expiry,
-            cas,
-            traits: Traits::NONE,
-            mark,
-            used: now.unix,
-            stored: now.unix,
-        }
-    }
 }

@@ -33,6 +33,11 @@ impl Expiry {
         }
     }
 
+    /// This unix time; 0 for never.
+    pub fn at(unix: u32) -> Expiry {
+        if unix == 0 { Expiry::NEVER } else { Expiry(unix.into()) }
+    }
+
     /// So many seconds from now.
     pub fn after(seconds: u64, now: Now) -> Expiry {
         Expiry(now.unix.saturating_add(seconds))

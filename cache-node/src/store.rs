@@ -1,30 +1,30 @@
-//! [`Store`]: entries by key, bounded by bytes; the one that was not used for longest goes first. Plain, and the seam behind which
-//! a better engine goes.
+//! [`Store`]: the entries of a shard, in an [`Engine`]. What an entry is to commands, and what of it the engine keeps.
 //!
-//! Sizes are counted as memcached counts them, header included, so that the same limit holds about the same.
-//! An entry moves to the front at most once in [`BUMP_SECONDS`]: a read costs one look-up.
+//! The engine knows numbers; here they get their meaning. `F` is the engine's mark, 0 where there is none. The rules' `since` is
+//! when the engine stored the entry, in whole seconds, rounded towards older.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
+    ops::{Deref, DerefMut},
+    time::Duration,
 };
+
+pub use engine::{Cursor, Full, Glance, Losses, Value};
+use engine::{Engine, Found, Meta, NoMemory, Policy};
+use schemas::{moment::Moment, version::Version};
 
 use crate::{
     now::{Expiry, Now},
-    rules::Mark,
+    rules::{Condition, Mark},
 };
 
-/// Reads of an entry in this time count as one.
-pub const BUMP_SECONDS: u64 = 60;
 /// What memcached keeps with each item: header, CAS, the NUL behind the key, the CRLF behind the value.
 const OVERHEAD_BYTES: usize = 48 + 8 + 1 + 2;
 /// Client flags, where they are not 0.
 const FLAGS_BYTES: usize = 4;
 
-/// One value, with everything that is known of it.
-#[derive(Clone, Debug)]
+/// What is known of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    pub value: Box<[u8]>,
     pub flags: u32,
     pub expiry: Expiry,
     /// Changes with each mutation; clients compare it.
@@ -32,10 +32,8 @@ pub struct Entry {
     pub traits: Traits,
     /// What the rules keep.
     pub mark: Mark,
-    /// When it was last read or written, in seconds since 1970.
+    /// When it was last read or written, in seconds since 1970, to a minute.
     pub used: u64,
-    /// When it was stored, likewise; the store sets it.
-    pub stored: u64,
 }
 
 /// What else an entry is; a set.
@@ -45,7 +43,7 @@ pub struct Traits(u8);
 impl Traits {
     pub const NONE: Traits = Traits(0);
     /// Was read since it was stored.
-    pub const FETCHED: Traits = Traits(1);
+    pub const FETCHED: Traits = Traits(engine::traits::FETCHED);
     /// Is outdated; shown to clients that know what that means.
     pub const STALE: Traits = Traits(2);
     /// Somebody was told to renew it.
@@ -54,6 +52,10 @@ impl Traits {
     pub const BASE64: Traits = Traits(8);
     /// Holds the place of a value that somebody is fetching.
     pub const PLACEHOLDER: Traits = Traits(16);
+    /// For the engine: its mark says that it is stale.
+    const CONDEMNED: Traits = Traits(32);
+    /// For the engine: nobody knows when it was stored.
+    const AGELESS: Traits = Traits(64);
 
     pub fn has(self, other: Traits) -> bool {
         self.0 & other.0 != 0
@@ -70,231 +72,257 @@ impl Traits {
     }
 }
 
-/// What left the store without being asked to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    pub evicted: u64,
-    /// Of those, never read.
-    pub evicted_unfetched: u64,
-    /// Found expired.
-    pub expired: u64,
-    pub expired_unfetched: u64,
-}
-
-/// Some of the entries, those that were not used for longest first.
-#[derive(Debug)]
-pub struct Page<'a> {
-    pub entries: Vec<(&'a [u8], &'a Entry)>,
-    /// Where to go on; `None` at the end.
-    pub next: Option<u64>,
-}
-
-/// It does not fit, and nothing may be evicted for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("out of memory")]
-pub struct Full;
-
-/// What to do when the budget is used up.
+/// What goes when the memory is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eviction {
-    Allowed,
-    /// Refuse instead.
+    /// What is not used again.
+    S3Fifo,
+    /// What was not used for longest: the control in benchmarks.
+    Lru,
+    /// Nothing; what does not fit is refused.
     Never,
 }
 
-/// Invariants: `order` holds each key of `entries` once, under its entry's turn; `bytes` is the sum of their sizes.
+/// See the module.
 #[derive(Debug)]
 pub struct Store {
-    entries: HashMap<Arc<[u8]>, Slot>,
-    /// Keys by turn, the one that was not used for longest first.
-    order: BTreeMap<u64, Arc<[u8]>>,
-    next_turn: u64,
-    bytes: usize,
-    bytes_max: usize,
-    eviction: Eviction,
-    /// Everything stored before this time is void from then on.
+    engine: Engine,
+    /// Everything is void from then on.
     flush_at: Option<u64>,
-    losses: Losses,
 }
 
+/// An entry where it is kept. What is changed of it is written back when this is dropped.
 #[derive(Debug)]
-struct Slot {
+pub struct Held<'s> {
+    engine: &'s mut Engine,
+    found: Found,
     entry: Entry,
-    turn: u64,
-    bytes: usize,
+    before: Entry,
+    now: Now,
+}
+
+impl Deref for Held<'_> {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Entry {
+        &mut self.entry
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.entry != self.before {
+            // Where nothing may be evicted, an entry that got longer may find no room; then it is gone, which a cache may do.
+            let _written = self.engine.amend(self.found, &self.entry.meta(), told(self.now));
+        }
+    }
+}
+
+impl Held<'_> {
+    pub fn value(&self) -> Value<'_> {
+        self.engine.value(self.found)
+    }
+
+    /// The entry was read. To be said last.
+    pub fn note_read(mut self) {
+        if self.entry != self.before {
+            match self.engine.amend(self.found, &self.entry.meta(), told(self.now)) {
+                Ok(found) => self.found = found,
+                Err(Full) => return,
+            }
+            self.before = self.entry;
+        }
+        self.engine.used(self.found, told(self.now));
+    }
 }
 
 impl Store {
-    pub fn new(bytes_max: usize, eviction: Eviction) -> Store {
-        Store {
-            entries: HashMap::new(),
-            order: BTreeMap::new(),
-            next_turn: 0,
-            bytes: 0,
-            bytes_max,
-            eviction,
-            flush_at: None,
-            losses: Losses::default(),
-        }
+    /// Keys are spread by `hash_seed`, which nobody outside should know.
+    pub fn new(bytes_max: usize, eviction: Eviction, hash_seed: u64) -> Result<Store, NoMemory> {
+        let policy = match eviction {
+            Eviction::S3Fifo => Policy::S3Fifo,
+            Eviction::Lru => Policy::Lru,
+            Eviction::Never => Policy::Never,
+        };
+        let engine = Engine::new(engine::Settings { bytes_max, policy, hash_seed })?;
+        Ok(Store { engine, flush_at: None })
     }
 
     /// The entry, if it is there and not over.
-    pub fn get(&mut self, key: &[u8], now: Now) -> Option<&mut Entry> {
+    pub fn get(&mut self, key: &[u8], now: Now) -> Option<Held<'_>> {
         self.flush_when_due(now);
-        if self.entries.get(key)?.entry.expiry.is_over(now) {
-            let gone = self.remove(key)?;
-            self.losses.expired = self.losses.expired.saturating_add(1);
-            if !gone.traits.has(Traits::FETCHED) {
-                self.losses.expired_unfetched = self.losses.expired_unfetched.saturating_add(1);
-            }
-            return None;
-        }
-        self.entries.get_mut(key).map(|slot| &mut slot.entry)
+        let found = self.engine.find(self.engine.hash(key), key, told(now))?;
+        let entry = Entry::from_meta(&self.engine.meta(found));
+        Some(Held { engine: &mut self.engine, found, entry, before: entry, now })
     }
 
-    /// The entry was read.
-    pub fn used(&mut self, key: &[u8], now: Now) {
-        let Some(slot) = self.entries.get_mut(key) else { return };
-        slot.entry.traits = slot.entry.traits.with(Traits::FETCHED);
-        if now.unix.saturating_sub(slot.entry.used) < BUMP_SECONDS {
-            return;
-        }
-        slot.entry.used = now.unix;
-        if let Some(name) = self.order.remove(&slot.turn) {
-            slot.turn = self.next_turn;
-            self.order.insert(self.next_turn, name);
-            self.next_turn = self.next_turn.saturating_add(1);
-        }
-    }
-
-    /// Stores the entry in place of the one that was there.
-    pub fn put(&mut self, key: &[u8], entry: Entry, now: Now) -> Result<(), Full> {
+    /// Stores the entry, its value in parts, in place of the one that was there.
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        value: &[&[u8]],
+        entry: &Entry,
+        now: Now,
+    ) -> Result<(), Full> {
         self.flush_when_due(now);
-        self.remove(key);
-        let bytes = item_bytes(key.len(), entry.value.len(), entry.flags);
-        while self.bytes.saturating_add(bytes) > self.bytes_max {
-            if self.eviction == Eviction::Never || !self.evict(now) {
-                return Err(Full);
-            }
-        }
-        let name: Arc<[u8]> = key.into();
-        let turn = self.next_turn;
-        self.next_turn = turn.saturating_add(1);
-        self.order.insert(turn, Arc::clone(&name));
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.entries.insert(name, Slot { entry: Entry { stored: now.unix, ..entry }, turn, bytes });
+        let meta = Meta { used: seconds(now.unix), ..entry.meta() };
+        self.engine.put(self.engine.hash(key), key, value, &meta, told(now))?;
         Ok(())
     }
 
     /// Takes the entry out.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let slot = self.entries.remove(key)?;
-        self.order.remove(&slot.turn);
-        self.bytes = self.bytes.saturating_sub(slot.bytes);
-        Some(slot.entry)
+    pub fn remove(&mut self, key: &[u8], now: Now) {
+        let found = self.engine.find(self.engine.hash(key), key, told(now));
+        if let Some(found) = found {
+            self.engine.remove(found);
+        }
+    }
+
+    /// Fetches what a look-up that comes soon will read.
+    pub fn prefetch(&self, hash: u64) {
+        self.engine.prefetch(hash);
+    }
+
+    /// For prefetching without a lock.
+    pub fn glance(&self) -> Glance {
+        self.engine.glance()
     }
 
     /// Empties it: what was stored before `at`, in seconds since 1970, once that has come. A later call replaces an earlier one.
     pub fn flush(&mut self, at: u64, now: Now) {
+        self.flush_at = Some(at);
         self.flush_when_due(now);
-        if at <= now.unix {
-            self.flush_at = None;
-            self.entries.clear();
-            self.order.clear();
-            self.bytes = 0;
-        } else {
-            self.flush_at = Some(at);
-        }
     }
 
-    /// Another budget; what is too much goes with the next store.
-    pub fn limit(&mut self, bytes_max: usize) {
-        self.bytes_max = bytes_max;
+    /// Another budget; what is too much goes at once.
+    pub fn limit(&mut self, bytes_max: usize, now: Now) {
+        self.engine.limit(bytes_max, told(now));
     }
 
-    /// Up to `looks` entries from turn `from` on, without those that are over.
-    pub fn page(&self, from: u64, looks: usize, now: Now) -> Page<'_> {
-        let due = self.flush_at.filter(|at| *at <= now.unix).unwrap_or(0);
-        let (mut entries, mut next) = (Vec::new(), None);
-        for (at, (turn, key)) in self.order.range(from..).enumerate() {
-            if at == looks {
-                next = Some(*turn);
-                break;
-            }
-            let Some(slot) = self.entries.get(key) else { continue };
-            if !slot.entry.expiry.is_over(now) && slot.entry.stored >= due {
-                entries.push((&**key, &slot.entry));
-            }
-        }
-        Page { entries, next }
-    }
-
-    /// Drops up to `looks` entries that are over, beginning with those that were not used for longest behind `from`. Returns where
-    /// to go on; `None` at the end.
-    pub fn sweep(&mut self, from: u64, looks: usize, now: Now) -> Option<u64> {
+    /// The beginning of a walk through all entries, hottest first.
+    pub fn walk(&mut self, now: Now) -> Cursor {
         self.flush_when_due(now);
-        let some: Vec<(u64, Arc<[u8]>)> = self
-            .order
-            .range(from..)
-            .take(looks)
-            .map(|(turn, key)| (*turn, Arc::clone(key)))
-            .collect();
-        for (_, key) in &some {
-            self.get(key, now);
-        }
-        let last = some.last().filter(|_| some.len() == looks)?;
-        Some(last.0.saturating_add(1))
+        self.engine.walk()
+    }
+
+    /// Shows the next entries of a walk, up to `looks` of them, without those that are over. Returns where to go on.
+    pub fn page(
+        &mut self,
+        cursor: Cursor,
+        looks: usize,
+        now: Now,
+        mut see: impl FnMut(&[u8], &Entry, Value<'_>),
+    ) -> Option<Cursor> {
+        self.flush_when_due(now);
+        self.engine.page(cursor, looks, told(now), |key, meta, value| {
+            see(key, &Entry::from_meta(meta), value);
+        })
+    }
+
+    /// Drops what is over from up to `looks` segments, beginning with number `from`. Returns where to go on; `None` at the end.
+    pub fn sweep(&mut self, from: u32, looks: usize, now: Now) -> Option<u32> {
+        self.flush_when_due(now);
+        self.engine.sweep(from, looks, told(now)).next
     }
 
     /// Entries.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.engine.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.engine.is_empty()
     }
 
-    /// What they take, as memcached counts it.
+    /// What they take, with keys and heads.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        usize::try_from(self.engine.usage().item_bytes).unwrap_or(usize::MAX)
     }
 
     pub fn losses(&self) -> Losses {
-        self.losses
+        self.engine.losses()
     }
 
-    fn evict(&mut self, now: Now) -> bool {
-        let Some((_, key)) = self.order.pop_first() else { return false };
-        let Some(slot) = self.entries.remove(&key) else { return false };
-        self.bytes = self.bytes.saturating_sub(slot.bytes);
-        let unfetched = u64::from(!slot.entry.traits.has(Traits::FETCHED));
-        if slot.entry.expiry.is_over(now) {
-            self.losses.expired = self.losses.expired.saturating_add(1);
-            self.losses.expired_unfetched = self.losses.expired_unfetched.saturating_add(unfetched);
-        } else {
-            self.losses.evicted = self.losses.evicted.saturating_add(1);
-            self.losses.evicted_unfetched = self.losses.evicted_unfetched.saturating_add(unfetched);
-        }
-        true
-    }
-
+    /// At the first look after the time has come, everything that is there was stored before it.
     fn flush_when_due(&mut self, now: Now) {
-        let Some(at) = self.flush_at.filter(|at| *at <= now.unix) else { return };
-        self.flush_at = None;
-        let void: Vec<Arc<[u8]>> = self
-            .entries
-            .iter()
-            .filter(|(_, slot)| slot.entry.stored < at)
-            .map(|(key, _)| Arc::clone(key))
-            .collect();
-        for key in void {
-            self.remove(&key);
+        if self.flush_at.is_some_and(|at| at <= now.unix) {
+            self.flush_at = None;
+            self.engine.clear();
         }
     }
 }
 
-/// What an item takes.
+impl Entry {
+    /// An entry that nothing has happened to.
+    pub fn new(flags: u32, expiry: Expiry, cas: u64, mark: Mark, now: Now) -> Entry {
+        Entry { flags, expiry, cas, traits: Traits::NONE, mark, used: now.unix }
+    }
+
+    /// Seconds since it was stored, as far as that is known.
+    pub fn age_seconds(&self, now: Now) -> u64 {
+        self.mark.since.map_or(0, |since| now.moment.since(since).as_secs())
+    }
+
+    fn meta(&self) -> Meta {
+        let mut traits = self.traits;
+        if self.mark.condition == Condition::Stale {
+            traits = traits.with(Traits::CONDEMNED);
+        }
+        if self.mark.since.is_none() {
+            traits = traits.with(Traits::AGELESS);
+        }
+        let filled = self.mark.filled;
+        Meta {
+            flags: self.flags,
+            expiry: self.expiry.unix().map_or(0, |unix| seconds(unix).max(1)),
+            cas: self.cas,
+            mark: (filled != Version::ZERO).then(|| filled.bits()),
+            traits: traits.0,
+            stored: self.mark.since.map_or(0, uptime),
+            used: seconds(self.used),
+        }
+    }
+
+    fn from_meta(meta: &Meta) -> Entry {
+        let kept = Traits(meta.traits);
+        let since = Moment::after_start(Duration::from_secs(meta.stored.into()));
+        let condition =
+            if kept.has(Traits::CONDEMNED) { Condition::Stale } else { Condition::Good };
+        Entry {
+            flags: meta.flags,
+            expiry: Expiry::at(meta.expiry),
+            cas: meta.cas,
+            traits: kept.without(Traits::CONDEMNED).without(Traits::AGELESS),
+            mark: Mark {
+                filled: meta.mark.map_or(Version::ZERO, Version::from_bits),
+                condition,
+                since: (!kept.has(Traits::AGELESS)).then_some(since),
+            },
+            used: meta.used.into(),
+        }
+    }
+}
+
+/// Both clocks, as the engine wants them.
+fn told(now: Now) -> engine::Now {
+    engine::Now { unix: seconds(now.unix), uptime: uptime(now.moment) }
+}
+
+fn uptime(moment: Moment) -> u32 {
+    seconds(moment.since(Moment::START).as_secs())
+}
+
+fn seconds(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// What an item takes, as memcached counts it.
 pub fn item_bytes(key_bytes: usize, value_bytes: usize, flags: u32) -> usize {
     let flags_bytes = if flags == 0 { 0 } else { FLAGS_BYTES };
     key_bytes.saturating_add(value_bytes).saturating_add(OVERHEAD_BYTES).saturating_add(flags_bytes)

@@ -92,7 +92,8 @@ impl Engine {
         let frame_bytes = frame_bytes.clamp(FRAME_BYTES_MIN, FRAME_BYTES_MAX);
         let limit = frames(bytes_max, frame_bytes);
         let capacity = (limit * GROWTH).min(PLACES as usize / frame_bytes);
-        let memory = Memory::reserve(capacity * frame_bytes)?;
+        let mut memory = Memory::reserve(capacity * frame_bytes)?;
+        memory.use_huge_pages(limit * frame_bytes);
         let table = Table::new(frame_bytes / BUCKET_BYTES);
         Ok(Engine {
             buckets: Arc::new(AtomicUsize::new(table.buckets())),
@@ -376,20 +377,24 @@ impl Engine {
 
     /// Takes an item away, but not its frame; `ghost` stays in its slot.
     pub(crate) fn bury(&mut self, found: Found, ghost: Slot) {
-        let head = self.head(found.place);
         self.table.remove(&mut self.memory, found.position, ghost);
-        self.lay_down(found.place, &head);
-        if let Body::Blocks { first, .. } = head.body {
+        let shape = Shape::read(self.item(found.place));
+        if !shape.is_large() {
+            return self.lay_down(found.place, shape, 0);
+        }
+        let body = self.head(found.place).body;
+        self.lay_down(found.place, shape, self.large(body));
+        if let Body::Blocks { first, .. } = body {
             self.free_blocks(first);
         }
     }
 
-    /// The item at a place is dead; its blocks are not touched.
-    pub(crate) fn lay_down(&mut self, place: u64, head: &Head) {
+    /// The item at a place is dead; its blocks, of `large` bytes, are not touched.
+    #[inline]
+    pub(crate) fn lay_down(&mut self, place: u64, shape: Shape, large: u64) {
         kill(self.item_mut(place));
-        let large = self.large(head.body);
-        self.segments.died(self.frame_of(place), head.shape.bytes(), large);
-        self.item_bytes -= head.shape.bytes() as u64 + large;
+        self.segments.died(self.frame_of(place), shape.bytes(), large);
+        self.item_bytes -= shape.bytes() as u64 + large;
     }
 
     fn free_blocks(&mut self, first: u32) {
@@ -405,7 +410,7 @@ impl Engine {
     }
 
     /// Memory of a value out of line.
-    fn large(&self, body: Body) -> u64 {
+    pub(crate) fn large(&self, body: Body) -> u64 {
         match body {
             Body::Inline(_) => 0,
             Body::Blocks { bytes, .. } => {
@@ -552,8 +557,9 @@ impl<'a> Value<'a> {
     }
 }
 
+/// The hash by which engines with this seed find a key. Bits 36 to 47 choose nothing: they can choose an engine.
 #[inline]
-fn hash(key: &[u8], seed: u64) -> u64 {
+pub fn hash(key: &[u8], seed: u64) -> u64 {
     xxh3_64_with_seed(key, seed)
 }
 

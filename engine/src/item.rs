@@ -354,6 +354,8 @@ mod tests {
     const BASE: u32 = 1_800_000_000;
 
     proptest! {
+        #![proptest_config(crate::model::config(256))]
+
         #[test]
         fn times_never_get_younger(time in BASE - 60_000_000..BASE + 60_000_000) {
             let read = time_from(time_code(time, BASE), BASE);

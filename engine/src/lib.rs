@@ -63,7 +63,7 @@ mod slot;
 mod table;
 
 pub use crate::{
-    engine::{Engine, Found, Full, Glance, Value},
+    engine::{Engine, Found, Full, Glance, Value, hash},
     expire::Swept,
     item::KEY_BYTES_MAX,
     memory::NoMemory,

@@ -32,7 +32,7 @@ unsafe impl Send for Memory {}
 impl Memory {
     /// Reserves `bytes` bytes. None of them takes memory before it is written.
     pub(crate) fn reserve(bytes: usize) -> Result<Memory, NoMemory> {
-        use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
         let whole = bytes.checked_add(HUGE_BYTES).ok_or(NoMemory)?;
         let length = std::num::NonZeroUsize::new(whole).ok_or(NoMemory)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -44,9 +44,16 @@ impl Memory {
         assert!(skipped < HUGE_BYTES, "addresses of bytes can be aligned");
         // SAFETY: `skipped < HUGE_BYTES`, so `skipped + bytes <= whole`: this stays inside the mapping.
         let start = unsafe { mapping.cast::<u8>().add(skipped) };
-        // SAFETY: the range is inside our mapping, and this advice changes no content. Whether it is taken does not matter.
-        let _taken = unsafe { madvise(start.cast(), bytes, MmapAdvise::MADV_HUGEPAGE) };
         Ok(Memory { start, bytes, mapped: (mapping, whole) })
+    }
+
+    /// Asks for huge pages for the first `bytes` bytes, as far as they fill some: a page that reaches further would take memory that
+    /// nobody counts.
+    pub(crate) fn use_huge_pages(&mut self, bytes: usize) {
+        use nix::sys::mman::{MmapAdvise, madvise};
+        let whole = bytes.min(self.bytes) / HUGE_BYTES * HUGE_BYTES;
+        // SAFETY: the range is inside our mapping, and this advice changes no content. Whether it is taken does not matter.
+        let _taken = unsafe { madvise(self.start.cast(), whole, MmapAdvise::MADV_HUGEPAGE) };
     }
 
     /// Gives whole pages between `from` and `to` back; they read as zeros afterwards.
@@ -79,6 +86,9 @@ impl Memory {
         let boxed = Box::<[u8]>::leak(vec![0; bytes].into_boxed_slice());
         Ok(Memory { start: std::ptr::NonNull::from(boxed).cast(), bytes })
     }
+
+    #[expect(clippy::unused_self, reason = "there are no huge pages")]
+    pub(crate) fn use_huge_pages(&mut self, _bytes: usize) {}
 
     pub(crate) fn release(&mut self, from: usize, to: usize) {
         self.bytes_mut()[from..to].fill(0);

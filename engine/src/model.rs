@@ -186,18 +186,15 @@ impl World {
         let (head, tail) = value.split_at(bytes / 3);
         let hash = self.engine.hash(&name);
         self.model.remove(&number);
-        match self.engine.put(hash, &name, &[head, tail], &meta, self.now) {
-            Ok(found) => {
-                assert_eq!(self.engine.value(found).to_vec(), value);
-                self.model.insert(number, Known { value, meta, birth: self.births });
-            }
-            Err(Full) => {
-                let may_evict = self.engine.settings.policy != Policy::Never;
-                // A value must leave the table and some frames their room.
-                let fits = bytes * 5 / 4 + 16 * self.engine.frame_bytes < self.bytes_max / 2;
-                assert!(!(may_evict && fits), "{bytes} bytes were refused");
-            }
+        if let Ok(found) = self.engine.put(hash, &name, &[head, tail], &meta, self.now) {
+            assert_eq!(self.engine.value(found).to_vec(), value);
+            self.model.insert(number, Known { value, meta, birth: self.births });
+            return;
         }
+        let may_evict = self.engine.settings.policy != Policy::Never;
+        // A value must leave the table and some frames their room.
+        let fits = bytes * 5 / 4 + 16 * self.engine.frame_bytes < self.bytes_max / 2;
+        assert!(!(may_evict && fits), "{bytes} bytes were refused");
     }
 
     fn amend(&mut self, number: u8, kept: Kept) {
@@ -348,7 +345,7 @@ const LARGE: usize = 6 << 20;
 const MEGABYTE: usize = 1 << 20;
 
 /// More in a long run.
-fn config(cases: u32) -> ProptestConfig {
+pub(crate) fn config(cases: u32) -> ProptestConfig {
     let long = std::env::var_os("MCSQUEAL_LONG").is_some();
     let cases = if cfg!(miri) { 2 } else { cases * if long { 100 } else { 1 } };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }

@@ -19,10 +19,10 @@ const PATIENCE: usize = 8;
 const SMALL_SHARE: u64 = 10;
 /// Uses that bring an item from the small pool to the main pool.
 const PROMOTION: u8 = 2;
-/// The table gets a bucket when more than so many percent of its slots hold items...
-const LOAD_PERCENT: usize = 84;
+/// The table gets a bucket when more than so many percent of its slots hold items: the others are for ghosts, and keep inserts short...
+const LOAD_PERCENT: usize = 72;
 /// ... and takes a frame away from the items for it when it is more than so many.
-const LOAD_PERCENT_MAX: usize = 90;
+const LOAD_PERCENT_MAX: usize = 82;
 /// The table has at most this share of the frames, as a divisor.
 const TABLE_SHARE: usize = 2;
 /// Items whose buckets are fetched together.
@@ -246,7 +246,7 @@ impl Engine {
         let start = to as usize + Shape::read(self.item(to)).head_bytes();
         self.memory.bytes_mut().copy_within(from..from + key_bytes + inline, start);
         found.set(self, slot.at(to).with_frequency(frequency));
-        self.lay_down(place, &head);
+        self.lay_down(place, head.shape, self.large(head.body));
         self.seal_when_heavy(pool, target);
         true
     }
@@ -397,5 +397,6 @@ impl Engine {
         }
         let (from, to) = (self.segments.limit() * self.frame_bytes, self.memory.bytes().len());
         self.memory.release(from, to);
+        self.memory.use_huge_pages(from);
     }
 }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use crate::{engine::Pull, servers, stages};
 
 /// Name of a benchmark, and the servers that it needs.
-const BENCHMARKS: [(&str, &[&str]); 2] = [("tail", &["mysql"]), ("stream", &["kafka"])];
+const BENCHMARKS: [(&str, &[&str]); 4] =
+    [("tail", &["mysql"]), ("stream", &["kafka"]), ("node", &["memcached"]), ("hitratio", &[])];
 
 /// Runs the command; true if the benchmark succeeded.
 pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
@@ -20,6 +21,9 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     let debug =
         stages::build(&["build", "--quiet", "--release", "-p", "bench", "--bin", &program])?;
     let release: PathBuf = debug.with_file_name("release");
+    if *name == "node" {
+        stages::build(&["build", "--quiet", "--release", "-p", "cli", "--bins"])?;
+    }
     let found = servers::provide(needs, pull)?;
     if let Some((name, why)) = found.missing().next() {
         bail!("{name} is missing: {why}");
@@ -30,6 +34,7 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     argv.extend(rest.iter().map(Into::into));
     let mut command = stages::dies_with_us(&argv);
     let run = stages::RunFolder::make()?;
+    command.env("MCSQUEAL_BIN", release.join("mcsqueal"));
     command.env("MCSQUEAL_SERVERS", &manifest).env("MCSQUEAL_RUN_DIR", run.path());
     let status = command.status().context("run the benchmark")?;
     std::fs::remove_file(manifest).context("remove the list of servers")?;

@@ -100,7 +100,7 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// The words before a nightly cargo's own arguments.
-fn nightly() -> Option<Vec<&'static str>> {
+pub(crate) fn nightly() -> Option<Vec<&'static str>> {
     let is_nightly = |words: &[&str]| {
         let version = Command::new(words[0]).args(&words[1..]).arg("--version").output();
         version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("nightly"))
@@ -130,7 +130,7 @@ fn build(folder: &Path, nightly: &[&str]) -> Result<PathBuf> {
     Ok(target.join(host).join("release"))
 }
 
-fn host(nightly: &[&str]) -> Result<String> {
+pub(crate) fn host(nightly: &[&str]) -> Result<String> {
     let output = Command::new(nightly[0]).args(&nightly[1..]).arg("-vV").output();
     let said = String::from_utf8_lossy(&output.context("run cargo")?.stdout).into_owned();
     let host = said.lines().find_map(|line| line.strip_prefix("host: "));

@@ -1,4 +1,4 @@
-//! Developer entry point: `cargo xtask demo | test | sim | bench | fuzz | servers`. Light on purpose: it builds alone in
+//! Developer entry point: `cargo xtask demo | test | sim | bench | fuzz | sanitize | servers`. Light on purpose: it builds alone in
 //! seconds.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
@@ -10,6 +10,7 @@ mod demo;
 mod engine;
 mod fuzz;
 mod kafka;
+mod sanitize;
 mod servers;
 mod stages;
 mod tidy;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
                 true
             }
         }),
+        "sanitize" => sanitize::run(rest),
         "bench" => bench::run(rest, pull),
         "servers" => servers::provide(&servers::ALL, pull).map(|found| {
             print!("{}", found.table());

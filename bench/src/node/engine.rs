@@ -1,11 +1,11 @@
 //! The engine alone: look-ups, memory per item, expiry, walking through all keys.
 
-use std::{hint::black_box, time::Duration};
+use std::hint::black_box;
 
+use super::load::log_normal;
 use anyhow::{Context, Result, ensure};
 use e2e::random::{Random, Zipf};
 use engine::{Engine, Meta, Now, Settings};
-use tokio::time::Instant;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub(super) fn measure(scale: Scale) -> Result<Measured> {
     let bytes = scale.items as usize * (KEY_BYTES + VALUE_BYTES + 60);
     let mut engine = Engine::new(Settings { bytes_max: bytes, ..Settings::default() })?;
     let value = vec![b'v'; VALUE_BYTES];
-    let begin = Instant::now();
+    let begin = cpu_time()?;
     for number in 0..scale.items {
         put(
             &mut engine,
@@ -48,7 +48,7 @@ pub(super) fn measure(scale: Scale) -> Result<Measured> {
             now,
         )?;
     }
-    let sets_per_s = f64::from(scale.items) / begin.elapsed().as_secs_f64();
+    let sets_per_s = f64::from(scale.items) / (cpu_time()? - begin);
     ensure!(engine.len() == scale.items as usize, "{} of {} fit", engine.len(), scale.items);
     let keys = chosen(scale);
     let gets_per_s = rate(scale.lookups, || one_by_one(&mut engine, &keys, now))?;
@@ -93,14 +93,14 @@ fn rate(count: usize, mut run: impl FnMut() -> usize) -> Result<f64> {
     let hits = run();
     let took = cpu_time()? - begin;
     ensure!(hits == count, "{hits} of {count} were found");
-    Ok(count as f64 / took.as_secs_f64())
+    Ok(count as f64 / took)
 }
 
-/// Time that this thread has had a processor.
-fn cpu_time() -> Result<Duration> {
+/// Seconds that this thread has had a processor.
+fn cpu_time() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").context("read schedstat")?;
-    let nanos = stat.split_whitespace().next().and_then(|word| word.parse().ok());
-    Ok(Duration::from_nanos(nanos.context("a number of nanoseconds")?))
+    let nanos = stat.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+    Ok(nanos.context("a number of nanoseconds")? / 1e9)
 }
 
 fn one_by_one(engine: &mut Engine, keys: &[[u8; KEY_BYTES]], now: Now) -> usize {
@@ -147,7 +147,7 @@ fn walk(engine: &mut Engine, now: Now) -> Result<f64> {
     }
     black_box(bytes);
     ensure!(keys == engine.len(), "{keys} keys of {} were met", engine.len());
-    Ok(keys as f64 / (cpu_time()? - begin).as_secs_f64())
+    Ok(keys as f64 / (cpu_time()? - begin))
 }
 
 /// Processor seconds until everything that ends at one time is gone.
@@ -159,7 +159,7 @@ fn expire(engine: &mut Engine, now: Now) -> Result<f64> {
     let usage = engine.usage();
     ensure!(engine.is_empty(), "{} are left", engine.len());
     ensure!(usage.used_bytes < usage.table_bytes * 2, "memory is not given back: {usage:?}");
-    Ok(took.as_secs_f64())
+    Ok(took)
 }
 
 /// Bytes of memory for each item above key and value, in an engine that is full of a realistic mix.
@@ -185,11 +185,4 @@ fn overhead(mark: Option<u64>) -> Result<f64> {
         });
     }
     Ok((BYTES - payload) as f64 / f64::from(items))
-}
-
-/// With a deviation of one in the logarithm.
-fn log_normal(random: &mut Random, mean: f64) -> f64 {
-    let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
-    let normal = radius * (std::f64::consts::TAU * random.unit()).cos();
-    (mean.ln() - 0.5 + normal).exp()
 }

@@ -1,10 +1,18 @@
 //! How much a cache node does for its processor time and its memory: the engine alone, and the whole beside memcached.
 
-mod engine;
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes and times of a benchmark are small and positive"
+)]
 
-use std::{path::PathBuf, process::ExitCode};
+mod engine;
+mod load;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use e2e::servers::Servers;
 
 use crate::{
     figures::{Figures, median},
@@ -16,12 +24,26 @@ use crate::{
 struct Scale {
     engine: engine::Scale,
     runs: usize,
+    /// Of each kind of load, each time.
+    load: Duration,
+    /// Of the servers that are filled.
+    megabytes: u32,
 }
 
-const FULL: Scale =
-    Scale { engine: engine::Scale { items: 1_000_000, lookups: 8_000_000 }, runs: 5 };
-const QUICK: Scale =
-    Scale { engine: engine::Scale { items: 1_000_000, lookups: 2_000_000 }, runs: 1 };
+const FULL: Scale = Scale {
+    engine: engine::Scale { items: 1_000_000, lookups: 8_000_000 },
+    runs: 5,
+    load: Duration::from_secs(3),
+    megabytes: 512,
+};
+const QUICK: Scale = Scale {
+    engine: engine::Scale { items: 1_000_000, lookups: 2_000_000 },
+    runs: 1,
+    load: Duration::from_secs(1),
+    megabytes: 256,
+};
+/// Of both servers.
+const THREADS: &str = "2";
 
 struct Args {
     scale: Scale,
@@ -56,6 +78,8 @@ fn run(args: Args) -> Result<()> {
     let mut figures = Figures::default();
     figures.say("cpu_reference", reference::cpu(), "M/s");
     engine_alone(args.scale, &mut figures)?;
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    runtime.block_on(beside_memcached(args.scale, &mut figures))?;
     args.json.map_or(Ok(()), |path| figures.write(&path))
 }
 
@@ -73,6 +97,50 @@ fn engine_alone(scale: Scale, figures: &mut Figures) -> Result<()> {
         ("node_expiry_s", middle(|run| run.expiry_s), "s"),
     ] {
         figures.say(name, value, unit);
+    }
+    Ok(())
+}
+
+/// Both servers with the same threads and memory, in turns.
+#[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
+async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
+    let servers = Servers::from_env()?;
+    let memory = scale.megabytes.to_string();
+    let flags = ["-t", THREADS, "-m", &memory];
+    let (ours, theirs) = (servers.cache_node(&flags).await?, servers.memcached_with(&flags).await?);
+    let ours_target = load::Target { address: ours.address(), pid: ours.pid()? };
+    let theirs_target = load::Target { address: theirs.address(), pid: theirs.pid()? };
+    println!(
+        "{THREADS} threads and {memory} MB each; clients are 2 threads with 32 connections each"
+    );
+    for target in [&ours_target, &theirs_target] {
+        load::fill(target)?;
+    }
+    for shape in load::Shape::ALL {
+        let (mut ratios, mut rates, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..scale.runs {
+            let ours = load::load(&ours_target, shape, scale.load)?;
+            let theirs = load::load(&theirs_target, shape, scale.load)?;
+            ratios.push(ours.keys_per_cpu_s / theirs.keys_per_cpu_s);
+            rates.push(ours.keys_per_cpu_s);
+            busy.push(ours.busy);
+        }
+        let name = shape.name();
+        figures.say(&format!("node_{name}_ratio"), median(ratios), "");
+        figures.say(&format!("node_{name}_keys_per_cpu_s"), median(rates), "1/s");
+        figures.say(&format!("node_{name}_busy_cores"), median(busy), "");
+    }
+    let (mut ratios, mut ours_us) = (Vec::new(), Vec::new());
+    for _ in 0..scale.runs {
+        let ours = load::latency_p99_us(&ours_target, scale.load)?;
+        ratios.push(ours / load::latency_p99_us(&theirs_target, scale.load)?);
+        ours_us.push(ours);
+    }
+    figures.say("node_get_p99_ratio", median(ratios), "");
+    figures.say("node_get_p99_us", median(ours_us), "us");
+    for (name, target) in [("", &ours_target), ("memcached_", &theirs_target)] {
+        let bytes = load::overhead_bytes(target, scale.megabytes)?;
+        figures.say(&format!("node_resident_{name}bytes_per_item"), bytes, "B");
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ impl Turn<'_> {
             let line = b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n";
             return say(reply, line, out);
         }
-        self.node.limit_memory(megabytes.saturating_mul(1 << 20));
+        self.node.limit_memory(megabytes.saturating_mul(1 << 20), self.now);
         say(reply, OK, out);
     }
 
@@ -153,19 +153,18 @@ impl Turn<'_> {
         };
         let most = if most == 0 { CACHEDUMP_KEYS_MAX } else { most.min(CACHEDUMP_KEYS_MAX) };
         let (mut left, mut at) = (if class == 1 { most } else { 0 }, 0_usize);
-        while let Some(shard) = self.node.shard_at(at).filter(|_| left > 0) {
-            for (key, entry) in shard.page(0, left, self.now).entries {
+        while let Some(mut shard) = self.node.shard_at(at).filter(|_| left > 0) {
+            let (begin, now) = (shard.walk(self.now), self.now);
+            shard.page(begin, left, now, |key, entry, value| {
                 if entry.traits.has(Traits::PLACEHOLDER) {
-                    continue;
+                    return;
                 }
                 left = left.saturating_sub(1);
                 out.extend_from_slice(b"ITEM ");
                 out.extend_from_slice(key);
                 let unix = entry.expiry.unix().unwrap_or(0);
-                out.extend_from_slice(
-                    format!(" [{} b; {unix} s]\r\n", entry.value.len()).as_bytes(),
-                );
-            }
+                out.extend_from_slice(format!(" [{} b; {unix} s]\r\n", value.len()).as_bytes());
+            });
             at = at.saturating_add(1);
         }
         out.extend_from_slice(b"END\r\n");

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{REPLY_BYTES_MAX, Turn, number};
-use crate::store::{Entry, Traits, item_bytes};
+use crate::store::{Cursor, Entry, Traits, item_bytes};
 
 /// Entries that are listed while a shard is held.
 const PAGE: usize = 200;
@@ -13,7 +13,8 @@ const PAGE: usize = 200;
 pub struct Dump {
     pub form: DumpForm,
     shard: usize,
-    from: u64,
+    /// Where in the shard; `None` at its beginning.
+    at: Option<Cursor>,
 }
 
 /// What is written of each key.
@@ -27,28 +28,26 @@ pub enum DumpForm {
 
 impl Dump {
     pub(super) fn new(form: DumpForm) -> Dump {
-        Dump { form, shard: 0, from: 0 }
+        Dump { form, shard: 0, at: None }
     }
 }
 
 impl Turn<'_> {
     /// Writes more of a dump; `None` at its end.
     pub fn dump(&mut self, mut dump: Dump, out: &mut Vec<u8>) -> Option<Dump> {
-        while let Some(shard) = self.node.shard_at(dump.shard) {
+        while let Some(mut shard) = self.node.shard_at(dump.shard) {
             if out.len() >= REPLY_BYTES_MAX {
                 return Some(dump);
             }
-            let page = shard.page(dump.from, PAGE, self.now);
-            for (key, entry) in &page.entries {
-                match dump.form {
-                    DumpForm::Facts => self.facts(key, entry, out),
-                    DumpForm::Commands => command(key, entry, out),
-                }
+            let at = dump.at.unwrap_or_else(|| shard.walk(self.now));
+            let next = shard.page(at, PAGE, self.now, |key, entry, value| match dump.form {
+                DumpForm::Facts => self.facts(key, entry, value.len(), out),
+                DumpForm::Commands => command(key, entry, out),
+            });
+            if next.is_none() {
+                dump.shard = dump.shard.saturating_add(1);
             }
-            (dump.shard, dump.from) = match page.next {
-                Some(next) => (dump.shard, next),
-                None => (dump.shard.saturating_add(1), 0),
-            };
+            dump.at = next;
         }
         out.extend_from_slice(match dump.form {
             DumpForm::Facts => b"END\r\n",
@@ -57,7 +56,7 @@ impl Turn<'_> {
         None
     }
 
-    fn facts(&self, key: &[u8], entry: &Entry, out: &mut Vec<u8>) {
+    fn facts(&self, key: &[u8], entry: &Entry, value_bytes: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(b"key=");
         percent_encode(key, out);
         out.extend_from_slice(b" exp=");
@@ -66,7 +65,7 @@ impl Turn<'_> {
             None => out.extend_from_slice(b"-1"),
         }
         let fetched = if entry.traits.has(Traits::FETCHED) { "yes" } else { "no" };
-        let bytes = item_bytes(key.len(), entry.value.len(), entry.flags);
+        let bytes = item_bytes(key.len(), value_bytes, entry.flags);
         let (used, cas, flags) = (entry.used, entry.cas, entry.flags);
         let facts =
             format!(" la={used} cas={cas} fetch={fetched} cls=1 size={bytes} flags={flags}");

@@ -1,10 +1,11 @@
 //! [`Gate`]: the rules as commands see them. Without a source it lets everything through.
 
-use std::sync::MutexGuard;
+use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 use schemas::version::Version;
 
 use crate::{
+    node::Node,
     now::{Expiry, Now},
     rules::{
         Accepted, Ask, Condition, Fill, Leased, Mark, Reader, Refused, Rules, Served, Subject,
@@ -13,9 +14,21 @@ use crate::{
     store::Entry,
 };
 
-/// Held while the commands of one read are executed.
+/// Held while the commands of one read are executed: shared by all who only read values, until one of the commands may change what
+/// the rules know.
 #[derive(Debug)]
-pub(super) struct Gate<'a>(Option<MutexGuard<'a, Rules>>);
+pub(super) struct Gate<'a> {
+    node: &'a Node,
+    hold: Hold<'a>,
+}
+
+#[derive(Debug)]
+enum Hold<'a> {
+    /// There is no source.
+    Nothing,
+    Shared(RwLockReadGuard<'a, Rules>),
+    Alone(RwLockWriteGuard<'a, Rules>),
+}
 
 /// The answer to a reader who wants to renew a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +42,52 @@ pub(super) enum Turned {
 }
 
 impl<'a> Gate<'a> {
-    pub(super) fn new(rules: Option<MutexGuard<'a, Rules>>) -> Gate<'a> {
-        Gate(rules)
+    pub(super) fn new(node: &'a Node) -> Gate<'a> {
+        Gate { node, hold: node.rules_shared().map_or(Hold::Nothing, Hold::Shared) }
     }
 
     pub(super) fn has_source(&self) -> bool {
-        self.0.is_some()
+        self.node.has_source()
+    }
+
+    /// From now on the rules may be changed. Not to be called by one who holds a shard.
+    pub(super) fn change(&mut self) {
+        if let Hold::Shared(_) = self.hold {
+            // It must be given back before it can be had alone.
+            self.hold = Hold::Nothing;
+            self.hold = self.node.rules().map_or(Hold::Nothing, Hold::Alone);
+        }
+    }
+
+    /// Whether the rules may be changed now, or there are none.
+    pub(super) fn may_change(&self) -> bool {
+        !matches!(self.hold, Hold::Shared(_))
+    }
+
+    fn asked(&self) -> Option<&Rules> {
+        match &self.hold {
+            Hold::Nothing => None,
+            Hold::Shared(rules) => Some(rules),
+            Hold::Alone(rules) => Some(rules),
+        }
+    }
+
+    fn changed(&mut self) -> Option<&mut Rules> {
+        assert!(self.may_change(), "who changes the rules has said so before");
+        match &mut self.hold {
+            Hold::Alone(rules) => Some(rules),
+            Hold::Nothing | Hold::Shared(_) => None,
+        }
     }
 
     pub(super) fn serve(&self, now: Now, key: &[u8], entry: &Entry, ask: Ask) -> Served {
-        let Some(rules) = &self.0 else { return Served::Hit };
+        let Some(rules) = self.asked() else { return Served::Hit };
         rules.serve(now.moment, &Subject::new(key), &entry.mark, ask)
     }
 
     /// Whether a value may be stored, and what to keep with it.
     pub(super) fn accept(&mut self, now: Now, key: &[u8], fill: Fill) -> Result<Accepted, Refused> {
-        match &mut self.0 {
+        match self.changed() {
             Some(rules) => rules.accept(now.moment, &Subject::new(key), fill),
             None => Ok(Accepted { mark: unmarked(now), ttl_max: None }),
         }
@@ -52,7 +95,7 @@ impl<'a> Gate<'a> {
 
     /// Whether the reader of a value that is missing or outdated shall renew it. `cas` is what he has to show.
     pub(super) fn lease(&mut self, now: Now, key: &[u8], cas: u64) -> Turned {
-        let Some(rules) = &mut self.0 else { return Turned::Win };
+        let Some(rules) = self.changed() else { return Turned::Win };
         match rules.lease(now.moment, &Subject::new(key), Reader::Anywhere, Token(cas)) {
             Leased::Fill(_) | Leased::FillFromPrimary(_) => Turned::Win,
             Leased::Wait => Turned::Wait,
@@ -62,7 +105,7 @@ impl<'a> Gate<'a> {
 
     /// A client deleted the key: who has a lease, by this CAS, has lost it.
     pub(super) fn void_lease(&mut self, key: &[u8], cas: u64) {
-        if let Some(rules) = &mut self.0 {
+        if let Some(rules) = self.changed() {
             rules.void_lease(&Subject::new(key), Token(cas));
         }
     }

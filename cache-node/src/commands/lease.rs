@@ -21,7 +21,7 @@ use super::{
 use crate::{
     now::Expiry,
     rules::{Fill, Token},
-    store::{Entry, Traits},
+    store::{Held, Traits},
     usage::Access,
 };
 
@@ -50,18 +50,19 @@ impl Turn<'_> {
     fn lease_one(&mut self, key: &[u8], out: &mut Vec<u8>) {
         let (meta, now, node) = (Meta::lease(key, LEASE_SECONDS), self.now, self.node);
         self.counters.cmd_get.up();
+        self.gate.change();
         let mut shard = node.shard(key);
         let found = self.find(&mut shard, &meta);
         let entry = shard.get(key, now).filter(|_| found.is_some());
-        let access = if let (Some(mut found), Some(entry)) = (found, entry) {
-            self.settle(&meta, entry, &mut found);
+        let access = if let (Some(mut found), Some(mut entry)) = (found, entry) {
+            self.settle(&meta, &mut entry, &mut found);
             if found.origin == Origin::Made {
                 entry.expiry = Expiry::from_client(LEASE_SECONDS, now);
             }
             let is_good = !entry.traits.has(Traits::PLACEHOLDER.with(Traits::STALE));
-            let token = if Turn::win(entry, &found) == Won::Yes { entry.cas } else { WAIT };
-            answer(key, (!is_good).then_some(token), entry, out);
-            shard.used(key, now);
+            let token = if Turn::win(&mut entry, &found) == Won::Yes { entry.cas } else { WAIT };
+            answer(key, (!is_good).then_some(token), &entry, out);
+            entry.note_read();
             if is_good { Access::Hit } else { Access::Miss }
         } else {
             // Nobody can fetch it now, or there is no room to note who does.
@@ -106,14 +107,14 @@ impl Turn<'_> {
 }
 
 /// With a token: what to do about a value that is missing or outdated.
-fn answer(key: &[u8], token: Option<u64>, entry: &Entry, out: &mut Vec<u8>) {
+fn answer(key: &[u8], token: Option<u64>, entry: &Held<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(if token.is_some() { b"LVALUE " } else { b"VALUE " });
     out.extend_from_slice(key);
-    for word in token.into_iter().chain([u64::from(entry.flags), length(&entry.value)]) {
+    for word in token.into_iter().chain([u64::from(entry.flags), length(entry.value().len())]) {
         out.push(b' ');
         number(word, out);
     }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(&entry.value);
+    entry.value().append_to(out);
     out.extend_from_slice(b"\r\n");
 }

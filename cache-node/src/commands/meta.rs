@@ -17,7 +17,7 @@ use crate::{
     node::make_stale,
     now::{Expiry, Now},
     rules::{Ask, Fill, Mark, Served, Stale, Token},
-    store::{Entry, Store, Traits, item_bytes},
+    store::{Entry, Held, Store, Traits, item_bytes},
     usage::Access,
 };
 
@@ -50,36 +50,40 @@ impl Turn<'_> {
         let (key, flags, now, node) = (&*meta.key, &meta.flags, self.now, self.node);
         self.counters.cmd_get.up();
         self.counters.cmd_meta.up();
+        if self.may_lease(meta) {
+            self.gate.change();
+        }
         let mut shard = node.shard(key);
         let found = self.find(&mut shard, meta);
         let entry = shard.get(key, now).filter(|_| found.is_some());
-        let (Some(mut found), Some(entry)) = (found, entry) else {
-            drop(shard);
+        let (Some(mut found), Some(mut entry)) = (found, entry) else {
             return self.missed(meta, out);
         };
-        self.settle(meta, entry, &mut found);
+        self.settle(meta, &mut entry, &mut found);
         let matches = flags.cas.is_some_and(|cas| cas == entry.cas);
         let with_value = flags.has(b'v') && !matches;
         if with_value {
             out.extend_from_slice(b"VA ");
-            number(length(&entry.value), out);
+            number(length(entry.value().len()), out);
         } else {
             out.extend_from_slice(b"HD");
         }
         for word in meta.words.clone() {
-            self.answer_get(word, meta, entry, &mut found, out);
+            self.answer_get(word, meta, &mut entry, &mut found, out);
         }
-        Turn::flag_win(entry, &found, out);
+        Turn::flag_win(&mut entry, &found, out);
         if flags.has(b'V') && found.served == Served::Degraded {
             out.extend_from_slice(b" D");
         }
         out.extend_from_slice(b"\r\n");
         if with_value {
-            out.extend_from_slice(&entry.value);
+            entry.value().append_to(out);
             out.extend_from_slice(b"\r\n");
         }
-        if !flags.has(b'u') {
-            shard.used(key, now);
+        if flags.has(b'u') {
+            drop(entry);
+        } else {
+            entry.note_read();
         }
         drop(shard);
         if flags.exptime.is_some() {
@@ -88,6 +92,19 @@ impl Turn<'_> {
         }
         self.counters.get_hits.up();
         self.note(key, Access::Hit);
+    }
+
+    /// Whether this reader may be told to renew a value: he asks for that, or the value is one that a client called outdated.
+    fn may_lease(&self, meta: &Meta<'_>) -> bool {
+        let (flags, key, now) = (&meta.flags, &*meta.key, self.now);
+        if flags.vivify.is_some() || flags.recache.is_some() {
+            return true;
+        }
+        // It can be called so only by one who changes, and nobody does while this turn lasts.
+        let renewed = Traits::PLACEHOLDER.with(Traits::STALE);
+        self.gate.has_source()
+            && !self.gate.may_change()
+            && self.node.shard(key).get(key, now).is_some_and(|entry| entry.traits.has(renewed))
     }
 
     fn missed(&mut self, meta: &Meta<'_>, out: &mut Vec<u8>) {
@@ -109,15 +126,15 @@ impl Turn<'_> {
         let (key, flags, now) = (&*meta.key, &meta.flags, self.now);
         let stale = if flags.vivify.is_some() { Stale::Allow } else { Stale::Refuse };
         let at_least = flags.version.map_or(Version::ZERO, Version::from_bits);
-        if let Some(entry) = shard.get(key, now) {
+        if let Some(mut entry) = shard.get(key, now) {
             let hidden = entry.traits.has(Traits::PLACEHOLDER) && self.gate.has_source();
             let served = if hidden && flags.vivify.is_none() {
                 Served::Miss
             } else {
-                self.gate.serve(now, key, entry, Ask { at_least, stale })
+                self.gate.serve(now, key, &entry, Ask { at_least, stale })
             };
             if served == Served::Stale && !entry.traits.has(Traits::STALE) {
-                make_stale(entry, self.node.next_cas());
+                make_stale(&mut entry, self.node.next_cas());
             }
             // What may not be served now may be later: nothing takes its place.
             return (served != Served::Miss).then_some(Found {
@@ -134,13 +151,13 @@ impl Turn<'_> {
         }
         // It says nothing of the database, but must be served as long as it is there.
         let mark = Mark { filled: Version::MAX, ..unmarked(now) };
-        let mut entry = Entry::new(Box::default(), 0, Expiry::NEVER, cas, mark, now);
+        let mut entry = Entry::new(0, Expiry::NEVER, cas, mark, now);
         entry.traits = Traits::PLACEHOLDER;
         if turned == Turned::Wait {
             entry.traits = entry.traits.with(Traits::WON);
             entry.expiry = Expiry::from_client(vivify, now);
         }
-        shard.put(key, entry, now).ok()?;
+        shard.put(key, &[], &entry, now).ok()?;
         let (won, origin) = match turned {
             Turned::Win => (Won::Yes, Origin::Made),
             Turned::Wait | Turned::Never => (Won::No, Origin::Found),
@@ -152,7 +169,7 @@ impl Turn<'_> {
         &self,
         word: &[u8],
         meta: &Meta<'_>,
-        entry: &mut Entry,
+        entry: &mut Held<'_>,
         found: &mut Found,
         out: &mut Vec<u8>,
     ) {
@@ -168,7 +185,7 @@ impl Turn<'_> {
             b'R' if self.may_recache(entry, found) && is_soon_over(entry, meta, now) => {
                 found.won = Won::Yes;
             }
-            b's' => flag(b's', length(&entry.value), out),
+            b's' => flag(b's', length(entry.value().len()), out),
             b't' => flag_left(entry.expiry.seconds_left(now), out),
             b'c' => flag(b'c', entry.cas, out),
             b'f' => flag(b'f', u64::from(entry.flags), out),
@@ -267,10 +284,10 @@ impl Turn<'_> {
         });
         let (code, cas, bytes): (&[u8], _, _) = match stored {
             Stored::Yes { .. } if flags.is_quiet() => return,
-            Stored::Yes { cas, bytes } => (b"HD", cas, u64::try_from(bytes).unwrap_or(u64::MAX)),
-            Stored::No => (b"NS", 0, length(value)),
-            Stored::Exists => (b"EX", 0, length(value)),
-            Stored::NotFound => (b"NF", 0, length(value)),
+            Stored::Yes { cas, bytes } => (b"HD", cas, length(bytes)),
+            Stored::No => (b"NS", 0, length(value.len())),
+            Stored::Exists => (b"EX", 0, length(value.len())),
+            Stored::NotFound => (b"NF", 0, length(value.len())),
             Stored::NoMemory => return out.extend_from_slice(NO_MEMORY),
         };
         out.extend_from_slice(code);
@@ -287,7 +304,7 @@ impl Turn<'_> {
     fn refuse_large(&mut self, key: &[u8], out: &mut Vec<u8>) {
         self.counters.store_too_large.up();
         // What it was to replace is outdated.
-        self.node.shard(key).remove(key);
+        self.node.shard(key).remove(key, self.now);
         out.extend_from_slice(TOO_LARGE);
     }
 
@@ -310,6 +327,7 @@ impl Turn<'_> {
     /// Takes the entry away, or its value (`x`), or its good name (`I`).
     fn remove(&mut self, meta: &Meta<'_>) -> Stored {
         let (key, flags, now, node) = (&*meta.key, &meta.flags, self.now, self.node);
+        self.gate.change();
         let mut shard = node.shard(key);
         let Some(entry) = shard.get(key, now) else {
             self.counters.delete_misses.up();
@@ -323,14 +341,19 @@ impl Turn<'_> {
         self.gate.void_lease(key, cas_before);
         if !flags.has(b'x') && !flags.has(b'I') {
             self.counters.delete_hits.up();
-            shard.remove(key);
+            drop(entry);
+            shard.remove(key, now);
             return Stored::Yes { cas: 0, bytes: 0 };
         }
-        let mut changed = entry.clone();
+        let (mut changed, mut value) = (*entry, Vec::new());
+        if !flags.has(b'x') {
+            entry.value().append_to(&mut value);
+        }
+        drop(entry);
         if flags.has(b'x') {
             let cas = flags.cas_new.unwrap_or(cas_before);
-            let (client_flags, mark) = (flags.client_flags, entry.mark);
-            changed = Entry::new(Box::default(), client_flags, Expiry::NEVER, cas, mark, now);
+            let (client_flags, mark) = (flags.client_flags, changed.mark);
+            changed = Entry::new(client_flags, Expiry::NEVER, cas, mark, now);
         }
         if let Some(exptime) = flags.exptime {
             changed.expiry = Expiry::from_client(exptime, now);
@@ -340,7 +363,7 @@ impl Turn<'_> {
         } else {
             self.counters.delete_hits.up();
         }
-        if shard.put(key, changed, now).is_err() {
+        if shard.put(key, &[&value], &changed, now).is_err() {
             return Stored::NoMemory;
         }
         Stored::Yes { cas: 0, bytes: 0 }
@@ -409,7 +432,7 @@ impl Turn<'_> {
         let digits = value.to_string();
         if flags.has(b'v') {
             out.extend_from_slice(b"VA ");
-            number(length(digits.as_bytes()), out);
+            number(length(digits.len()), out);
         } else {
             out.extend_from_slice(b"HD");
         }
@@ -431,6 +454,7 @@ impl Turn<'_> {
                 _ => echo_word(word, meta, out),
             }
         }
+        drop(entry);
         drop(shard);
         out.extend_from_slice(b"\r\n");
         if flags.has(b'v') {
@@ -455,8 +479,8 @@ impl Turn<'_> {
         let left =
             entry.expiry.seconds_left(now).map_or_else(|| "-1".to_owned(), |it| it.to_string());
         let fetched = if entry.traits.has(Traits::FETCHED) { "yes" } else { "no" };
-        let bytes = item_bytes(key.len(), entry.value.len(), entry.flags);
-        let (unused, cas) = (unused_seconds(entry, now), entry.cas);
+        let bytes = item_bytes(key.len(), entry.value().len(), entry.flags);
+        let (unused, cas) = (unused_seconds(&entry, now), entry.cas);
         let facts =
             format!(" exp={left} la={unused} cas={cas} fetch={fetched} cls=1 size={bytes}\r\n");
         out.extend_from_slice(facts.as_bytes());

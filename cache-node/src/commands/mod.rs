@@ -30,7 +30,7 @@ use crate::{
     node::{Node, Placeholders},
     now::{Expiry, Now},
     rules::{self, Accepted, Fill, Refused, Served},
-    store::{Entry, Store, Traits},
+    store::{Entry, Held, Store, Traits},
     usage::Access,
 };
 
@@ -66,7 +66,7 @@ pub struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// Begins a turn of a worker. `seed` is any number, and not the same each time.
     pub fn new(node: &'a Node, worker: usize, now: Now, seed: u64) -> Turn<'a> {
-        let gate = Gate::new(node.rules());
+        let gate = Gate::new(node);
         Turn { node, gate, now, counters: node.counters(worker), number: seed }
     }
 
@@ -96,12 +96,12 @@ impl<'a> Turn<'a> {
     }
 
     /// The entry, if it is there for a plain reader.
-    fn visible<'s>(&self, shard: &'s mut Store, key: &[u8]) -> Option<&'s mut Entry> {
+    fn visible<'s>(&self, shard: &'s mut Store, key: &[u8]) -> Option<Held<'s>> {
         let entry = shard.get(key, self.now)?;
         let hidden = entry.traits.has(Traits::PLACEHOLDER)
             && (self.gate.has_source()
                 || self.node.settings().placeholders == Placeholders::Hidden);
-        let served = self.gate.serve(self.now, key, entry, rules::Ask::default());
+        let served = self.gate.serve(self.now, key, &entry, rules::Ask::default());
         (!hidden && matches!(served, Served::Hit | Served::Degraded)).then_some(entry)
     }
 
@@ -115,16 +115,9 @@ impl<'a> Turn<'a> {
     }
 
     /// What a write that was accepted is stored as.
-    fn entry(
-        &self,
-        value: &[u8],
-        flags: u32,
-        expiry: Expiry,
-        accepted: Accepted,
-        cas: u64,
-    ) -> Entry {
+    fn entry(&self, flags: u32, expiry: Expiry, accepted: Accepted, cas: u64) -> Entry {
         let expiry = gate::cap(expiry, accepted, self.now);
-        Entry::new(value.into(), flags, expiry, cas, accepted.mark, self.now)
+        Entry::new(flags, expiry, cas, accepted.mark, self.now)
     }
 
     fn note(&mut self, key: &[u8], access: Access) {

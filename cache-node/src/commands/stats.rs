@@ -85,7 +85,7 @@ impl Turn<'_> {
     fn settings(&mut self, out: &mut Vec<u8>) {
         let settings = self.node.settings();
         stat("maxbytes", self.node.memory_bytes_max(), out);
-        stat("evictions", if settings.eviction == Eviction::Allowed { "on" } else { "off" }, out);
+        stat("evictions", if settings.eviction == Eviction::Never { "off" } else { "on" }, out);
         stat("num_threads", settings.workers, out);
         stat("stat_key_prefix", char::from(settings.prefix_delimiter), out);
         stat("detail_enabled", if self.node.usage().is_detailed() { "yes" } else { "no" }, out);

@@ -61,7 +61,7 @@ impl Stage {
         let settings = Settings {
             memory_bytes_max: 1 << 20,
             item_bytes_max: 1 << 16,
-            eviction: Eviction::Allowed,
+            eviction: Eviction::S3Fifo,
             workers: 1,
             placeholders: Placeholders::Hidden,
             prefix_delimiter: b':',

@@ -6,7 +6,7 @@ use super::{After, REPLY_BYTES_MAX, Turn, number, say};
 use crate::{
     now::{Expiry, Now},
     rules::{Fill, Refused, Token},
-    store::{Entry, Traits, item_bytes},
+    store::{Entry, Held, Traits, item_bytes},
     usage::Access,
 };
 
@@ -111,8 +111,7 @@ impl Turn<'_> {
         };
         let node = self.node;
         let mut shard = node.shard(key);
-        let Some(entry) = self.visible(&mut shard, key) else {
-            drop(shard);
+        let Some(mut entry) = self.visible(&mut shard, key) else {
             self.counters.get_misses.up();
             if touch.is_some() {
                 self.counters.touch_misses.up();
@@ -128,15 +127,16 @@ impl Turn<'_> {
         out.push(b' ');
         number(u64::from(entry.flags), out);
         out.push(b' ');
-        number(length(&entry.value), out);
+        let value = entry.value();
+        number(length(value.len()), out);
         if matches!(verb, GetVerb::Gets | GetVerb::Gats(_)) {
             out.push(b' ');
             number(entry.cas, out);
         }
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(&entry.value);
+        value.append_to(out);
         out.extend_from_slice(b"\r\n");
-        shard.used(key, now);
+        entry.note_read();
         drop(shard);
         self.counters.get_hits.up();
         self.note(key, Access::Hit);
@@ -184,7 +184,7 @@ impl Turn<'_> {
         self.counters.store_too_large.up();
         if store.verb == StoreVerb::Set {
             // What it was to replace is outdated.
-            self.node.shard(store.key).remove(store.key);
+            self.node.shard(store.key).remove(store.key, self.now);
         }
         say(store.reply, TOO_LARGE, out);
     }
@@ -196,6 +196,7 @@ impl Turn<'_> {
     /// Every write ends here.
     pub(super) fn write(&mut self, write: &Write<'_>) -> Stored {
         let (key, now) = (write.key, self.now);
+        self.gate.change();
         self.counters.cmd_set.up();
         self.note(key, Access::Set);
         let cas_new = write.cas_new.unwrap_or_else(|| self.node.next_cas());
@@ -207,20 +208,20 @@ impl Turn<'_> {
             _ => self.visible(&mut shard, key),
         };
         let awaited = old.as_deref().is_some_and(is_awaited);
-        let fill = match (write.mode, &old) {
+        let fill = match (write.mode, old.as_deref()) {
             (Mode::Append(_) | Mode::Prepend(_), Some(old)) => Fill::Derived(old.mark.filled),
             _ => write.fill,
         };
         let entry = match judge(write, old.as_deref()) {
             Verdict::Store => Outcome::new(write),
             Verdict::Outdated => Outcome::outdated(write, old.as_deref()),
-            Verdict::Join => Outcome::joined(write, old.as_deref()),
+            Verdict::Join => Outcome::joined(write, old.as_ref()),
             Verdict::Answer(answer) => {
-                drop(shard);
                 self.count_cas(write.mode, answer);
                 return answer;
             }
         };
+        drop(old);
         if !self.fits(key, &entry.value, entry.flags) {
             return Stored::No;
         }
@@ -231,9 +232,9 @@ impl Turn<'_> {
         };
         let Ok(accepted) = accepted else { return Stored::No };
         let bytes = entry.value.len();
-        let mut stored = self.entry(&entry.value, entry.flags, entry.expiry, accepted, cas_new);
+        let mut stored = self.entry(entry.flags, entry.expiry, accepted, cas_new);
         stored.traits = entry.traits;
-        if shard.put(key, stored, now).is_err() {
+        if shard.put(key, &[&entry.value], &stored, now).is_err() {
             drop(shard);
             self.counters.store_no_memory.up();
             return Stored::NoMemory;
@@ -257,11 +258,12 @@ impl Turn<'_> {
 
     pub(super) fn delete(&mut self, key: &[u8], reply: Reply, out: &mut Vec<u8>) {
         self.note(key, Access::Delete);
+        self.gate.change();
         let node = self.node;
         let mut shard = node.shard(key);
         let seen = self.visible(&mut shard, key).is_some();
         let gone = shard.get(key, self.now).map(|entry| entry.cas);
-        shard.remove(key);
+        shard.remove(key, self.now);
         drop(shard);
         if let Some(cas) = gone {
             self.gate.void_lease(key, cas);
@@ -279,9 +281,9 @@ impl Turn<'_> {
         self.counters.cmd_touch.up();
         let node = self.node;
         let mut shard = node.shard(key);
-        if let Some(entry) = self.visible(&mut shard, key) {
+        if let Some(mut entry) = self.visible(&mut shard, key) {
             entry.expiry = Expiry::from_client(exptime, self.now);
-            shard.used(key, self.now);
+            entry.note_read();
             self.counters.touch_hits.up();
             say(reply, b"TOUCHED\r\n", out);
         } else {
@@ -322,6 +324,7 @@ impl Turn<'_> {
         cas_new: Option<u64>,
     ) -> Result<Counted, NotCounted> {
         let now = self.now;
+        self.gate.change();
         let (hits, misses) = match direction {
             Direction::Up => (&self.counters.incr_hits, &self.counters.incr_misses),
             Direction::Down => (&self.counters.decr_hits, &self.counters.decr_misses),
@@ -332,36 +335,37 @@ impl Turn<'_> {
             misses.up();
             return Err(NotCounted::NotFound);
         };
-        if entry.value.is_empty() {
+        let old = entry.value().to_vec();
+        if old.is_empty() {
             return Err(NotCounted::NotANumber);
         }
         if cas != 0 && entry.cas != cas {
             return Err(NotCounted::Exists);
         }
-        let before = parse(&entry.value).ok_or(NotCounted::NotANumber)?;
+        let before = parse(&old).ok_or(NotCounted::NotANumber)?;
         let value = match direction {
             Direction::Up => before.wrapping_add(delta),
             Direction::Down => before.saturating_sub(delta),
         };
         let accepted = self.gate.accept(now, key, Fill::Derived(entry.mark.filled));
+        let mut changed = *entry;
+        drop(entry);
         let Ok(accepted) = accepted else {
-            shard.remove(key);
+            shard.remove(key, now);
             return Err(NotCounted::Refused);
         };
         let next = self.node.next_cas();
-        let mut changed = entry.clone();
         let mut digits = value.to_string().into_bytes();
         // Memcached writes a shorter number over a longer one, and spaces over the rest.
-        if digits.len() <= changed.value.len() {
-            digits.resize(changed.value.len(), b' ');
+        if digits.len() <= old.len() {
+            digits.resize(old.len(), b' ');
         } else {
             changed.traits = Traits::NONE;
         }
-        changed.value = digits.into();
         changed.mark = accepted.mark;
         changed.cas = cas_new.unwrap_or(next);
         let counted = Counted { value, cas: changed.cas };
-        shard.put(key, changed, now).map_err(|_| NotCounted::NoMemory)?;
+        shard.put(key, &[&digits], &changed, now).map_err(|_| NotCounted::NoMemory)?;
         hits.up();
         Ok(counted)
     }
@@ -438,18 +442,19 @@ impl Outcome {
         outcome
     }
 
-    fn joined(write: &Write<'_>, old: Option<&Entry>) -> Outcome {
+    fn joined(write: &Write<'_>, old: Option<&Held<'_>>) -> Outcome {
         let Some(old) = old else { return Outcome::new(write) };
+        let there = old.value().to_vec();
         let value = match write.mode {
-            Mode::Prepend(_) => [write.value, &old.value].concat(),
-            _ => [&*old.value, write.value].concat(),
+            Mode::Prepend(_) => [write.value, &there].concat(),
+            _ => [&there, write.value].concat(),
         };
         Outcome { value, flags: old.flags, expiry: old.expiry, traits: Traits::NONE }
     }
 }
 
-pub(super) fn length(value: &[u8]) -> u64 {
-    u64::try_from(value.len()).unwrap_or(u64::MAX)
+pub(super) fn length(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// The number that a value begins with; white space may stand before it, and anything behind white space or a NUL.

@@ -35,15 +35,16 @@ impl Turn<'_> {
         let (now, node) = (self.now, self.node);
         self.counters.cmd_get.up();
         let mut shard = node.shard(key);
-        let view = self.visible(&mut shard, key).map(|entry| View {
-            value: entry.value.clone(),
-            flags: entry.flags,
-            age_seconds: now.unix.saturating_sub(entry.stored),
-            seconds_left: entry.expiry.seconds_left(now),
+        let view = self.visible(&mut shard, key).map(|entry| {
+            let view = View {
+                value: entry.value().to_vec().into(),
+                flags: entry.flags,
+                age_seconds: entry.age_seconds(now),
+                seconds_left: entry.expiry.seconds_left(now),
+            };
+            entry.note_read();
+            view
         });
-        if view.is_some() {
-            shard.used(key, now);
-        }
         drop(shard);
         if view.is_some() {
             self.counters.get_hits.up();
@@ -59,7 +60,7 @@ impl Turn<'_> {
     pub fn put(&mut self, key: &[u8], value: &[u8], ttl_seconds: Option<u64>) -> Put {
         if !self.fits(key, value, 0) {
             self.counters.store_too_large.up();
-            self.node.shard(key).remove(key);
+            self.node.shard(key).remove(key, self.now);
             return Put::TooLarge;
         }
         let expiry = ttl_seconds.map_or(Expiry::NEVER, |ttl| Expiry::after(ttl, self.now));

@@ -6,7 +6,7 @@ use schemas::{
     version::Version,
 };
 
-use super::{Rules, Subject};
+use super::{Rules, Settings, Subject};
 
 impl Rules {
     /// The cursor of a partition.
@@ -62,6 +62,15 @@ impl Rules {
     /// Whether nothing is served until the node has caught up.
     pub fn is_quarantined(&self) -> bool {
         self.progress.is_quarantined()
+    }
+
+    /// What the bounded tables take when they are full.
+    pub fn tables_bytes_max(&self) -> usize {
+        /// An item of a hash map that is somewhat full, and its place in a queue.
+        const ITEM_BYTES: usize = 56;
+        let Settings { tombstones_max, leases_max, markers_max, .. } = &self.settings;
+        let items = tombstones_max.saturating_add(*leases_max).saturating_add(*markers_max);
+        items.saturating_mul(ITEM_BYTES)
     }
 
     /// Tombstones held.

@@ -44,7 +44,7 @@ use crate::{access::Users, node::Node, server_facts::Connection};
 /// How often the node looks after itself: expired entries, processor time.
 const TICK: Duration = Duration::from_secs(1);
 /// Expired entries are swept every so many ticks.
-const TICKS_PER_SWEEP: u64 = 30;
+const TICKS_PER_SWEEP: u64 = 1;
 /// What a client is told that is one too many.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
 

@@ -45,7 +45,7 @@ fn converse(reads: &[&[u8]]) -> Vec<u8> {
     let settings = Settings {
         memory_bytes_max: 64 << 20,
         item_bytes_max: ITEM_BYTES_MAX,
-        eviction: Eviction::Allowed,
+        eviction: Eviction::S3Fifo,
         workers: 1,
         placeholders: Placeholders::Hidden,
         prefix_delimiter: b':',

@@ -66,7 +66,9 @@ struct RawConfig {
 #[serde(rename_all = "snake_case")]
 enum RawEvict {
     #[default]
-    LeastRecentlyUsed,
+    #[serde(rename = "s3fifo")]
+    S3Fifo,
+    Lru,
     Never,
 }
 
@@ -188,11 +190,16 @@ fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {
         allowed = if given { allowed.with(right) } else { allowed };
     }
     let delimiter = u8::try_from(args.prefix_delimiter.unwrap_or(':'));
-    let never = args.never_evict || matches!(raw.evict, RawEvict::Never);
+    let eviction = match raw.evict {
+        _ if args.never_evict => Eviction::Never,
+        RawEvict::S3Fifo => Eviction::S3Fifo,
+        RawEvict::Lru => Eviction::Lru,
+        RawEvict::Never => Eviction::Never,
+    };
     Ok(Settings {
         memory_bytes_max: megabytes << 20,
         item_bytes_max,
-        eviction: if never { Eviction::Never } else { Eviction::Allowed },
+        eviction,
         workers,
         placeholders: if args.show_placeholders {
             Placeholders::Shown
@@ -446,7 +453,7 @@ mod tests {
         check(
             "",
             expect![[
-                r#"Allowed ["0.0.0.0:11211"] unix None memory 64 item 1048576 workers 4 connections 1024 Allowed(5) idle None"#
+                r#"S3Fifo ["0.0.0.0:11211"] unix None memory 64 item 1048576 workers 4 connections 1024 Allowed(5) idle None"#
             ]],
         );
         check(
@@ -458,13 +465,13 @@ mod tests {
         check(
             "-s /run/x.sock -a 0770",
             expect![[
-                r#"Allowed [] unix Some(("/run/x.sock", "770")) memory 64 item 1048576 workers 4 connections 1024 Allowed(5) idle None"#
+                r#"S3Fifo [] unix Some(("/run/x.sock", "770")) memory 64 item 1048576 workers 4 connections 1024 Allowed(5) idle None"#
             ]],
         );
         check(
             "-l 127.0.0.1:5 -A",
             expect![[
-                r#"Allowed ["127.0.0.1:5"] unix None memory 64 item 1048576 workers 4 connections 1024 Allowed(7) idle None"#
+                r#"S3Fifo ["127.0.0.1:5"] unix None memory 64 item 1048576 workers 4 connections 1024 Allowed(7) idle None"#
             ]],
         );
     }

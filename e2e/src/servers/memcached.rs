@@ -86,6 +86,11 @@ impl Memcached {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("it does not run")?.pid())
+    }
+
     /// `kill -9`: everything that it held is gone.
     pub fn kill9(&mut self) -> Result<()> {
         self.child.take().map_or(Ok(()), |mut child| child.kill9())

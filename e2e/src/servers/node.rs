@@ -139,6 +139,11 @@ impl CacheNode {
         Ok(child.wait(STOP_DEADLINE).await?.success())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("it does not run")?.pid())
+    }
+
     /// Memory that it has, in kilobytes.
     pub fn memory_kilobytes(&self) -> Result<u64> {
         let pid = self.child.as_ref().context("it does not run")?.pid();

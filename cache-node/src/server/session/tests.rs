@@ -54,7 +54,7 @@ fn converse(session: &mut Session, reads: &[&[u8]]) -> Said {
 
 fn anybody(reads: &[&[u8]]) -> Said {
     let users = Arc::new(Users::default());
-    converse(&mut Session::new(node(Eviction::Allowed), 0, users), reads)
+    converse(&mut Session::new(node(Eviction::S3Fifo), 0, users), reads)
 }
 
 /// Whatever way the bytes are cut, `talk` says the same; returns that.
@@ -204,7 +204,7 @@ fn whoever_must_log_in_does_so_first() {
     let ann = User { name: (*b"ann").into(), password: (*b"secret").into(), grants };
     let users = Arc::new(Users::new(vec![ann]));
     let talk = |reads: &[&[u8]]| {
-        converse(&mut Session::new(node(Eviction::Allowed), 0, Arc::clone(&users)), reads)
+        converse(&mut Session::new(node(Eviction::S3Fifo), 0, Arc::clone(&users)), reads)
     };
     let request = "get ann:1\r\nset x 0 0 9\r\nann wrong\r\nset x 0 0 3\r\nann\r\nset x 0 0 10\r\nann secret\r\n\
                    set ann:1 0 0 1\r\n1\r\nget ann:1\r\nget bob:1\r\nset bob:1 0 0 1\r\n1\r\nversion\r\nquit\r\n";
