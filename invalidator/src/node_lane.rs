@@ -46,7 +46,7 @@ pub enum Event {
     PollBegan,
     /// It is over.
     Polled(Poll),
-    /// An epoch was read from the stream.
+    /// An epoch was read from the stream; all that are known come right after `Greeted`, oldest first.
     Epoch(EpochNews),
 }
 
@@ -153,9 +153,8 @@ impl NodeLane {
                 Vec::new()
             }
             Event::Polled(poll) => self.push(&poll).into_iter().collect(),
-            Event::Epoch(news) => {
-                self.connected.then_some(Action::Epoch(news)).into_iter().collect()
-            }
+            // Before the node has answered it hears of none, or it would hear of a new one before an old one.
+            Event::Epoch(news) => self.age_floor.map(|_| Action::Epoch(news)).into_iter().collect(),
         }
     }
 

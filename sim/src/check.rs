@@ -69,10 +69,14 @@ struct Told {
     highest: BTreeMap<KeyId, Version>,
     /// What it must have applied when the lane that asks now has named the heads.
     owes: BTreeMap<KeyId, TxnId>,
-    /// It began with its data, or has been fresh: a floor covers what it has not seen. Until then it flags what it serves.
+    /// It has been fresh: a floor covers what it has not seen. Until then it flags what it serves.
     attached: bool,
-    at_snapshot: BTreeMap<KeyId, BTreeSet<TxnId>>,
+    /// What of this was so when the snapshot began that is the newest.
+    at_snapshot: AtSnapshot,
 }
+
+/// What a snapshot knows: deletes that were applied, and whether its node was attached.
+type AtSnapshot = (BTreeMap<KeyId, BTreeSet<TxnId>>, bool);
 
 /// See the module.
 pub(crate) struct Check {
@@ -267,16 +271,17 @@ impl Check {
     }
 
     pub(crate) fn snapshot_began(&mut self, node: usize) {
-        self.told[node].at_snapshot = self.told[node].deleted.clone();
+        let told = &mut self.told[node];
+        told.at_snapshot = (told.deleted.clone(), told.attached);
     }
 
     pub(crate) fn node_started_empty(&mut self, node: usize) {
-        self.told[node].at_snapshot.clear();
+        self.told[node].at_snapshot = AtSnapshot::default();
     }
 
     pub(crate) fn node_restored(&mut self, node: usize) {
-        self.told[node].deleted = std::mem::take(&mut self.told[node].at_snapshot);
-        self.told[node].attached = true;
+        let told = &mut self.told[node];
+        (told.deleted, told.attached) = std::mem::take(&mut told.at_snapshot);
     }
 
     /// Whether a node's marks stand that it does not know of.

@@ -246,10 +246,10 @@ impl World {
         }
         match message {
             ToRegion::Greeting(greeting) => {
+                self.step_lane(region, node, LaneEvent::Greeted(greeting));
                 for news in self.regions[region].poller.all_news() {
                     self.step_lane(region, node, LaneEvent::Epoch(news));
                 }
-                self.step_lane(region, node, LaneEvent::Greeted(greeting));
             }
             ToRegion::Heads(heads) => self.step_lane(region, node, LaneEvent::Heads(heads)),
             ToRegion::Answer { partition, answer, sent } => {

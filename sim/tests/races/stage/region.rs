@@ -155,7 +155,8 @@ impl Stage {
                 let cursors = partitions.map(|at| rules.cursor(at)).collect();
                 let age_floor = rules.age_floor();
                 let news = self.poller.all_news().into_iter().map(Event::Epoch);
-                return news.chain([Event::Greeted(Greeting { cursors, age_floor })]).collect();
+                let greeted = Event::Greeted(Greeting { cursors, age_floor });
+                return [greeted].into_iter().chain(news).collect();
             }
             Action::NameHeads(heads) => rules.hello(now, &heads),
             Action::Begin { partition, at } => rules.begin(partition, at),
