@@ -167,13 +167,13 @@ fn memory_that_is_full_is_said() {
         |key: &str| [format!("set {key} 0 0 3000000\r\n").as_bytes(), &value, b"\r\n"].concat();
     let (said, _) =
         converse(&mut session, &[&set("a"), &set("b"), &set("c"), b"delete a\r\n", &set("c")]);
-    expect![[r#"
+    expect![[r"
         STORED
         STORED
         SERVER_ERROR out of memory storing object
         DELETED
         STORED
-    "#]]
+    "]]
     .assert_eq(&String::from_utf8_lossy(&said).replace("\r\n", "\n"));
 }
 
@@ -190,7 +190,7 @@ fn whoever_must_log_in_does_so_first() {
                    set ann:1 0 0 1\r\n1\r\nget ann:1\r\nget bob:1\r\nset bob:1 0 0 1\r\n1\r\nversion\r\nquit\r\n";
     let (said, todo) = however_cut(request.as_bytes(), talk);
     assert_eq!(todo, Todo::Close);
-    expect![[r#"
+    expect![[r"
         CLIENT_ERROR unauthenticated
         CLIENT_ERROR authentication failure
         CLIENT_ERROR bad authentication token format
@@ -202,12 +202,12 @@ fn whoever_must_log_in_does_so_first() {
         CLIENT_ERROR access denied
         CLIENT_ERROR access denied
         VERSION 1.6.45
-    "#]]
+    "]]
     .assert_eq(&String::from_utf8_lossy(&said).replace("\r\n", "\n"));
     // Before that, nobody makes us keep much.
     let (said, _) = talk(&[b"set x 0 0 100000\r\n"]);
-    expect![[r#"
+    expect![[r"
         CLIENT_ERROR unauthenticated
-    "#]]
+    "]]
     .assert_eq(&String::from_utf8_lossy(&said).replace("\r\n", "\n"));
 }
