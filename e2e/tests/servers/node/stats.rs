@@ -195,9 +195,8 @@ async fn hot_keys_and_prefixes_show() {
     let mut wire = Wire::connect(&node.address()).await.expect("connect");
     for round in 0..200 {
         // One access in two is to the same key, the others to keys that come once.
-        let reads: String =
-            (0..100).map(|n| format!("get hot/key\r\nget cold/{}\r\n", round * 100 + n)).collect();
-        wire.ask(reads.as_bytes()).await.expect("an answer");
+        let reads = (0..100).map(|n| format!("get hot/key\r\nget cold/{}\r\n", round * 100 + n));
+        wire.ask(reads.collect::<Vec<_>>().concat().as_bytes()).await.expect("an answer");
     }
     wire.ask(b"set hot/key 0 0 1\r\n1\r\nget hot/key\r\ndelete hot/key\r\n").await.expect("done");
     let hot = stats(&mut wire, "stats hotkeys").await;

@@ -4,6 +4,7 @@ use super::wire::Wire;
 use crate::support::{enter, output};
 
 const NEEDS: [&str; 1] = ["mcsqueal"];
+const DENIED: &str = "CLIENT_ERROR access denied\r\n";
 
 /// A node file with three users, whose passwords are in files beside it.
 const USERS: &str = r#"
@@ -41,7 +42,7 @@ async fn users_of_memcacheds_file_log_in() {
         "get a",
         "quit",
     ];
-    let bytes: String = requests.iter().map(|request| format!("{request}\r\n")).collect();
+    let bytes = requests.join("\r\n") + "\r\n";
     wire.send(bytes.as_bytes()).await.expect("it is sent");
     let answers = wire.rest().await.expect("the end");
     assert_eq!(
@@ -66,7 +67,6 @@ async fn rights_are_by_prefix() {
     std::fs::write(&file, USERS).expect("write a file");
     let path = file.display().to_string();
     let node = lab.servers.cache_node(&["--config", &path]).await.expect("the node starts");
-    const DENIED: &str = "CLIENT_ERROR access denied\r\n";
     let table: [(&str, &[(&str, &str)]); 3] = [
         (
             "shop",
