@@ -106,6 +106,10 @@ impl User {
                 };
                 keys.clone().all(|key| self.has(key, needed))
             }
+            // It can create.
+            Command::LeaseGet { keys } => {
+                keys.clone().all(|key| self.has(key, Rights::READ.with(Rights::WRITE)))
+            }
             Command::Store(store) => self.has(store.key, Rights::WRITE),
             Command::Delete { key, .. }
             | Command::Touch { key, .. }
@@ -186,6 +190,7 @@ mod tests {
             "delete a",
             "gat 5 a",
             "gat 5 ann:1 a",
+            "lease-get ann:1 a",
             "mg a N30",
             "mg a T5",
             "ma a",

@@ -75,6 +75,7 @@ fn value_bytes(line: &[u8]) -> Option<usize> {
     let at = match *words.first()? {
         b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" => 4,
         b"ms" => 2,
+        b"lease-set" => 5,
         _ => return None,
     };
     let word = words.get(at)?;

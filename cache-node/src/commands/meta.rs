@@ -17,7 +17,7 @@ use crate::{
     node::make_stale,
     now::{Expiry, Now},
     rules::{Ask, Fill, Mark, Served, Stale, Token},
-    store::{Entry, Traits, item_bytes},
+    store::{Entry, Store, Traits, item_bytes},
     usage::Access,
 };
 
@@ -25,22 +25,22 @@ const MODE_OF_STORE: &[u8] = b"CLIENT_ERROR invalid mode for ms M token\r\n";
 const MODE_OF_ARITHMETIC: &[u8] = b"CLIENT_ERROR invalid mode for ma M token\r\n";
 
 /// What `mg` found, or made.
-struct Found {
+pub(super) struct Found {
     /// Whether this reader shall renew it, so far.
     won: Won,
     /// Whether it was made just now.
-    origin: Origin,
+    pub(super) origin: Origin,
     served: Served,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Won {
+pub(super) enum Won {
     Yes,
     No,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     Found,
     Made,
 }
@@ -105,7 +105,7 @@ impl Turn<'_> {
     }
 
     /// Finds the entry; or, for `N`, makes one that holds its place.
-    fn find(&mut self, shard: &mut crate::store::Store, meta: &Meta<'_>) -> Option<Found> {
+    pub(super) fn find(&mut self, shard: &mut Store, meta: &Meta<'_>) -> Option<Found> {
         let (key, flags, now) = (&*meta.key, &meta.flags, self.now);
         let stale = if flags.vivify.is_some() { Stale::Allow } else { Stale::Refuse };
         let at_least = flags.version.map_or(Version::ZERO, Version::from_bits);
@@ -187,7 +187,7 @@ impl Turn<'_> {
     }
 
     /// With a source, the rules say who renews a value; their lease ends with its time, so the next one has a CAS of its own.
-    fn settle(&mut self, meta: &Meta<'_>, entry: &mut Entry, found: &mut Found) {
+    pub(super) fn settle(&mut self, meta: &Meta<'_>, entry: &mut Entry, found: &mut Found) {
         let (key, now) = (&*meta.key, self.now);
         let missing = entry.traits.has(Traits::PLACEHOLDER.with(Traits::STALE));
         let early = is_soon_over(entry, meta, now) && !entry.traits.has(Traits::WON);
@@ -207,20 +207,25 @@ impl Turn<'_> {
 
     /// Says whether the value is outdated, and who renews it.
     fn flag_win(entry: &mut Entry, found: &Found, out: &mut Vec<u8>) {
-        let mut won = found.won == Won::Yes;
-        let outdated = entry.traits.has(Traits::STALE);
-        let taken = entry.traits.has(Traits::WON);
-        if taken {
+        if entry.traits.has(Traits::WON) {
             out.extend_from_slice(b" Z");
         }
-        if outdated {
+        if entry.traits.has(Traits::STALE) {
             out.extend_from_slice(b" X");
-            won = won || !taken;
         }
-        if won {
+        if Turn::win(entry, found) == Won::Yes {
             out.extend_from_slice(b" W");
-            entry.traits = entry.traits.with(Traits::WON);
         }
+    }
+
+    /// Whether this reader renews the value; then nobody else does.
+    pub(super) fn win(entry: &mut Entry, found: &Found) -> Won {
+        let free = entry.traits.has(Traits::STALE) && !entry.traits.has(Traits::WON);
+        if found.won == Won::Yes || free {
+            entry.traits = entry.traits.with(Traits::WON);
+            return Won::Yes;
+        }
+        Won::No
     }
 
     pub(super) fn meta_store(&mut self, meta: &Meta<'_>, value: Value<'_>, out: &mut Vec<u8>) {

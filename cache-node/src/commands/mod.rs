@@ -12,6 +12,7 @@
 mod admin;
 mod dump;
 mod gate;
+mod lease;
 mod meta;
 mod stats;
 mod text;
@@ -73,6 +74,7 @@ impl<'a> Turn<'a> {
     pub fn run(&mut self, command: &Command<'_>, keys_done: usize, out: &mut Vec<u8>) -> After {
         match command {
             Command::Get { verb, keys } => return self.get(*verb, keys.clone(), keys_done, out),
+            Command::LeaseGet { keys } => return self.lease_get(keys.clone(), keys_done, out),
             Command::Store(store) => self.store(store, out),
             Command::Delete { key, reply } => self.delete(key, *reply, out),
             Command::Touch { key, exptime, reply } => self.touch(key, *exptime, *reply, out),

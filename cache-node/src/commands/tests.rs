@@ -204,6 +204,27 @@ fn a_change_ends_a_lease() {
 }
 
 #[test]
+fn lease_words_obey_the_rules() {
+    let mut stage = Stage::new();
+    stage.check(
+        "lease-get a\r\nlease-get a\r\nget a\r\n",
+        expect!["LVALUE a 101 0 0||END|LVALUE a 1 0 0||END|END|"],
+    );
+    stage.change("a", 11);
+    stage.check(
+        "lease-set a 101 0 0 1\r\n1\r\nlease-get a\r\n",
+        expect!["NOT_STORED|LVALUE a 1 0 0||END|"],
+    );
+    stage.reach(11);
+    stage.wait(2);
+    stage.check("lease-get a\r\n", expect!["LVALUE a 105 0 0||END|"]);
+    stage.check(
+        "lease-set a 105 0 0 1\r\n2\r\nlease-get a\r\n",
+        expect!["STORED|VALUE a 0 1|2|END|"],
+    );
+}
+
+#[test]
 fn a_delete_by_a_client_ends_a_lease() {
     let mut stage = Stage::new();
     stage.check(

@@ -150,6 +150,7 @@ impl Turn<'_> {
             return self.refuse_too_large(store, out);
         }
         let (mode, cas) = match store.verb {
+            StoreVerb::Lease(token) => return self.lease_set(store, value, token, out),
             StoreVerb::Set => (Mode::Set, 0),
             StoreVerb::Add => (Mode::Add, 0),
             StoreVerb::Replace => (Mode::Replace, 0),

@@ -346,6 +346,8 @@ const FRAGMENTS: &[&str] = &[
     "mn\r\n",
     "version\n",
     "quit\r\n",
+    "lease-get a b\r\n",
+    "lease-set a 2 0 0 1\r\n1\r\n",
     "a",
     "b",
     " ",

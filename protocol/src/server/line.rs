@@ -83,6 +83,8 @@ pub(super) fn parse(line: &[u8], limits: Limits) -> Line<'_> {
         b"append" => store(StoreVerb::Append, words),
         b"prepend" => store(StoreVerb::Prepend, words),
         b"cas" => store(StoreVerb::Cas(0), words),
+        b"lease-get" => lease_get(words),
+        b"lease-set" => store(StoreVerb::Lease(0), words),
         b"delete" => with_key(words, 1, |key, rest, reply| {
             let few = rest.count() <= DELETE_WORDS_MAX;
             if few { Ok(Command::Delete { key, reply }) } else { Err(error::DELETE) }
@@ -115,6 +117,13 @@ fn get(verb: GetVerb, keys: Words<'_>) -> Line<'_> {
     Line::Command(Command::Get { verb, keys })
 }
 
+fn lease_get(keys: Words<'_>) -> Line<'_> {
+    if keys.is_empty() || keys.clone().any(|key| key.len() > KEY_BYTES_MAX) {
+        return refused(error::FORMAT);
+    }
+    Line::Command(Command::LeaseGet { keys })
+}
+
 fn get_and_touch(verb: fn(i32) -> GetVerb, mut words: Words<'_>) -> Line<'_> {
     let Some(exptime) = words.next() else { return refused(error::FORMAT) };
     if words.is_empty() {
@@ -133,16 +142,22 @@ fn reply(words: &Words<'_>) -> Reply {
 
 fn store(verb: StoreVerb, words: Words<'_>) -> Line<'_> {
     let mut rest = words.clone();
+    let key = rest.next();
+    // A lease's token stands before the flags, a CAS at the end.
+    let verb = match verb {
+        StoreVerb::Lease(_) => rest.next().and_then(number).map(StoreVerb::Lease),
+        verb => Some(verb),
+    };
     let (Some(key), Some(flag_word), Some(exptime_word), Some(length_word)) =
-        (rest.next(), rest.next(), rest.next(), rest.next())
+        (key, rest.next(), rest.next(), rest.next())
     else {
         return refused(error::FORMAT);
     };
     let Some(length) = data_length(length_word) else { return refused(error::FORMAT) };
     let reply = reply(&words);
     let verb = match verb {
-        StoreVerb::Cas(_) => rest.next().and_then(number).map(StoreVerb::Cas),
-        verb => Some(verb),
+        Some(StoreVerb::Cas(_)) => rest.next().and_then(number).map(StoreVerb::Cas),
+        verb => verb,
     };
     let parsed = (flags(flag_word), exptime_cut(exptime_word), verb);
     let (Some(flags), Some(exptime), Some(verb), true) =

@@ -65,6 +65,14 @@ pub struct MetaFlags {
     pub version: Option<u64>,
 }
 
+impl<'a> Meta<'a> {
+    /// What `mg key N<seconds>` says.
+    pub fn lease(key: &'a [u8], seconds: i32) -> Meta<'a> {
+        let flags = MetaFlags { vivify: Some(seconds), ..MetaFlags::default() };
+        Meta { key: Cow::Borrowed(key), flags, sent_key: key, words: Words::default() }
+    }
+}
+
 impl MetaFlags {
     /// Whether the flag `letter` was sent.
     pub fn has(&self, letter: u8) -> bool {

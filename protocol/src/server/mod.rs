@@ -5,11 +5,14 @@
 //! line    = ("get" / "gets") 1*key / ("gat" / "gats") exptime 1*key
 //!         / ("set" / "add" / "replace" / "append" / "prepend") key flags exptime length ["noreply"]  ; data follows
 //!         / "cas" key flags exptime length cas ["noreply"]                                           ; data follows
+//!         / "lease-get" 1*key / "lease-set" key token flags exptime length ["noreply"]               ; data follows the latter
 //!         / "delete" key *word ["noreply"] / "touch" key exptime ["noreply"]
 //!         / ("incr" / "decr") key delta ["noreply"]
 //!         / "mg" key *flag / "ms" key length *flag / "md" key *flag / "ma" key *flag / "me" key *word / "mn" *word
 //!         / administration, see [`Admin`]
 //! ```
+//!
+//! The lease commands are mcrouter's; memcached does not know them.
 //!
 //! Limits: a key has 1 to [`KEY_BYTES_MAX`] bytes, a line at most [`LINE_BYTES_MAX`], one that reads many keys at most
 //! [`MULTIGET_BYTES_MAX`], a value what [`Limits`] says. What memcached answers with an error is [`Command::Refused`]
@@ -109,7 +112,11 @@ pub enum Command<'a> {
         verb: GetVerb,
         keys: Words<'a>,
     },
-    /// `set`, `add`, `replace`, `append`, `prepend`, `cas`.
+    /// `lease-get`; the keys have been checked.
+    LeaseGet {
+        keys: Words<'a>,
+    },
+    /// `set`, `add`, `replace`, `append`, `prepend`, `cas`, `lease-set`.
     Store(Store<'a>),
     Delete {
         key: &'a [u8],
@@ -197,6 +204,8 @@ pub enum StoreVerb {
     Prepend,
     /// With the CAS that the entry must have.
     Cas(u64),
+    /// With the token that `lease-get` gave.
+    Lease(u64),
 }
 
 /// The data of a storage command.

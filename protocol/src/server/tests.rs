@@ -90,6 +90,7 @@ fn show(command: &Command<'_>) -> String {
             let data = value(data);
             format!("{verb:?} {} flags {flags} exptime {exptime} {data} {reply:?}", text(key))
         }
+        Command::LeaseGet { keys } => format!("LeaseGet {}", words(keys)),
         Command::Delete { key, reply } => format!("Delete {} {reply:?}", text(key)),
         Command::Touch { key, exptime, reply } => {
             format!("Touch {} {exptime} {reply:?}", text(key))
@@ -188,6 +189,22 @@ fn changes() {
             "CLIENT_ERROR bad command line format\r\n" Wanted
             "CLIENT_ERROR bad command line format\r\n" Wanted
             "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n" Wanted"#]],
+    );
+}
+
+#[test]
+fn leases() {
+    check(
+        b"lease-get a b\r\nlease-get\r\nlease-set a 7 5 60 2\r\nab\r\nlease-set a 7 5 60 1 noreply\r\na\r\n\
+          lease-set a x 0 0 1\r\na\r\nlease-set a 7 0 0\r\nmn\r\n",
+        expect![[r#"
+            LeaseGet a,b
+            "CLIENT_ERROR bad command line format\r\n" Wanted
+            Lease(7) a flags 5 exptime 60 "ab" Wanted
+            Lease(7) a flags 5 exptime 60 "a" Unwanted
+            "CLIENT_ERROR bad command line format\r\n" Wanted
+            "CLIENT_ERROR bad command line format\r\n" Wanted
+            mn"#]],
     );
 }
 

@@ -112,6 +112,26 @@ fn leases() {
 }
 
 #[test]
+fn leases_as_mcrouter_asks_for_them() {
+    // One is told to fetch, the others to wait; only the one can store, and only once.
+    check(
+        "lease-get a b\r\nlease-get a\r\nget a\r\nlease-set a 9 0 0 1\r\nx\r\nlease-set a 2 7 60 1\r\n1\r\nlease-get a\r\nget a\r\n\
+         lease-set a 2 0 0 1\r\n2\r\nlease-set a 1 0 0 1\r\n2\r\nget a\r\n",
+        expect![
+            "LVALUE a 2 0 0||LVALUE b 3 0 0||END|LVALUE a 1 0 0||END|END|NOT_STORED|STORED|VALUE a 7 1|1|END|VALUE a 7 1|1|END|NOT_STORED|NOT_STORED|VALUE a 7 1|1|END|"
+        ],
+    );
+    // A delete ends the lease, an outdated value is shown to who waits, and a lease can be asked for in either language.
+    check(
+        "lease-get a\r\ndelete a\r\nlease-set a 2 0 0 1\r\n1\r\nlease-get a\r\nms a 1 C4\r\n1\r\nmd a I T30\r\nlease-get a\r\nlease-get a\r\n\
+         mg a v\r\nlease-set a 6 0 0 1\r\n2\r\nlease-get a\r\nmg b v c N10\r\nlease-set b 8 0 0 1 noreply\r\n3\r\nget b\r\n",
+        expect![
+            "LVALUE a 2 0 0||END|NOT_FOUND|NOT_STORED|LVALUE a 4 0 0||END|HD|HD|LVALUE a 6 0 1|1|END|LVALUE a 1 0 1|1|END|VA 1 Z X|1|STORED|VALUE a 0 1|2|END|VA 0 c8 W||VALUE b 0 1|3|END|"
+        ],
+    );
+}
+
+#[test]
 fn without_replies() {
     check(
         "set a 0 0 1 noreply\r\n1\r\nadd a 0 0 1 noreply\r\n1\r\ncas a 0 0 1 9 noreply\r\n1\r\nincr a 1 noreply\r\ntouch a 0 noreply\r\n\
