@@ -3,6 +3,7 @@
 //! It obeys the rules as every client does. Where there are users, it asks for theirs (HTTP basic authentication).
 
 mod api;
+mod listen;
 mod metrics;
 
 use std::sync::Arc;
@@ -17,12 +18,16 @@ use axum::{
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+pub use self::listen::Bounded;
 use crate::{access::Users, commands::Turn, node::Node, server::Clock};
 
 /// The API, for people and generators.
 const OPENAPI: &str = include_str!("openapi.json");
 /// Largest body of a batch, in bytes, unless one entry may be larger.
 const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Most connections to the side port at once.
+pub const CONNECTIONS_MAX: usize = 256;
 
 /// What every handler needs.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use std::{io::Write, net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use cache_node::{
+    http::{self, Bounded},
     node::Node,
     server::{Server, ServerError},
 };
@@ -79,7 +80,8 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     }
     let http = side.as_ref().map(TcpListener::local_addr).transpose().context("--http")?;
     if let Some(listener) = side {
-        let router = cache_node::http::router(Arc::clone(&node), users);
+        let router = http::router(Arc::clone(&node), users);
+        let listener = Bounded::new(listener, http::CONNECTIONS_MAX);
         let stop = shutdown.clone().cancelled_owned();
         tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stop).into_future());
     }
