@@ -70,6 +70,26 @@ async fn idle_clients_are_dropped() {
     assert_eq!(wire.rest().await.expect("the end"), b"");
 }
 
+/// Clients that announce much and send nothing: what they announce is not held for them, and a thread serves the others.
+#[tokio::test]
+async fn clients_that_stall_hurt_nobody() {
+    let Some(lab) = enter("clients_that_stall_hurt_nobody", &NEEDS).await else { return };
+    let node = lab.servers.cache_node(&["-t", "1", "-m", "64"]).await.expect("the node starts");
+    let before = node.memory_kilobytes().expect("its memory");
+    let mut stalled = Vec::new();
+    for _ in 0..400 {
+        let mut wire = Wire::connect(&node.address()).await.expect("connect");
+        wire.send(b"set a 0 0 1000000\r\nhalf a").await.expect("it is sent");
+        stalled.push(wire);
+    }
+    let mut other = Wire::connect(&node.address()).await.expect("connect");
+    for _ in 0..100 {
+        assert_eq!(other.ask(b"get a\r\n").await.expect("an answer"), b"END\r\n");
+    }
+    let grown = node.memory_kilobytes().expect("its memory") - before;
+    assert!(grown < 40_000, "{grown} kB for {} clients", stalled.len());
+}
+
 /// A client that asks for much and reads nothing: the node keeps about one reply for it, and serves the others.
 #[tokio::test]
 async fn a_client_that_does_not_read_hurts_nobody() {

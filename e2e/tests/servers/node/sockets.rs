@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -27,17 +27,53 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec
     Ok(answer)
 }
 
+/// What a client shows of itself.
+#[derive(Clone, Copy)]
+enum Shows {
+    Nothing,
+    /// The server's own certificate, which signs itself.
+    Certificate,
+}
+
 /// The certificate signs itself; it is valid for a hundred years.
-fn connector(certificate: &Path) -> TlsConnector {
+fn connector(fixtures: &Path, shows: Shows) -> TlsConnector {
     let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
-    roots.add(certificate).expect("it can be trusted");
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let certificate = CertificateDer::from_pem_file(fixtures.join("node.crt"));
+    let certificate = certificate.expect("a certificate");
+    roots.add(certificate.clone()).expect("it can be trusted");
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("there are versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match shows {
+        Shows::Nothing => builder.with_no_client_auth(),
+        Shows::Certificate => {
+            let key = PrivateKeyDer::from_pem_file(fixtures.join("node.key")).expect("a key");
+            builder.with_client_auth_cert(vec![certificate], key).expect("they fit")
+        }
+    };
     TlsConnector::from(Arc::new(config))
+}
+
+/// Shakes hands and converses.
+async fn over_tls(address: &str, connector: TlsConnector) -> Result<Vec<u8>> {
+    let tcp = TcpStream::connect(address).await.context("connect")?;
+    let name = ServerName::try_from("127.0.0.1").expect("a name");
+    converse(connector.connect(name, tcp).await.context("shake hands")?).await
+}
+
+#[tokio::test]
+async fn asks_clients_for_certificates() {
+    let Some(lab) = enter("asks_clients_for_certificates", &NEEDS).await else { return };
+    let fixtures = repository().join("e2e/fixtures");
+    let file = |name: &str| fixtures.join(name).display().to_string();
+    let (chain, key) = (file("node.crt"), file("node.key"));
+    let options = format!("ssl_chain_cert={chain},ssl_key={key},ssl_ca_cert={chain}");
+    let node = lab.servers.cache_node(&["-Z", "-o", &options]).await.expect("the node starts");
+    let shown = over_tls(&node.address(), connector(&fixtures, Shows::Certificate)).await;
+    assert_eq!(shown.expect("an answer"), ANSWER);
+    let nothing = over_tls(&node.address(), connector(&fixtures, Shows::Nothing)).await;
+    assert_ne!(nothing.unwrap_or_default(), ANSWER);
 }
 
 #[tokio::test]
@@ -48,10 +84,8 @@ async fn speaks_tls() {
     let options = format!("ssl_chain_cert={},ssl_key={}", file("node.crt"), file("node.key"));
     let flags = ["-Z", "-o", &options, "-l", "notls:127.0.0.1:0"];
     let node = lab.servers.cache_node(&flags).await.expect("the node starts");
-    let tcp = TcpStream::connect(node.address()).await.expect("connect");
-    let name = ServerName::try_from("127.0.0.1").expect("a name");
-    let tls = connector(&fixtures.join("node.crt")).connect(name, tcp).await.expect("shake hands");
-    assert_eq!(converse(tls).await.expect("an answer"), ANSWER);
+    let answer = over_tls(&node.address(), connector(&fixtures, Shows::Nothing)).await;
+    assert_eq!(answer.expect("an answer"), ANSWER);
     // Somebody who speaks plainly is not answered.
     let tcp = TcpStream::connect(node.address()).await.expect("connect");
     assert_ne!(converse(tcp).await.unwrap_or_default(), ANSWER);
