@@ -72,7 +72,7 @@ mod tests {
         let at = |done, resumed| picture(done, resumed, 1000, Duration::from_secs(2));
         expect_test::expect![[r"
             [------------------------------]   0% 0 of 1000 keys, 0/s, 0 s left
-            [#######-----------------------]  25% 250 of 1000 keys, 100/s, 8 s left
+            [#######-----------------------]  25% 250 of 1000 keys, 100/s, 7 s left
             [##############################] 100% 1000 of 1000 keys, 500/s, 0 s left
             [##############################] 100% 1100 of 1100 keys, 550/s, 0 s left
         "]]
