@@ -14,6 +14,8 @@
 //! Every message may come twice, late, or from a lane that does not know that it was replaced: versions
 //! and cursors make that harmless.
 
+pub mod wire;
+
 use schemas::{
     cursor::{Partition, Place},
     key::Key,
