@@ -3,10 +3,10 @@
 //! Everything is opened and bound before it says that it is ready; a source or a node that is down is not an error
 //! but a state, shown at `/health`.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use invalidator::Invalidator;
+use invalidator::{ControlPort, Instance, Invalidator, poller::Role};
 use prometheus_client::registry::Registry;
 use schemas::{
     config::{self, Region},
@@ -59,9 +59,14 @@ async fn serve(
     let mut signals = Signals::install()?;
     look_first(&settings, &rules).await?;
     let listener = listen(region).await?;
-    if args.nodes == Nodes::Mcsqueal {
-        node::inside(region, &shutdown).await?;
-    }
+    let inside = if args.nodes == Nodes::Mcsqueal {
+        node::inside(region, &shutdown).await?
+    } else {
+        HashMap::new()
+    };
+    let clusters = region.clusters.iter().map(|it| cluster_settings(&args.config, it, &inside));
+    let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
+    let databases = databases(region, &settings);
     let mut registry = Registry::default();
     let lane_metrics = invalidator::Metrics::register(&mut registry);
     let metrics = tailer::Metrics::register(&mut registry);
@@ -83,11 +88,10 @@ async fn serve(
         }
     };
     let Opened { log, reader, cursors } = opened;
-    let clusters: Vec<invalidator::Settings> =
-        region.clusters.iter().map(cluster_settings).collect();
-    let mut lanes = Invalidator::start(&clusters, &reader, &cursors, &lane_metrics, &shutdown)
-        .context("spread keys over the nodes")
-        .map_err(Failure::Config)?;
+    let mut lanes =
+        Invalidator::start(&clusters, &reader, &cursors, &databases, &lane_metrics, &shutdown)
+            .context("spread keys over the nodes")
+            .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
     let (status, of) = (lanes.status(), log.clone());
@@ -259,12 +263,35 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
     Ok(settings)
 }
 
-fn cluster_settings(cluster: &config::Cluster) -> invalidator::Settings {
-    let node = |node: &config::Node| invalidator::NodeSettings {
-        address: node.address.to_string(),
-        weight: node.weight,
+/// The source, and the replicas beside it.
+fn databases(region: &Region, settings: &tailer::Settings) -> Vec<Instance> {
+    let instance = |address: &config::Address, role| {
+        let settings = tailer::Settings { address: address.clone(), ..settings.clone() };
+        Instance { address: address.to_string(), opts: settings.opts(), role }
     };
-    invalidator::Settings {
+    let source = instance(&region.source.address, Role::Primary);
+    let replicas = region.source.replicas.iter().map(|it| instance(it, Role::Replica));
+    std::iter::once(source).chain(replicas).collect()
+}
+
+/// `inside` has the control ports of nodes in this process.
+fn cluster_settings(
+    file: &Path,
+    cluster: &config::Cluster,
+    inside: &HashMap<String, ControlPort>,
+) -> Result<invalidator::Settings, Failure> {
+    let path = cluster.control_secret.as_ref().map(|path| load::beside(file, path));
+    let secret = path.as_deref().map(node::read_secret).transpose().map_err(Failure::Config)?;
+    let named = |node: &config::Node| {
+        let address = node.control.as_ref()?.to_string();
+        Some(ControlPort { address, secret: secret.clone() })
+    };
+    let node = |node: &config::Node| {
+        let address = node.address.to_string();
+        let control = inside.get(&address).cloned().or_else(|| named(node));
+        invalidator::NodeSettings { address, weight: node.weight, control }
+    };
+    Ok(invalidator::Settings {
         cluster: cluster.name.to_string(),
         hashing: cluster.hashing,
         nodes: cluster.nodes.iter().map(node).collect(),
@@ -273,7 +300,7 @@ fn cluster_settings(cluster: &config::Cluster) -> invalidator::Settings {
             config::OnFloor::FlushAll => invalidator::OnFloor::FlushAll,
             config::OnFloor::Alarm => invalidator::OnFloor::Alarm,
         },
-    }
+    })
 }
 
 /// Written beside and renamed, so that whoever waits for the file reads it whole.

@@ -57,6 +57,8 @@ struct RawSource {
     tls_ca_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     statement_keys: bool,
+    #[serde(default)]
+    replicas: Vec<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]
@@ -106,6 +108,7 @@ struct RawCluster {
     nodes: Vec<Spanned<RawNode>>,
     fill_age_ms_max: Option<Spanned<u64>>,
     on_floor: Option<OnFloor>,
+    control_secret_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +116,7 @@ struct RawCluster {
 struct RawNode {
     address: Spanned<String>,
     weight: Option<Spanned<u32>>,
+    control: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -256,6 +260,14 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         }
         (RawTls::Required, path) => Tls::Required { ca_file: path.map(Spanned::into_inner) },
     };
+    let mut replicas = Vec::new();
+    for text in &raw.replicas {
+        let Some(replica) = check.address("source.replicas", text) else { continue };
+        if replicas.contains(&replica) || address.as_ref() == Some(&replica) {
+            check.refuse(text, format!("source.replicas: {replica} is listed twice"));
+        }
+        replicas.push(replica);
+    }
     Some(Source {
         name: raw.name.into_inner().into(),
         address: address?,
@@ -264,6 +276,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         server_id: raw.server_id.into_inner(),
         tls,
         statement_keys: raw.statement_keys,
+        replicas,
     })
 }
 
@@ -367,7 +380,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
     }
     let mut nodes: Vec<Node> = Vec::new();
     for raw in raw.nodes {
-        let RawNode { address: text, weight } = raw.into_inner();
+        let RawNode { address: text, weight, control } = raw.into_inner();
         let Some(address) = check.address("cluster.nodes.address", &text) else { continue };
         if nodes.iter().any(|node| node.address == address) {
             check.refuse(&text, format!("cluster.nodes: {address} is listed twice"));
@@ -380,7 +393,8 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
                 1
             }
         };
-        nodes.push(Node { address, weight });
+        let control = control.and_then(|control| check.address("cluster.nodes.control", &control));
+        nodes.push(Node { address, weight, control });
     }
     let fill_age_ms_max = check.number(
         "cluster.fill_age_ms_max",
@@ -394,6 +408,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         nodes,
         fill_age_max: Duration::from_millis(fill_age_ms_max),
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
+        control_secret: raw.control_secret_file,
     }
 }
 

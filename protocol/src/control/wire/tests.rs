@@ -1,3 +1,5 @@
+//! What each message looks like, what is refused, and that every cut of the same bytes says the same.
+
 use bytes::BytesMut;
 use expect_test::{Expect, expect};
 use proptest::{collection::vec, prelude::*};
