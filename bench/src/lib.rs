@@ -3,6 +3,7 @@
 #![expect(clippy::cast_precision_loss, reason = "measurements have few digits")]
 
 pub mod figures;
+pub mod invalidate;
 pub mod node;
 pub mod reference;
 pub mod stream;

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use crate::{engine::Pull, servers, stages};
 
 /// Name of a benchmark, and the servers that it needs.
-const BENCHMARKS: [(&str, &[&str]); 2] = [("tail", &["mysql"]), ("stream", &["kafka"])];
+const BENCHMARKS: [(&str, &[&str]); 3] =
+    [("tail", &["mysql"]), ("stream", &["kafka"]), ("invalidate", &[])];
 
 /// Runs the command; true if the benchmark succeeded.
 pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
