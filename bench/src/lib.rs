@@ -4,6 +4,7 @@
 
 pub mod figures;
 pub mod hitratio;
+pub mod invalidate;
 pub mod node;
 pub mod reference;
 pub mod stream;

@@ -1,7 +1,7 @@
 //! The cache node: a memcached that knows about versions.
 //!
 //! [`node::Node`] is what all connections share: entries in [`store`], and the [`rules`]. [`commands`] turns requests
-//! into replies; [`server`] puts sockets around it, and [`http`] is the side port.
+//! into replies; [`server`] puts sockets around it, [`control`] is the port of the invalidators, and [`http`] the side port.
 
 #![cfg_attr(
     not(test),
@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod commands;
+pub mod control;
 pub mod counters;
 pub mod http;
 pub mod node;

@@ -3,10 +3,10 @@
 //! Everything is opened and bound before it says that it is ready; a source or a node that is down is not an error
 //! but a state, shown at `/health`.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use invalidator::Invalidator;
+use invalidator::{ControlPort, Instance, Invalidator, poller::Role};
 use prometheus_client::registry::Registry;
 use schemas::{
     config::{self, Region},
@@ -70,6 +70,7 @@ async fn serve(
     if daemon == Daemon::Whole {
         look_first(&settings, &rules).await?;
     }
+    let databases = databases(region, &settings);
     let side = Side::open(args, region, &shutdown).await?;
 
     let opened = tokio::select! {
@@ -80,11 +81,13 @@ async fn serve(
         }
     };
     let Opened { log, reader, cursors } = opened;
-    let clusters: Vec<invalidator::Settings> =
-        region.clusters.iter().map(cluster_settings).collect();
-    let mut lanes = Invalidator::start(&clusters, &reader, &cursors, &side.lanes, &shutdown)
-        .context("spread keys over the nodes")
-        .map_err(Failure::Config)?;
+    let clusters =
+        region.clusters.iter().map(|it| cluster_settings(&args.config, it, &side.inside));
+    let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
+    let mut lanes =
+        Invalidator::start(&clusters, &reader, &cursors, &databases, &side.lanes, &shutdown)
+            .context("spread keys over the nodes")
+            .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
     let (status, of) = (lanes.status(), log.clone());
@@ -141,6 +144,8 @@ struct Side {
     lanes: invalidator::Metrics,
     tailer: tailer::Metrics,
     stream: stream::Metrics,
+    /// The control ports of nodes in this process, by their data ports.
+    inside: HashMap<String, ControlPort>,
 }
 
 impl Side {
@@ -150,9 +155,11 @@ impl Side {
         shutdown: &CancellationToken,
     ) -> Result<Side, Failure> {
         let listener = listen(region).await?;
-        if args.nodes == Nodes::Mcsqueal {
-            node::inside(region, shutdown).await?;
-        }
+        let inside = if args.nodes == Nodes::Mcsqueal {
+            node::inside(region, shutdown).await?
+        } else {
+            HashMap::new()
+        };
         let mut registry = Registry::default();
         let lanes = invalidator::Metrics::register(&mut registry);
         let tailer = tailer::Metrics::register(&mut registry);
@@ -167,7 +174,7 @@ impl Side {
             let (watch, stop) = (watch.clone(), shutdown.clone().cancelled_owned());
             tokio::spawn(http::serve(listener, registry, watch, stop))
         });
-        Ok(Side { address, serving, watch, waiting, lanes, tailer, stream })
+        Ok(Side { address, serving, watch, waiting, lanes, tailer, stream, inside })
     }
 }
 
@@ -305,12 +312,37 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
     Ok(settings)
 }
 
-fn cluster_settings(cluster: &config::Cluster) -> invalidator::Settings {
-    let node = |node: &config::Node| invalidator::NodeSettings {
-        address: node.address.to_string(),
-        weight: node.weight,
+/// All servers that may take writes, each of which readers may take for the primary, and the replicas beside them.
+fn databases(region: &Region, settings: &tailer::Settings) -> Vec<Instance> {
+    let instance = |address: &config::Address, role| {
+        let settings = tailer::Settings { address: address.clone(), ..settings.clone() };
+        Instance { address: address.to_string(), opts: settings.opts(), role }
     };
-    invalidator::Settings {
+    let source = &region.source;
+    let writers = std::iter::once(&source.address).chain(&source.standbys);
+    let writers = writers.map(|it| instance(it, Role::Primary));
+    let replicas = source.replicas.iter().map(|it| instance(it, Role::Replica));
+    writers.chain(replicas).collect()
+}
+
+/// `inside` has the control ports of nodes in this process.
+fn cluster_settings(
+    file: &Path,
+    cluster: &config::Cluster,
+    inside: &HashMap<String, ControlPort>,
+) -> Result<invalidator::Settings, Failure> {
+    let path = cluster.control_secret.as_ref().map(|path| load::beside(file, path));
+    let secret = path.as_deref().map(node::read_secret).transpose().map_err(Failure::Config)?;
+    let named = |node: &config::Node| {
+        let address = node.control.as_ref()?.to_string();
+        Some(ControlPort { address, secret: secret.clone() })
+    };
+    let node = |node: &config::Node| {
+        let address = node.address.to_string();
+        let control = inside.get(&address).cloned().or_else(|| named(node));
+        invalidator::NodeSettings { address, weight: node.weight, control }
+    };
+    Ok(invalidator::Settings {
         cluster: cluster.name.to_string(),
         hashing: cluster.hashing,
         nodes: cluster.nodes.iter().map(node).collect(),
@@ -319,7 +351,7 @@ fn cluster_settings(cluster: &config::Cluster) -> invalidator::Settings {
             config::OnFloor::FlushAll => invalidator::OnFloor::FlushAll,
             config::OnFloor::Alarm => invalidator::OnFloor::Alarm,
         },
-    }
+    })
 }
 
 /// Written beside and renamed, so that whoever waits for the file reads it whole.

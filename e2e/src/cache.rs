@@ -1,4 +1,4 @@
-//! A plain memcached client, as the shop has one: ketama over stock nodes, look-aside, no leases.
+//! A memcached client, as the shop has one: ketama, look-aside; for nodes of ours with leases.
 //!
 //! One [`Cache`] belongs to one task. An operation that takes longer than [`DEADLINE`] fails and closes
 //! the connection, so that nothing of it is executed much later.
@@ -38,6 +38,28 @@ pub struct Nodes {
 pub struct Cache {
     nodes: Nodes,
     connections: Vec<Connection>,
+}
+
+/// What a node says to a reader who knows leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// The value.
+    Value(String),
+    /// A value that is said to be old, or of an age that the node does not know: better than nothing, and not to be stored.
+    Old(String),
+    /// Nothing: read, and fill with this.
+    Lease { cas: u64, from: From },
+    /// Nothing: somebody else reads it just now.
+    Wait,
+    /// Nothing: read, and do not fill.
+    Miss { from: From },
+}
+
+/// Which database to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Anywhere,
+    Primary,
 }
 
 #[derive(Debug)]
@@ -126,8 +148,54 @@ impl Cache {
         Ok(())
     }
 
+    /// The value, or the right to fill it. Says that this reader can read the primary, too.
+    pub async fn look(&mut self, key: &str) -> Result<Looked> {
+        let owner = self.nodes.owner(key)?;
+        let (line, data) = self.meta(owner, format!("mg {key} v c V N30 G\r\n").as_bytes()).await?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let has = |flag: &str| words.iter().skip(1).any(|word| *word == flag);
+        let from = if has("G") { From::Primary } else { From::Anywhere };
+        let cas = words.iter().skip(1).find_map(|word| word.strip_prefix('c')?.parse().ok());
+        Ok(match (words.first().copied(), data) {
+            (Some("EN"), None) => Looked::Miss { from },
+            (Some("VA"), Some(_)) if has("W") => {
+                Looked::Lease { cas: cas.context("a lease without a CAS")?, from }
+            }
+            (Some("VA"), Some(data)) if has("X") => Looked::Old(data),
+            (Some("VA"), Some(_)) if has("Z") => Looked::Wait,
+            (Some("VA"), Some(data)) if has("D") => Looked::Old(data),
+            (Some("VA"), Some(data)) => Looked::Value(data),
+            _ => bail!("mg {key}: {line}"),
+        })
+    }
+
+    /// Stores what was read with a lease; false if the node does not take it, because it is old.
+    pub async fn fill(&mut self, key: &str, cas: u64, ttl_s: u32, value: &str) -> Result<bool> {
+        let owner = self.nodes.owner(key)?;
+        let request = format!("ms {key} {} C{cas} T{ttl_s}\r\n{value}\r\n", value.len());
+        let (line, _) = self.meta(owner, request.as_bytes()).await?;
+        match line.as_str() {
+            "HD" => Ok(true),
+            "NS" | "EX" | "NF" => Ok(false),
+            _ => bail!("ms {key}: {line}"),
+        }
+    }
+
+    /// What a node answers to a request of one meta command: the line, and the value.
+    pub async fn meta(&mut self, node: usize, request: &[u8]) -> Result<(String, Option<String>)> {
+        self.talk(node, async |wire| wire.meta(request).await).await
+    }
+
     /// All replies to one request.
     async fn exchange(&mut self, node: usize, request: Request<'_>) -> Result<Vec<Reply>> {
+        self.talk(node, async |wire| wire.exchange(request).await).await
+    }
+
+    async fn talk<T>(
+        &mut self,
+        node: usize,
+        then: impl AsyncFnOnce(&mut Wire) -> Result<T>,
+    ) -> Result<T> {
         let address = self.nodes.addresses.get(node).context("there is no such node")?;
         let slot = self.connections.get_mut(node).context("there is no such node")?;
         if let Connection::Failed { at } = slot
@@ -140,13 +208,13 @@ impl Cache {
                 Connection::Open(wire) => wire,
                 Connection::Closed | Connection::Failed { .. } => Wire::connect(address).await?,
             };
-            let replies = wire.exchange(request).await?;
-            anyhow::Ok((wire, replies))
+            let answer = then(&mut wire).await?;
+            anyhow::Ok((wire, answer))
         };
         match timeout(DEADLINE, work).await.context("no answer in time").flatten() {
-            Ok((wire, replies)) => {
+            Ok((wire, answer)) => {
                 *slot = Connection::Open(wire);
-                Ok(replies)
+                Ok(answer)
             }
             Err(err) => {
                 *slot = Connection::Failed { at: Instant::now() };
@@ -178,6 +246,31 @@ impl Wire {
         }
     }
 
+    async fn meta(&mut self, request: &[u8]) -> Result<(String, Option<String>)> {
+        self.stream.write_all(request).await.context("send")?;
+        let line = loop {
+            if let Some(end) = self.received.windows(2).position(|it| it == b"\r\n") {
+                let line = text(&self.received.split_to(end + 2)[..end])?;
+                break line;
+            }
+            self.read_more().await?;
+        };
+        let Some(rest) = line.strip_prefix("VA ") else { return Ok((line, None)) };
+        let length = rest.split(' ').next().and_then(|length| length.parse::<usize>().ok());
+        let length = length.context("a value without a length")?;
+        while self.received.len() < length + 2 {
+            self.read_more().await?;
+        }
+        let data = text(&self.received.split_to(length + 2)[..length])?;
+        Ok((line, Some(data)))
+    }
+
+    async fn read_more(&mut self) -> Result<()> {
+        let read = self.stream.read_buf(&mut self.received).await.context("receive")?;
+        ensure!(read > 0, "the connection was closed");
+        Ok(())
+    }
+
     async fn receive(&mut self) -> Result<Reply> {
         loop {
             if let Some(reply) =
@@ -185,8 +278,7 @@ impl Wire {
             {
                 return Ok(reply);
             }
-            let read = self.stream.read_buf(&mut self.received).await.context("receive")?;
-            ensure!(read > 0, "the connection was closed");
+            self.read_more().await?;
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::BytesMut;
 use protocol::{
+    control::wire::Malformed,
     reply::{self, DecodeError, LINE_BYTES_MAX, Reply},
     request::Request,
 };
@@ -40,6 +41,8 @@ pub(crate) enum ConnectionError {
     Io(#[from] io::Error),
     #[error("understand the node")]
     Decode(#[from] DecodeError),
+    #[error("understand the node")]
+    Malformed(#[from] Malformed),
     #[error("the node sends {RECEIVE_BYTES_MAX} bytes that are no answer")]
     Endless,
     #[error("the node refused: {0}")]

@@ -19,6 +19,7 @@ use crate::{
         ANSWER_DEADLINE, BATCH_MAX, CONNECT_DELAY_MAX, CONNECT_DELAY_MIN, MEASURE_INTERVAL,
         STORE_INTERVAL, UNANSWERED_MAX, WINDOW_KEYS_MAX,
     },
+    trouble::Trouble,
 };
 
 /// One lane and its surroundings.
@@ -28,33 +29,6 @@ pub(crate) struct Delivery<R, S> {
     pub(crate) fill_age_max: Duration,
     pub(crate) intake: Intake<R, S>,
     pub(crate) report: Report,
-}
-
-/// Why the lane is interrupted.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error("serve the node")]
-    Node(#[from] ConnectionError),
-    #[error("use the stream")]
-    Stream(#[from] StreamError),
-}
-
-impl Trouble {
-    fn cause(&self) -> Cause {
-        match self {
-            Trouble::Stream(_) => Cause::Stream,
-            Trouble::Node(err) => match err {
-                ConnectionError::Connect(_) | ConnectionError::Closed | ConnectionError::Io(_) => {
-                    Cause::Unreachable
-                }
-                ConnectionError::Deadline(_) => Cause::Deadline,
-                ConnectionError::Refused(_) => Cause::Refused,
-                ConnectionError::Decode(_)
-                | ConnectionError::Endless
-                | ConnectionError::OutOfStep { .. } => Cause::OutOfStep,
-            },
-        }
-    }
 }
 
 /// What a lane has that is served: when the node was last heard, and whether it did anything.
@@ -88,7 +62,7 @@ impl<R: Reader, S: CursorStore> Delivery<R, S> {
             let mut visit = Visit { heard_at: now, store_at: now + STORE_INTERVAL, useful: false };
             match self.visit(&mut lane, &mut visit, shutdown).await {
                 Ok(()) => return self.intake.store(lane.cursors()).await,
-                Err(trouble) => self.note(trouble)?,
+                Err(trouble) => trouble.note(&self.report)?,
             }
             if visit.useful {
                 delay = CONNECT_DELAY_MIN;
@@ -106,24 +80,12 @@ impl<R: Reader, S: CursorStore> Delivery<R, S> {
         loop {
             match self.intake.resume().await {
                 Ok(places) => return Ok(Some(places)),
-                Err(err) => self.note(err.into())?,
+                Err(err) => Trouble::from(err).note(&self.report)?,
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),
                 () = tokio::time::sleep(CONNECT_DELAY_MAX) => {}
             }
-        }
-    }
-
-    /// Reports what went wrong. What cannot pass ends the lane.
-    fn note(&self, trouble: Trouble) -> Result<(), StreamError> {
-        match trouble {
-            Trouble::Node(_)
-            | Trouble::Stream(StreamError::Read { .. } | StreamError::Append { .. }) => {
-                self.report.interrupted(trouble.cause(), &trouble);
-                Ok(())
-            }
-            Trouble::Stream(err) => Err(err),
         }
     }
 
@@ -142,7 +104,7 @@ impl<R: Reader, S: CursorStore> Delivery<R, S> {
             };
             match kept.await {
                 Ok(unread) => self.report.backlog(lane, unread),
-                Err(err) => self.note(err.into())?,
+                Err(err) => Trouble::from(err).note(&self.report)?,
             }
             let now = Instant::now();
             if now >= end {

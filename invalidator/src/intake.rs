@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use schemas::{
     cursor::{Cursor, Partition, Place},
-    record::{Record, UnixMicros},
+    record::{Invalidations, Record, UnixMicros},
     ring::Ring,
 };
 use stream::{CursorStore, Entry, Read, ReadLimit, Reader, StreamError};
@@ -203,6 +203,18 @@ impl Share {
         }
     }
 
+    /// Leaves the node's own keys. A transaction without any is left out, but for the last one: that says how far everything is.
+    pub(crate) fn retain(&self, invalidations: &mut Invalidations) {
+        let all = &mut invalidations.transactions;
+        let last = all.len().saturating_sub(1);
+        let mut at = 0_usize;
+        all.retain_mut(|transaction| {
+            transaction.keys.retain(|invalidation| self.ring.owner(&invalidation.key) == self.node);
+            at = at.saturating_add(1);
+            !transaction.keys.is_empty() || at > last
+        });
+    }
+
     fn unlisted(&self) -> Work {
         match self.on_floor {
             OnFloor::FlushAll => Work::Flush,
@@ -211,12 +223,13 @@ impl Share {
     }
 }
 
-fn partitions<R: Reader>(reader: &R) -> impl Iterator<Item = Partition> + use<R> {
+/// Every partition.
+pub(crate) fn partitions<R: Reader>(reader: &R) -> impl Iterator<Item = Partition> + use<R> {
     (0..reader.partitions()).map(Partition)
 }
 
 /// Counts what stands behind `places`.
-async fn measure<R: Reader>(reader: &R, places: &Places) -> Result<Unread, StreamError> {
+pub(crate) async fn measure<R: Reader>(reader: &R, places: &Places) -> Result<Unread, StreamError> {
     let mut unread = Unread::default();
     for partition in partitions(reader) {
         let place = places.get(&partition).copied().unwrap_or(Place::START);

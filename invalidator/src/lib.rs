@@ -1,19 +1,29 @@
 //! The stream, delivered to the cache nodes of one region: for each node a lane, with a window and a cursor of its own.
 //!
 //! Nothing is spooled here: the stream is the spool. A dead node delays nobody else, and gets everything that it
-//! missed when it is back. A node that has no cursor yet begins with the oldest record that is kept.
+//! missed when it is back. A stock memcached that has no cursor yet begins with the oldest record that is kept.
+//!
+//! Cache nodes of ours have a [`ControlPort`]: they get each delete once, with its version, and hear how far the region's
+//! databases are, which a task here asks all the time.
 
 mod connection;
+mod control;
 mod delivery;
+mod instance;
 mod intake;
 pub mod lane;
 mod metrics;
+mod node_delivery;
 pub mod node_lane;
 pub mod poller;
+mod positions;
 mod report;
 mod settings;
 mod shell;
+mod trouble;
 
+pub use control::ControlPort;
+pub use instance::Instance;
 pub use metrics::Metrics;
 pub use report::LaneStatus;
 pub use settings::{NodeSettings, OnFloor, Settings};

@@ -164,6 +164,11 @@ impl NodeLane {
             && self.sent.values().all(|sent| sent.state == State::AtHead)
     }
 
+    /// Whether some partition was sent up to its end: then there may be more to read.
+    pub fn has_idle(&self) -> bool {
+        self.sent.values().any(|sent| sent.state == State::AtHead)
+    }
+
     fn reset(&mut self) {
         *self = NodeLane::new(std::mem::take(&mut self.partitions), self.clock_skew_max);
     }

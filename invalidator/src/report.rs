@@ -96,6 +96,12 @@ impl Report {
         }
     }
 
+    /// A node of ours has deleted so many keys of one transaction; there is no second time.
+    pub(crate) fn deleted(&self, since: UnixMicros, keys: u64) {
+        self.metrics.first_deletes.inc_by(keys);
+        self.metrics.commit_to_delete.observe(age(since, wall_clock()).as_secs_f64());
+    }
+
     pub(crate) fn floor(&self, reason: &str) {
         self.metrics.floors.inc();
         tracing::warn!(node = self.node, reason, "stale keys cannot be listed");
@@ -114,7 +120,11 @@ impl Report {
         let records = u64::try_from(lane.backlog()).unwrap_or(u64::MAX);
         let records = records.saturating_add(unread.records);
         // What was taken is older than what was not.
-        let since = lane.oldest_waiting().or(unread.since);
+        self.waiting(records, lane.oldest_waiting().or(unread.since));
+    }
+
+    /// So many records, or transactions, are not answered; the oldest since then.
+    pub(crate) fn waiting(&self, records: u64, since: Option<UnixMicros>) {
         let ms = since.map_or(0, |since| age(since, wall_clock()).as_millis());
         self.metrics.backlog_records.set(i64::try_from(records).unwrap_or(i64::MAX));
         self.metrics.backlog_ms.set(i64::try_from(ms).unwrap_or(i64::MAX));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use schemas::ring::Hashing;
 
+use crate::ControlPort;
+
 /// One cluster: nodes that share keys among themselves.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -19,13 +21,15 @@ pub struct Settings {
     pub on_floor: OnFloor,
 }
 
-/// One stock memcached node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One node.
+#[derive(Clone, Debug)]
 pub struct NodeSettings {
     /// `host:port`, as clients write it.
     pub address: String,
     /// Its share of the keys.
     pub weight: u32,
+    /// Where it takes deletes with versions; `None` for a stock memcached.
+    pub control: Option<ControlPort>,
 }
 
 /// What a lane does when stale keys cannot be listed.

@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use schemas::ring::{Ring, RingError, RingNode};
+use schemas::{
+    defaults,
+    ring::{Ring, RingError, RingNode},
+};
 use stream::{CursorStore, Reader, StreamError};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Metrics, NodeSettings,
+    Instance, Metrics, NodeSettings,
     delivery::Delivery,
-    intake::{Intake, Share},
+    intake::{Intake, Places, Share},
     metrics::LaneLabel,
+    node_delivery::NodeDelivery,
+    positions::Positions,
     report::{LaneStatus, Report},
     settings::Settings,
 };
@@ -24,10 +29,12 @@ pub struct Invalidator {
 
 impl Invalidator {
     /// Starts a lane for each node of each cluster. They run until `shutdown`; nodes that are down are tried for ever.
+    /// `databases` are those that caches are filled from, the source among them; only nodes of ours need them.
     pub fn start<R, S>(
         clusters: &[Settings],
         reader: &R,
         cursors: &S,
+        databases: &[Instance],
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> Result<Invalidator, RingError>
@@ -36,17 +43,41 @@ impl Invalidator {
         S: CursorStore + Clone,
     {
         let (mut lanes, mut status) = (JoinSet::new(), Vec::new());
+        let positions = Positions::new();
+        let all = || clusters.iter().flat_map(|cluster| &cluster.nodes);
+        if all().any(|node| node.control.is_some()) {
+            let (polling, reader, shutdown) = (positions.clone(), reader.clone(), shutdown.clone());
+            let polling = polling.run(databases.to_vec(), reader, shutdown);
+            lanes.spawn(async move {
+                polling.await;
+                Ok(())
+            });
+        }
         for cluster in clusters {
             let ring =
                 |node: &NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
             let nodes: Vec<RingNode> = cluster.nodes.iter().map(ring).collect();
             let ring = Arc::new(Ring::new(cluster.hashing, &nodes)?);
-            for (at, NodeSettings { address, .. }) in cluster.nodes.iter().enumerate() {
+            for (at, NodeSettings { address, control, .. }) in cluster.nodes.iter().enumerate() {
                 let label = LaneLabel { cluster: cluster.cluster.clone(), node: address.clone() };
                 let consumer = format!("{}/{address}", cluster.cluster);
                 let share = Share { ring: Arc::clone(&ring), node: at, on_floor: cluster.on_floor };
                 let (report, told) = Report::new(label, metrics);
                 status.push(told);
+                if let Some(port) = control {
+                    let delivery = NodeDelivery {
+                        port: port.clone(),
+                        reader: reader.clone(),
+                        share,
+                        positions: positions.clone(),
+                        rounds: positions.rounds(),
+                        report,
+                        clock_skew_max: defaults::CLOCK_SKEW_MAX,
+                        cursors: Places::new(),
+                    };
+                    lanes.spawn(delivery.run(shutdown.clone()));
+                    continue;
+                }
                 let delivery = Delivery {
                     address: address.clone(),
                     fill_age_max: cluster.fill_age_max,

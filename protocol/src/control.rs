@@ -14,12 +14,17 @@
 //! Every message may come twice, late, or from a lane that does not know that it was replaced: versions
 //! and cursors make that harmless.
 
+mod proof;
+pub mod wire;
+
 use schemas::{
     cursor::{Partition, Place},
     key::Key,
     record::{Scope, UnixMicros},
     version::Version,
 };
+
+pub use self::proof::Secret;
 
 /// What the stream says, in the order of its records.
 #[derive(Clone, Debug, PartialEq, Eq)]

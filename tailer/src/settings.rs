@@ -126,6 +126,11 @@ impl Settings {
         settings
     }
 
+    /// How to connect for questions.
+    pub fn opts(&self) -> mysql_async::Opts {
+        crate::source::opts(self)
+    }
+
     /// A connection that says nothing for this long is dead: three heartbeats.
     pub fn read_deadline(&self) -> Duration {
         self.heartbeat.saturating_mul(3)

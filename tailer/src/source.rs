@@ -151,7 +151,7 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Conn, SourceError> {
     Ok(connecting.map_err(|_| SourceError::Silent(ANSWER_DEADLINE))??)
 }
 
-fn opts(settings: &Settings) -> Opts {
+pub(crate) fn opts(settings: &Settings) -> Opts {
     let tls = match &settings.tls {
         Tls::Off => None,
         Tls::Required { ca_file: None } => Some(SslOpts::default()),

@@ -7,8 +7,13 @@ use anyhow::{Context, Result, bail};
 use crate::{engine::Pull, servers, stages};
 
 /// Name of a benchmark, and the servers that it needs.
-const BENCHMARKS: [(&str, &[&str]); 4] =
-    [("tail", &["mysql"]), ("stream", &["kafka"]), ("node", &["memcached"]), ("hitratio", &[])];
+const BENCHMARKS: [(&str, &[&str]); 5] = [
+    ("tail", &["mysql"]),
+    ("stream", &["kafka"]),
+    ("node", &["memcached"]),
+    ("hitratio", &[]),
+    ("invalidate", &[]),
+];
 
 /// Runs the command; true if the benchmark succeeded.
 pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {

@@ -35,9 +35,13 @@ enum Hold<'a> {
 pub(super) enum Turned {
     /// He shall.
     Win,
+    /// He shall, with what the primary says.
+    WinFromPrimary,
     /// Somebody else does.
     Wait,
-    /// Nobody can now: the region has not got the last change yet.
+    /// Nobody can now: the region has not got the last change yet. The primary has.
+    ReadPrimary,
+    /// Nobody can now: what can be read is too old.
     Never,
 }
 
@@ -94,13 +98,20 @@ impl<'a> Gate<'a> {
     }
 
     /// Whether the reader of a value that is missing or outdated shall renew it. `cas` is what he has to show.
-    pub(super) fn lease(&mut self, now: Now, key: &[u8], cas: u64) -> Turned {
+    pub(super) fn lease(&mut self, now: Now, key: &[u8], reader: Reader, cas: u64) -> Turned {
         let Some(rules) = self.changed() else { return Turned::Win };
-        match rules.lease(now.moment, &Subject::new(key), Reader::Anywhere, Token(cas)) {
-            Leased::Fill(_) | Leased::FillFromPrimary(_) => Turned::Win,
+        match rules.lease(now.moment, &Subject::new(key), reader, Token(cas)) {
+            Leased::Fill(_) => Turned::Win,
+            Leased::FillFromPrimary(_) => Turned::WinFromPrimary,
             Leased::Wait => Turned::Wait,
-            Leased::ReadPrimary | Leased::Read => Turned::Never,
+            Leased::ReadPrimary => Turned::ReadPrimary,
+            Leased::Read => Turned::Never,
         }
+    }
+
+    /// Whether the region lacks the last change of the key.
+    pub(super) fn hints_primary(&self, now: Now, key: &[u8]) -> bool {
+        self.asked().is_some_and(|rules| rules.hints_primary(now.moment, &Subject::new(key)))
     }
 
     /// A client deleted the key: who has a lease, by this CAS, has lost it.

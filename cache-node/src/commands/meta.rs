@@ -16,7 +16,7 @@ use super::{
 use crate::{
     node::make_stale,
     now::{Expiry, Now},
-    rules::{Ask, Fill, Mark, Served, Stale, Token},
+    rules::{Ask, Fill, Mark, Reader, Served, Stale, Token},
     store::{Entry, Held, Store, Traits, item_bytes},
     usage::Access,
 };
@@ -36,7 +36,20 @@ pub(super) struct Found {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Won {
     Yes,
+    /// With what the primary says.
+    FromPrimary,
     No,
+}
+
+impl Won {
+    fn is_win(self) -> bool {
+        self != Won::No
+    }
+}
+
+/// Where the sender can read what is not cached.
+fn reader(meta: &Meta<'_>) -> Reader {
+    if meta.flags.has(b'G') { Reader::CanReadPrimary } else { Reader::Anywhere }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,6 +130,9 @@ impl Turn<'_> {
         if !meta.flags.is_quiet() {
             out.extend_from_slice(b"EN");
             echo(meta, out);
+            if meta.flags.has(b'G') && self.gate.hints_primary(self.now, &meta.key) {
+                out.extend_from_slice(b" G");
+            }
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -136,19 +152,29 @@ impl Turn<'_> {
             if served == Served::Stale && !entry.traits.has(Traits::STALE) {
                 make_stale(&mut entry, self.node.next_cas());
             }
-            // What may not be served now may be later: nothing takes its place.
-            return (served != Served::Miss).then_some(Found {
-                won: Won::No,
-                origin: Origin::Found,
-                served,
-            });
+            if served != Served::Miss {
+                return Some(Found { won: Won::No, origin: Origin::Found, served });
+            }
+            // What is too old for one reader alone stays. What nobody is served is filled anew, by one reader at a time.
+            if at_least > Version::ZERO {
+                return None;
+            }
         }
         let vivify = flags.vivify?;
         let cas = flags.cas_new.unwrap_or_else(|| self.node.next_cas());
-        let turned = self.gate.lease(now, key, cas);
-        if turned == Turned::Never {
-            return None;
-        }
+        let turned = self.gate.lease(now, key, reader(meta), cas);
+        let won = match turned {
+            Turned::Win => Won::Yes,
+            Turned::WinFromPrimary => Won::FromPrimary,
+            // What the winner will name is in its place already, but for a value that is gone since.
+            Turned::Wait if shard.get(key, now).is_some() => {
+                let (won, origin, served) = (Won::No, Origin::Found, Served::Hit);
+                let held = shard.get(key, now).filter(|it| it.traits.has(Traits::PLACEHOLDER));
+                return held.map(|_| Found { won, origin, served });
+            }
+            Turned::Wait => Won::No,
+            Turned::ReadPrimary | Turned::Never => return None,
+        };
         // It says nothing of the database, but must be served as long as it is there.
         let mark = Mark { filled: Version::MAX, ..unmarked(now) };
         let mut entry = Entry::new(0, Expiry::NEVER, cas, mark, now);
@@ -158,10 +184,7 @@ impl Turn<'_> {
             entry.expiry = Expiry::from_client(vivify, now);
         }
         shard.put(key, &[], &entry, now).ok()?;
-        let (won, origin) = match turned {
-            Turned::Win => (Won::Yes, Origin::Made),
-            Turned::Wait | Turned::Never => (Won::No, Origin::Found),
-        };
+        let origin = if won.is_win() { Origin::Made } else { Origin::Found };
         Some(Found { won, origin, served: Served::Hit })
     }
 
@@ -213,8 +236,12 @@ impl Turn<'_> {
             return;
         }
         let cas = self.node.next_cas();
-        if self.gate.lease(now, key, cas) == Turned::Win {
-            found.won = Won::Yes;
+        found.won = match self.gate.lease(now, key, reader(meta), cas) {
+            Turned::Win => Won::Yes,
+            Turned::WinFromPrimary => Won::FromPrimary,
+            Turned::Wait | Turned::ReadPrimary | Turned::Never => Won::No,
+        };
+        if found.won.is_win() {
             entry.cas = cas;
             entry.traits = entry.traits.without(Traits::WON);
         } else if missing {
@@ -233,12 +260,15 @@ impl Turn<'_> {
         if Turn::win(entry, found) == Won::Yes {
             out.extend_from_slice(b" W");
         }
+        if found.won == Won::FromPrimary {
+            out.extend_from_slice(b" G");
+        }
     }
 
     /// Whether this reader renews the value; then nobody else does.
     pub(super) fn win(entry: &mut Entry, found: &Found) -> Won {
         let free = entry.traits.has(Traits::STALE) && !entry.traits.has(Traits::WON);
-        if found.won == Won::Yes || free {
+        if found.won.is_win() || free {
             entry.traits = entry.traits.with(Traits::WON);
             return Won::Yes;
         }

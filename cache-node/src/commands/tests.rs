@@ -93,6 +93,14 @@ impl Stage {
         self.node.rules().expect("a source").push(self.now.moment, &push);
     }
 
+    /// The primary shows this, and the region what it did before.
+    fn push_primary(&mut self, number: u64) {
+        let (region, primary) = (self.position, version(number));
+        let epoch = region.epoch();
+        let push = Push { region, primary, highest: primary, echo: Version::ZERO, epoch };
+        self.node.rules().expect("a source").push(self.now.moment, &push);
+    }
+
     fn apply(&mut self, items: Vec<Item>) {
         let place = |sequence| Place { term: Term(1), sequence };
         let (from, to) = (place(self.sequence), place(self.sequence + 1));
@@ -269,6 +277,33 @@ fn versions_are_told_and_kept() {
     stage.check(&format!("mg a v V{later}\r\n"), expect!["EN|"]);
     stage.reach(12);
     assert_eq!(stage.ask(&format!("mg a v V{later}\r\n")), format!("VA 1 V{new}\r\n2\r\n"));
+}
+
+#[test]
+fn who_can_read_the_primary_fills_what_the_region_lacks() {
+    let mut stage = Stage::new();
+    stage.change("a", 11);
+    // The region is at 10: nobody can fill from there.
+    stage.check("mg a v N30\r\nmg a v\r\n", expect!["EN|EN|"]);
+    // The primary shows nothing newer either, as far as this node knows.
+    stage.check("mg a v N30 G\r\n", expect!["EN G|"]);
+    stage.push_primary(11);
+    stage.check("mg a v G\r\n", expect!["EN G|"]);
+    stage.check("mg a v N30\r\n", expect!["EN|"]);
+    stage.check("mg a c v N30 G\r\n", expect!["VA 0 c104 W G||"]);
+    // Everybody else waits, wherever he can read.
+    stage.check("mg a v N30 G\r\nmg a v N30\r\n", expect!["VA 0 Z||VA 0 Z||"]);
+    stage.check("ms a 3 C104\r\nnew\r\nmg a v N30\r\n", expect!["HD|VA 3|new|"]);
+}
+
+#[test]
+fn one_reader_at_a_time_renews_what_is_not_served() {
+    let mut stage = Stage::new();
+    stage.check("set a 0 0 3\r\nold\r\n", expect!["STORED|"]);
+    stage.node.rules().expect("a source").quarantine();
+    stage.check("mg a v\r\n", expect!["EN|"]);
+    stage.check("mg a c v N30\r\nmg a v N30\r\n", expect!["VA 0 c102 W||VA 0 Z||"]);
+    stage.check("ms a 3 C102\r\nnew\r\n", expect!["HD|"]);
 }
 
 #[test]

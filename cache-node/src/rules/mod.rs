@@ -528,6 +528,12 @@ impl Rules {
         }
     }
 
+    /// Somebody knows that something may have been missed here (the node was out of its pool, say): nothing is served until
+    /// every lane has connected again.
+    pub fn quarantine(&mut self) {
+        self.progress.quarantine();
+    }
+
     /// What to keep over a restart. To be taken before the first entry is written.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.clone())

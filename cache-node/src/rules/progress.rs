@@ -216,6 +216,13 @@ impl Progress {
         self.skewed = agreement == Agreement::Apart;
     }
 
+    /// Somebody knows that something may have been missed here: nothing is served until lanes have named their heads again.
+    pub(super) fn quarantine(&mut self) {
+        for state in &mut self.partitions {
+            state.quarantine = Quarantine::HeadUnknown;
+        }
+    }
+
     /// What is kept over a restart: cursors and what was applied, but neither ages nor quarantine.
     #[must_use]
     pub(super) fn kept(&self) -> Progress {

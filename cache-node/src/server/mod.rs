@@ -105,6 +105,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     node: Arc<Node>,
+    clock: Clock,
     options: Options,
     listeners: Vec<Listener>,
 }
@@ -113,7 +114,8 @@ impl Server {
     /// Binds every socket, or none.
     pub async fn bind(node: Arc<Node>, options: Options) -> Result<Server, ServerError> {
         let listeners = listen::bind(&options).await?;
-        let server = Server { node, options, listeners };
+        let clock = Clock::new(Arc::clone(&node));
+        let server = Server { node, clock, options, listeners };
         server.introduce();
         Ok(server)
     }
@@ -123,9 +125,14 @@ impl Server {
         self.listeners.iter().filter_map(Listener::address).collect()
     }
 
+    /// The clock by which it serves. Whoever else speaks to the node's rules must use it too.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Serves until `shutdown`, then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
-        let clock = Clock::new(Arc::clone(&self.node));
+        let clock = self.clock.clone();
         let draining = CancellationToken::new();
         let users = Arc::new(self.options.users.clone());
         let mut workers = Vec::new();
@@ -166,7 +173,7 @@ impl Server {
     /// Tells `stats` what this server is.
     fn introduce(&self) {
         let (server, options) = (self.node.server(), &self.options);
-        let (now, _) = Clock::new(Arc::clone(&self.node)).read();
+        let (now, _) = self.clock.read();
         server.pid.store(u64::from(std::process::id()), Ordering::Relaxed);
         server.started.store(now.unix, Ordering::Relaxed);
         let most = u64::try_from(options.connections_max).unwrap_or(u64::MAX);

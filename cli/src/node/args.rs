@@ -16,6 +16,7 @@ Examples:
   mcsqueal node -m 1024 -l 127.0.0.1 -p 11211 -c 4096
   mcsqueal node --config region-configs/node.toml
   mcsqueal node -s /run/mcsqueal.sock -a 0770
+  mcsqueal node -p 11211 --control 127.0.0.1:11911    # with versions: an invalidator connects there
   curl -s http://127.0.0.1:9612/cache/greeting        # with --http 127.0.0.1:9612
 
 Exit status: 0 stopped by a signal, 1 failed, 64 bad flags or configuration.")]
@@ -89,6 +90,12 @@ pub(crate) struct NodeArgs {
     /// Address of the HTTP side port: REST, metrics, health
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http: Option<SocketAddr>,
+    /// Address of the control port, where invalidators connect; with it, nothing stale is stored or served
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) control: Option<SocketAddr>,
+    /// File with the secret that invalidators must know; needed where the control port is no loopback address
+    #[arg(long, value_name = "FILE")]
+    pub(crate) control_secret_file: Option<PathBuf>,
     /// Let plain reads see the places of values that somebody is fetching, as memcached does
     #[arg(long)]
     pub(crate) show_placeholders: bool,
@@ -98,7 +105,7 @@ pub(crate) struct NodeArgs {
     /// Say which memcached this stands in for
     #[arg(short = 'V', long)]
     pub(crate) version: bool,
-    /// Write `tcp=ADDRESS` and `http=ADDRESS` here, a line each, once everything is bound
+    /// Write `tcp=ADDRESS`, `http=ADDRESS` and `control=ADDRESS` here, a line each, once everything is bound
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
     /// How log lines look, on standard error

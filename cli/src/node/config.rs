@@ -16,7 +16,10 @@ use cache_node::{
 };
 use serde::Deserialize;
 
-use super::args::NodeArgs;
+use super::{
+    args::NodeArgs,
+    control::{Control, RawControl, RawVersions},
+};
 
 const PORT: u16 = 11_211;
 const MEMORY_MEGABYTES: usize = 64;
@@ -38,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) node: Settings,
     pub(crate) server: Options,
     pub(crate) http: Option<SocketAddr>,
+    /// The port of the invalidators; `None` for a plain memcached.
+    pub(crate) control: Option<Control>,
     /// Prefixes are counted from the start.
     pub(crate) detailed: bool,
 }
@@ -58,6 +63,8 @@ struct RawConfig {
     #[serde(default)]
     evict: RawEvict,
     tls: Option<RawTls>,
+    control: Option<RawControl>,
+    versions: Option<RawVersions>,
     #[serde(default, rename = "user")]
     users: Vec<RawUser>,
 }
@@ -169,7 +176,8 @@ fn resolve(args: &NodeArgs, raw: RawConfig, folder: &Path) -> Result<Config> {
         users,
     };
     let http = args.http.or(raw.http);
-    Ok(Config { node, server, http, detailed: args.prefix_delimiter.is_some() })
+    let control = Control::resolve(args, raw.control.as_ref(), raw.versions.as_ref(), folder)?;
+    Ok(Config { node, server, http, control, detailed: args.prefix_delimiter.is_some() })
 }
 
 fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {
@@ -487,6 +495,13 @@ mod tests {
             expect!["-I, bytes of an entry: 2097152000 is not between 1024 and 1073741824"],
         );
         check("-o what=ever", expect![[r#"-o: there is no option "what""#]]);
+        check("--control-secret-file x", expect!["--control-secret-file needs --control"]);
+        check(
+            "--control 0.0.0.0:11911",
+            expect![[
+                "--control 0.0.0.0:11911 is not a loopback address: whoever reaches it can delete everything; give --control-secret-file"
+            ]],
+        );
         check("-Z", expect!["-Z needs -o ssl_chain_cert=FILE,ssl_key=FILE"]);
         check(
             "-l nowhere",
@@ -502,11 +517,19 @@ mod tests {
         let config = load(&format!("--config {}", path.display())).expect("the example file");
         assert_eq!(config.server.connections_max, 4096);
         assert!(!config.server.users.is_empty());
+        let control = config.control.expect("a control port");
+        assert_eq!(control.rules.tombstones_max, 1_000_000);
     }
 
     #[test]
     fn typos_are_refused() {
-        let err = toml::from_str::<RawConfig>("memory_megabyte = 3").expect_err("a typo");
-        assert!(err.to_string().contains("unknown field `memory_megabyte`"), "{err}");
+        for (text, field) in [
+            ("memory_megabyte = 3", "memory_megabyte"),
+            ("[control]\nlisten_on = \"127.0.0.1:1\"", "listen_on"),
+            ("[versions]\nlease = 3", "lease"),
+        ] {
+            let err = toml::from_str::<RawConfig>(text).expect_err("a typo");
+            assert!(err.to_string().contains(&format!("unknown field `{field}`")), "{err}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod config;
+mod control;
 mod daemon;
 mod inside;
 
@@ -9,14 +10,21 @@ use std::{io::Write, net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use cache_node::{
+    control::{self as control_port, ControlServer},
     http::{self, Bounded},
-    node::Node,
+    node::{Node, Settings},
+    rules::Rules,
     server::{Server, ServerError},
 };
+use schemas::moment::Moment;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{args::NodeArgs, inside::inside};
+pub(crate) use self::{
+    args::NodeArgs,
+    control::{Control, read_secret},
+    inside::inside,
+};
 use self::{config::Config, daemon::Stderr};
 use crate::{failure::Failure, run::Signals, telemetry};
 
@@ -58,7 +66,7 @@ fn say_version() -> Result<(), Failure> {
 async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let mut signals = Signals::install()?;
-    let node = Arc::new(Node::new(config.node, None, FIRST_CAS));
+    let (node, control) = make(config.node, config.control.as_ref())?;
     if config.detailed {
         node.usage().begin();
     }
@@ -74,6 +82,15 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
         ServerError::Tls { .. } => Failure::Config(err.into()),
         err => Failure::Failed(err.into()),
     })?;
+    let control = match (control, &config.control) {
+        (Some(control), Some(Control { options, .. })) => {
+            let bound = ControlServer::bind(control, server.clock(), options).await;
+            let bound =
+                bound.with_context(|| format!("listen on {} (--control)", options.listen))?;
+            Some(bound)
+        }
+        _ => None,
+    };
     let addresses = server.addresses();
     if let Some(path) = &args.pidfile {
         write_whole(path, &format!("{}\n", std::process::id()))?;
@@ -85,10 +102,14 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
         let stop = shutdown.clone().cancelled_owned();
         tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stop).into_future());
     }
-    if let Some(path) = &args.ready_file {
-        write_whole(path, &ready(&addresses, http))?;
+    let lanes = control.as_ref().map(ControlServer::address).transpose().context("--control")?;
+    if let Some(control) = control {
+        tokio::spawn(control.run(shutdown.clone()));
     }
-    tracing::info!(addresses = ?addresses, http = ?http, "ready");
+    if let Some(path) = &args.ready_file {
+        write_whole(path, &ready(&addresses, http, lanes))?;
+    }
+    tracing::info!(addresses = ?addresses, http = ?http, control = ?lanes, "ready");
     if args.daemon {
         daemon::ready(if args.verbose > 0 { Stderr::Keep } else { Stderr::Close })?;
     }
@@ -109,10 +130,31 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ready(addresses: &[SocketAddr], http: Option<SocketAddr>) -> String {
+/// A node, and what its control port needs, if it has one.
+fn make(
+    settings: Settings,
+    control: Option<&Control>,
+) -> Result<(Arc<Node>, Option<Arc<control_port::Control>>), Failure> {
+    let Some(Control { secret, rules, .. }) = control else {
+        return Ok((Arc::new(Node::new(settings, None, FIRST_CAS)), None));
+    };
+    // No CAS of this life was one of an earlier life: it stands for leases too.
+    let cas_base = control_port::random().context("start")? >> 2;
+    let begin = Rules::new(Moment::START, rules.clone());
+    let node = Arc::new(Node::new(settings, Some(begin), cas_base));
+    let port = control_port::Control::new(Arc::clone(&node), rules.clone(), secret.clone());
+    Ok((node, Some(Arc::new(port.context("start the control port")?))))
+}
+
+fn ready(
+    addresses: &[SocketAddr],
+    http: Option<SocketAddr>,
+    control: Option<SocketAddr>,
+) -> String {
     let mut lines: Vec<String> =
         addresses.iter().map(|address| format!("tcp={address}\n")).collect();
     lines.extend(http.map(|address| format!("http={address}\n")));
+    lines.extend(control.map(|address| format!("control={address}\n")));
     lines.concat()
 }
 

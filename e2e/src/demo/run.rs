@@ -18,7 +18,7 @@ use crate::{
         AnyNode, Database, DatabaseOptions, Kafka, Kind, Mcsqueal, McsquealOptions, NodeKind,
         Region, Servers, StreamPlace, mcsqueal_binary,
     },
-    shop::{Settings, Shop, Traffic},
+    shop::{Fills, Settings, Shop, Traffic},
 };
 
 /// The bound that the region file gives readers; short, so that the demo is.
@@ -118,9 +118,21 @@ impl Stage {
     }
 
     async fn main_phase(&mut self, settings: Settings, args: &Args) -> Result<Outcome> {
-        let shop = Shop::open(settings, self.database.root(), self.nodes.clone()).await?;
+        let (mut settings, mut nodes) = (settings, self.nodes.clone());
+        if args.nodes.kind == NodeKind::Mcsqueal {
+            // Others than before, which were stock memcached as far as anybody could see.
+            self.caches.clear();
+            for _ in 0..args.nodes.count {
+                let age = format!("fill_age_ms_max = {}", FILL_AGE_MAX.as_millis());
+                self.caches.push(AnyNode::Mcsqueal(self.servers.versioned_node(&age).await?));
+            }
+            nodes = Nodes::new(self.caches.iter().map(AnyNode::address).collect())?;
+            settings.fills = Fills::Leased;
+        }
+        let shop = Shop::open(settings, self.database.root(), nodes).await?;
         let nodes = self.caches.iter().map(AnyNode::address).collect();
         let mut region = Region::shop(&self.database, nodes, FILL_AGE_MAX).await?;
+        region.controls = self.caches.iter().filter_map(AnyNode::control).collect();
         if let Some(kafka) = &self.kafka {
             let (brokers, topic) = (kafka.address(), "shop".to_owned());
             region.stream = StreamPlace::Kafka { brokers, topic };

@@ -34,8 +34,12 @@ pub struct Region {
     pub source: String,
     /// Who reads its binlog.
     pub account: Account,
+    /// The other databases that caches are filled from.
+    pub replicas: Vec<String>,
     /// Cache nodes, `host:port`, hashed by ketama.
     pub nodes: Vec<String>,
+    /// Their control ports, in the same order; empty for stock memcached.
+    pub controls: Vec<String>,
     /// Longest time between a reader's SELECT and its `set`.
     pub fill_age_max: Duration,
     /// The text of the rules file.
@@ -102,7 +106,9 @@ impl Region {
         Ok(Region {
             source: database.address(),
             account: database.create_account().await?,
+            replicas: Vec::new(),
             nodes,
+            controls: Vec::new(),
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
@@ -112,8 +118,11 @@ impl Region {
     /// The region file's text. Paths are relative to its folder.
     pub fn to_toml(&self) -> String {
         let mut nodes = String::new();
-        for node in &self.nodes {
-            writeln!(nodes, "  {{ address = \"{node}\" }},").expect("writing to text cannot fail");
+        for (at, node) in self.nodes.iter().enumerate() {
+            let control = self.controls.get(at).map(|control| format!(", control = \"{control}\""));
+            let control = control.unwrap_or_default();
+            writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
+                .expect("writing to text cannot fail");
         }
         format!(
             r#"name = "demo"
@@ -126,6 +135,7 @@ user = "{user}"
 password_env = "{PASSWORD_ENV}"
 server_id = 4217
 tls = "off"
+replicas = {replicas:?}
 
 {stream}
 
@@ -140,6 +150,7 @@ nodes = [
 listen = "127.0.0.1:0"
 "#,
             source = self.source,
+            replicas = self.replicas,
             stream = self.stream.to_toml(),
             user = self.account.user,
             fill_age_ms_max = self.fill_age_max.as_millis(),

@@ -11,6 +11,7 @@ mod mcsqueal;
 mod memcached;
 mod node;
 mod port;
+mod replica;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_bina
 pub use memcached::Memcached;
 pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;
+pub use replica::{Link, options_of};
 
 /// The variable that names the directory in which everything of this run is kept.
 pub const RUN_DIR_ENV: &str = "MCSQUEAL_RUN_DIR";

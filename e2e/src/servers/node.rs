@@ -22,6 +22,7 @@ pub struct CacheNode {
     child: Option<Child>,
     address: String,
     http: Option<String>,
+    control: Option<String>,
     ready_file: PathBuf,
     _directory: TempDir,
 }
@@ -50,6 +51,14 @@ impl AnyNode {
             AnyNode::Mcsqueal(node) => node.address(),
         }
     }
+
+    /// `host:port` of its control port, if it has one.
+    pub fn control(&self) -> Option<String> {
+        match self {
+            AnyNode::Memcached(_) => None,
+            AnyNode::Mcsqueal(node) => node.control(),
+        }
+    }
 }
 
 impl Servers {
@@ -61,9 +70,23 @@ impl Servers {
         })
     }
 
+    /// Starts a cache node that knows versions: an invalidator must connect to its control port. `versions` are lines of its
+    /// file's `[versions]`.
+    pub async fn versioned_node(&self, versions: &str) -> Result<CacheNode> {
+        let directory = self.new_directory("versions")?;
+        let file = directory.path().join("node.toml");
+        std::fs::write(&file, format!("[versions]\n{versions}\n")).context("write a node file")?;
+        let file = file.display().to_string();
+        let flags = ["--control", "127.0.0.1:0", "--config", &file];
+        self.node_in(directory, &flags).await
+    }
+
     /// Starts a cache node with these flags beside its address.
     pub async fn cache_node(&self, flags: &[&str]) -> Result<CacheNode> {
-        let directory = self.new_directory("node")?;
+        self.node_in(self.new_directory("node")?, flags).await
+    }
+
+    async fn node_in(&self, directory: TempDir, flags: &[&str]) -> Result<CacheNode> {
         let ready_file = directory.path().join("ready");
         let mut argv = vec![mcsqueal_binary()?.into(), "node".into()];
         argv.extend(["-l", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ready-file"].map(Into::into));
@@ -83,6 +106,7 @@ impl Servers {
             child: None,
             address: String::new(),
             http: None,
+            control: None,
             ready_file,
             _directory: directory,
         };
@@ -102,6 +126,11 @@ impl CacheNode {
         self.http.as_deref()
     }
 
+    /// `host:port` of the control port; `None` for a node without versions.
+    pub fn control(&self) -> Option<String> {
+        self.control.clone()
+    }
+
     /// `kill -9`: everything that it held is gone.
     pub fn kill9(&mut self) -> Result<()> {
         self.child.take().map_or(Ok(()), |mut child| child.kill9())
@@ -112,8 +141,12 @@ impl CacheNode {
         if self.child.is_some() {
             bail!("{} is running", self.launch.name);
         }
-        if let Some(at) = self.launch.argv.iter().position(|word| word == "127.0.0.1:0") {
-            self.launch.argv[at] = self.address.clone().into();
+        let taken = [Some(self.address.clone()), self.http.clone(), self.control.clone()];
+        let mut taken = taken.into_iter().flatten();
+        for word in self.launch.argv.iter_mut().filter(|word| *word == "127.0.0.1:0") {
+            if let Some(address) = taken.next() {
+                *word = address.into();
+            }
         }
         self.start().await
     }
@@ -173,6 +206,7 @@ impl CacheNode {
             |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
         self.address = line("tcp=").context("the ready file names no address")?;
         self.http = line("http=");
+        self.control = line("control=");
         self.child = Some(child);
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
-use super::{CANARIES, CANARY_FIRST, Shop, prober, rows::Key};
+use super::{CANARIES, CANARY_FIRST, Fills, Shop, prober, rows::Key};
 use crate::cache::Cache;
 
 const TTL_S: u32 = 600;
@@ -26,7 +26,8 @@ impl Shop {
         let mut cache = Cache::new(&self.0.nodes);
         let mut conn = self.connect().await?;
         for &id in &canaries {
-            cache.set(&self.canary_key(id), TTL_S, "canary").await.context("plant a canary")?;
+            let key = self.canary_key(id);
+            self.plant(&mut cache, &key, TTL_S, "canary").await.context("plant a canary")?;
         }
         for &id in &canaries {
             prober::change(&mut conn, id).await.context("change a canary")?;
@@ -40,10 +41,14 @@ impl Shop {
                     self.canary_key(id)
                 );
             }
-            cache
-                .set(&self.canary_key(id), TTL_S, "canary again")
-                .await
-                .context("plant a canary")?;
+            if self.settings().fills == Fills::Plain {
+                let key = self.canary_key(id);
+                let planted = cache.set(&key, TTL_S, "canary again").await;
+                planted.context("plant a canary")?;
+            }
+        }
+        if self.settings().fills == Fills::Leased {
+            return Ok(()); // Nothing is deleted twice.
         }
         let late = Instant::now() + 2 * self.settings().fill_age_max + SLACK;
         for &id in &canaries {

@@ -56,6 +56,15 @@ pub enum Invalidation {
     Naive,
 }
 
+/// How readers store what they have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fills {
+    /// `set`; a reader who is slow gives up.
+    Plain,
+    /// With a lease, however late.
+    Leased,
+}
+
 /// What kind of shop it is.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -65,6 +74,10 @@ pub struct Settings {
     pub prefix: String,
     /// Who deletes keys.
     pub invalidation: Invalidation,
+    /// How readers fill; leases need nodes of ours.
+    pub fills: Fills,
+    /// Where readers read; the database itself if empty.
+    pub replicas: Vec<Opts>,
     /// How many rows there are.
     pub sizes: Sizes,
     /// Concurrent readers.
@@ -90,6 +103,8 @@ impl Settings {
             schema: "shop".to_owned(),
             prefix: String::new(),
             invalidation: Invalidation::Mcsqueal,
+            fills: Fills::Plain,
+            replicas: Vec::new(),
             sizes: Sizes { users: 1000, products: 1000 },
             readers: 16,
             writers: 6,
@@ -108,6 +123,7 @@ impl Settings {
         "shop_naive".clone_into(&mut self.schema);
         "naive:".clone_into(&mut self.prefix);
         self.invalidation = Invalidation::Naive;
+        self.fills = Fills::Plain;
         self.probes_per_s = 0;
         self
     }
@@ -191,9 +207,13 @@ impl Shop {
         self.0.stopping.load(Ordering::Relaxed)
     }
 
-    /// A connection to the shop's schema.
+    /// A connection to the shop's schema, where it is written.
     async fn connect(&self) -> Result<Conn> {
-        let mut conn = connect(&self.0.database).await?;
+        self.connect_to(&self.0.database).await
+    }
+
+    async fn connect_to(&self, database: &Opts) -> Result<Conn> {
+        let mut conn = connect(database).await?;
         conn.query_drop(format!("USE {}", self.0.settings.schema))
             .await
             .context("use the schema")?;

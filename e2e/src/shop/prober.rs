@@ -8,12 +8,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::{CANARIES, CANARY_FIRST, Shop, rows::Key};
-use crate::cache::Cache;
+use super::{CANARIES, CANARY_FIRST, Fills, Shop, rows::Key};
+use crate::cache::{Cache, Looked};
 
 const TTL_S: u32 = 60;
 /// When a probe gives up.
@@ -58,7 +58,7 @@ async fn probe(
     }
     let conn = conn.as_mut().context("a connection was made right above")?;
     let key = shop.key_text(&Key::Product(id));
-    cache.set(&key, TTL_S, "canary").await?;
+    shop.plant(cache, &key, TTL_S, "canary").await?;
     let began = change(conn, id).await?;
     while cache.get(&key).await?.is_some() {
         if began.elapsed() > LOST_AFTER {
@@ -67,6 +67,32 @@ async fn probe(
         sleep(POLL).await;
     }
     Ok(Some(began.elapsed()))
+}
+
+impl Shop {
+    /// Puts a key into the cache that nobody else is about.
+    pub(super) async fn plant(
+        &self,
+        cache: &mut Cache,
+        key: &str,
+        ttl_s: u32,
+        value: &str,
+    ) -> Result<()> {
+        if self.settings().fills == Fills::Plain {
+            return cache.set(key, ttl_s, value).await;
+        }
+        let late = Instant::now() + LOST_AFTER;
+        while Instant::now() < late {
+            if let Looked::Lease { cas, .. } = cache.look(key).await?
+                && cache.fill(key, cas, ttl_s, value).await?
+            {
+                return Ok(());
+            }
+            cache.delete(key).await?;
+            sleep(POLL).await;
+        }
+        bail!("the cache takes no {key}")
+    }
 }
 
 /// Changes a canary's row; returns when COMMIT was about to be sent.

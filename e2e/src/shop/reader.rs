@@ -1,4 +1,5 @@
-//! A look-aside reader: `get`; on a miss SELECT and `set`.
+//! A look-aside reader: `get`; on a miss SELECT and `set`. With leases: `mg`; whoever gets the lease SELECTs where the node says, and
+//! stores with the lease; whoever does not waits for him a little, and then SELECTs for himself.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -7,11 +8,14 @@ use mysql_async::Conn;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Shop, queries,
+    Fills, Shop, queries,
     rows::{self, Key},
     schema,
 };
-use crate::{cache::Cache, random::Random};
+use crate::{
+    cache::{Cache, From, Looked},
+    random::Random,
+};
 
 /// Longer than any run: a stale value that is planted stays.
 const TTL_S: u32 = 3600;
@@ -21,6 +25,9 @@ const SLOW_FILLS: u64 = 100;
 const SLOW_MS_MAX: u64 = 1000;
 /// Slow fills at one time in each reader.
 const SLOW_AT_ONCE_MAX: usize = 32;
+/// How often a reader looks again while somebody else holds the lease, and how long it rests in between.
+const WAITS: u32 = 20;
+const WAIT: Duration = Duration::from_millis(5);
 const RETRY_AFTER: Duration = Duration::from_millis(30);
 const QUERY_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -28,13 +35,17 @@ const QUERY_DEADLINE: Duration = Duration::from_secs(2);
 pub(super) async fn run(shop: Shop, number: u64) {
     let mut random = Random::new(shop.settings().seed, number);
     let mut cache = Cache::new(&shop.0.nodes);
-    let mut conn = None;
+    let mut conn = Conns::default();
+    let replicas = shop.settings().replicas.len();
+    if replicas > 0 {
+        conn.replica = usize::try_from(number).ok().and_then(|it| it.checked_rem(replicas));
+    }
     let mut slow = tokio::task::JoinSet::new();
     while !shop.stopping() {
         let key = choose(&shop, &mut random);
         if read(&shop, &mut cache, &mut conn, &mut random, key, &mut slow).await.is_err() {
             shop.stats().database_errors.add_one();
-            conn = None;
+            conn = Conns { replica: conn.replica, ..Conns::default() };
             sleep(RETRY_AFTER).await;
         }
         while slow.len() >= SLOW_AT_ONCE_MAX || slow.try_join_next().is_some() {
@@ -85,7 +96,7 @@ fn near(last: u32, random: &mut Random) -> u32 {
 async fn read(
     shop: &Shop,
     cache: &mut Cache,
-    conn: &mut Option<Conn>,
+    conn: &mut Conns,
     random: &mut Random,
     key: Key,
     slow: &mut tokio::task::JoinSet<()>,
@@ -94,8 +105,16 @@ async fn read(
     let text = shop.key_text(&key);
     let began = Instant::now();
     stats.reads.add_one();
-    match cache.get(&text).await {
-        Ok(Some(value)) => {
+    let looked = match shop.settings().fills {
+        Fills::Plain => cache
+            .get(&text)
+            .await
+            .map(|found| found.map_or(Looked::Miss { from: From::Anywhere }, Looked::Value)),
+        Fills::Leased => look(cache, &text).await,
+    };
+    let (mut lease, mut from) = (None, From::Anywhere);
+    match looked {
+        Ok(Looked::Value(value)) => {
             stats.hits.add_one();
             if let Some((entity, version)) = rows::shown(&key, &value)
                 && let Some(age) = shop.0.staleness.age(entity, version, began)
@@ -104,12 +123,20 @@ async fn read(
             }
             return Ok(());
         }
-        Ok(None) => {}
+        // Flagged: whoever takes it knows that it is old.
+        Ok(Looked::Old(_)) => return Ok(()),
+        Ok(Looked::Lease { cas, from: where_from }) => (lease, from) = (Some(cas), where_from),
+        Ok(Looked::Miss { from: where_from }) => from = where_from,
+        Ok(Looked::Wait) => {}
         Err(_) => stats.cache_errors.add_one(),
     }
     let selected = Instant::now();
-    let found = timeout(QUERY_DEADLINE, select(shop, conn, &key)).await??;
-    let fill = Fill { value: found.value(&text), text, key, selected };
+    let found = timeout(QUERY_DEADLINE, select(shop, conn, from, &key)).await??;
+    stats.database_reads.add_one();
+    if lease.is_none() && shop.settings().fills == Fills::Leased {
+        return Ok(());
+    }
+    let fill = Fill { value: found.value(&text), text, key, selected, lease };
     if random.one_in(SLOW_FILLS) {
         stats.slow_fills.add_one();
         let rest = Duration::from_millis(random.below(SLOW_MS_MAX));
@@ -125,11 +152,36 @@ async fn read(
     Ok(())
 }
 
-async fn select(shop: &Shop, conn: &mut Option<Conn>, key: &Key) -> Result<rows::Found> {
-    if conn.is_none() {
-        *conn = Some(shop.connect().await?);
+/// Asks; and where somebody else is at it, again for a little while.
+async fn look(cache: &mut Cache, key: &str) -> Result<Looked> {
+    for _ in 0..WAITS {
+        match cache.look(key).await? {
+            Looked::Wait => sleep(WAIT).await,
+            looked => return Ok(looked),
+        }
     }
-    let conn = conn.as_mut().expect("a connection was made right above");
+    Ok(Looked::Wait)
+}
+
+/// A reader's connections.
+#[derive(Default)]
+struct Conns {
+    /// The number of the replica that this reader reads; `None`: the primary.
+    replica: Option<usize>,
+    near: Option<Conn>,
+    primary: Option<Conn>,
+}
+
+async fn select(shop: &Shop, conns: &mut Conns, from: From, key: &Key) -> Result<rows::Found> {
+    let replica = conns.replica.and_then(|at| shop.settings().replicas.get(at));
+    let (slot, database) = match (from, replica) {
+        (From::Anywhere, Some(replica)) => (&mut conns.near, replica),
+        (From::Primary, _) | (From::Anywhere, None) => (&mut conns.primary, &shop.0.database),
+    };
+    let conn = match slot {
+        Some(conn) => conn,
+        None => slot.insert(shop.connect_to(database).await?),
+    };
     Ok(queries::find(conn, key).await?)
 }
 
@@ -139,11 +191,21 @@ struct Fill {
     text: String,
     value: String,
     selected: Instant,
+    lease: Option<u64>,
 }
 
 impl Fill {
     async fn put(self, shop: &Shop, cache: &mut Cache) {
         let stats = shop.stats();
+        if let Some(cas) = self.lease {
+            shop.remember_filled(&self.key);
+            match cache.fill(&self.text, cas, TTL_S, &self.value).await {
+                Ok(true) => stats.fills.add_one(),
+                Ok(false) => stats.fills_refused.add_one(),
+                Err(_) => stats.cache_errors.add_one(),
+            }
+            return;
+        }
         // What `set` itself may take counts too.
         if self.selected.elapsed() + crate::cache::DEADLINE >= shop.settings().fill_age_max {
             stats.late_fills.add_one();

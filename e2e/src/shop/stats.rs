@@ -30,6 +30,10 @@ pub struct Stats {
     pub slow_fills: Counter,
     /// Fills that were given up because the SELECT was too long ago.
     pub late_fills: Counter,
+    /// Fills that a node of ours did not take.
+    pub fills_refused: Counter,
+    /// SELECTs of readers.
+    pub database_reads: Counter,
     /// Cache operations that failed; the shop goes on without the cache.
     pub cache_errors: Counter,
     /// Database operations that failed.

@@ -11,5 +11,6 @@ mod recorder;
 mod refusals;
 mod ring_live;
 mod tail;
+mod versions;
 
 use e2e::lab as support;

@@ -177,13 +177,13 @@ impl Lane {
         let settings = Settings {
             cluster: "main".to_owned(),
             hashing: Hashing::Ketama,
-            nodes: vec![NodeSettings { address: node.address.clone(), weight: 1 }],
+            nodes: vec![NodeSettings { address: node.address.clone(), weight: 1, control: None }],
             fill_age_max: FILL_AGE_MAX,
             on_floor: OnFloor::Alarm,
         };
         let metrics = Metrics::register(&mut Registry::default());
         let shutdown = CancellationToken::new();
-        let running = Invalidator::start(&[settings], &log.reader(), log, &metrics, &shutdown);
+        let running = Invalidator::start(&[settings], &log.reader(), log, &[], &metrics, &shutdown);
         let running = running.expect("a ring");
         let status = running.status().remove(0);
         Lane { running, status, shutdown, consumer: format!("main/{}", node.address) }

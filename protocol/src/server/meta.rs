@@ -156,7 +156,7 @@ impl MetaFlags {
             b'V' if versions == Versions::Accept && !argument.is_empty() => {
                 self.version = Some(number(argument).ok_or(TOKEN)?);
             }
-            b'V' if versions == Versions::Accept => {}
+            b'V' | b'G' if versions == Versions::Accept => {}
             b'I' | b'L' | b'O' | b'P' | b'c' | b'f' | b'h' | b'k' | b'l' | b'q' | b's' | b't'
             | b'u' | b'v' | b'x' => {}
             _ => return Err(UNKNOWN),

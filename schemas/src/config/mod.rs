@@ -51,6 +51,8 @@ pub struct Source {
     pub tls: Tls,
     /// Whether keys that statements name in comments are invalidated.
     pub statement_keys: bool,
+    /// The other servers that caches are filled from; they take the same account.
+    pub replicas: Vec<Address>,
 }
 
 /// Where a password is read from, at start.
@@ -132,6 +134,8 @@ pub struct Cluster {
     pub fill_age_max: Duration,
     /// What a floor means for nodes that know no floors.
     pub on_floor: OnFloor,
+    /// What nodes of ours must be shown on their control ports.
+    pub control_secret: Option<PathBuf>,
 }
 
 /// One cache node.
@@ -141,6 +145,8 @@ pub struct Node {
     pub address: Address,
     /// Its share of the keys, relative to the others.
     pub weight: u32,
+    /// The control port of a node of ours; `None` for a stock memcached.
+    pub control: Option<Address>,
 }
 
 /// What a lane does with a floor (keys are stale that nobody can list) on stock memcached.
@@ -222,14 +228,14 @@ mod tests {
         check_refused(
             "[stream.embedded]",
             "[stream.kafka]\nbrokers = \"b:9092\"\ntopic = \"t\"\n[stream.embedded]",
-            expect!["shop.toml:27: stream: give one of embedded and kafka"],
+            expect!["shop.toml:30: stream: give one of embedded and kafka"],
         );
         let text = include_str!("../../../region-configs/shop-kafka.toml")
             .replace("127.0.0.1:9092", "here")
             .replace("in_sync_min = 2", "in_sync_min = 4");
         expect![[r#"
-            k.toml:27: stream.kafka.brokers: "here" is no host:port
-            k.toml:35: stream.kafka.in_sync_min: must be from 1 to 3"#]]
+            k.toml:30: stream.kafka.brokers: "here" is no host:port
+            k.toml:38: stream.kafka.in_sync_min: must be from 1 to 3"#]]
         .assert_eq(&Region::parse("k.toml", &text).unwrap_err().to_string());
     }
 
@@ -261,7 +267,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:46: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`"
+                "shop.toml:49: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`"
             ],
         );
         check_refused(
@@ -274,7 +280,7 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:44: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:47: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
     }
@@ -315,17 +321,17 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:53: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:59: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
             "partitions = 0",
-            expect!["shop.toml:31: stream.embedded.partitions: must be from 1 to 1024"],
+            expect!["shop.toml:34: stream.embedded.partitions: must be from 1 to 1024"],
         );
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:46: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:49: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

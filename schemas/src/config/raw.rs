@@ -57,6 +57,8 @@ struct RawSource {
     tls_ca_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     statement_keys: bool,
+    #[serde(default)]
+    replicas: Vec<Spanned<String>>,
 }
 
 /// `"db-1:3306"`, or `["db-1:3306", "db-2:3306"]`.
@@ -114,6 +116,7 @@ struct RawCluster {
     nodes: Vec<Spanned<RawNode>>,
     fill_age_ms_max: Option<Spanned<u64>>,
     on_floor: Option<OnFloor>,
+    control_secret_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -121,6 +124,7 @@ struct RawCluster {
 struct RawNode {
     address: Spanned<String>,
     weight: Option<Spanned<u32>>,
+    control: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -291,6 +295,14 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         }
         (RawTls::Required, path) => Tls::Required { ca_file: path.map(Spanned::into_inner) },
     };
+    let mut replicas = Vec::new();
+    for text in &raw.replicas {
+        let Some(replica) = check.address("source.replicas", text) else { continue };
+        if replicas.contains(&replica) || address.as_ref() == Some(&replica) {
+            check.refuse(text, format!("source.replicas: {replica} is listed twice"));
+        }
+        replicas.push(replica);
+    }
     Some(Source {
         name: raw.name.into_inner().into(),
         address: address?,
@@ -300,6 +312,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         server_id: raw.server_id.into_inner(),
         tls,
         statement_keys: raw.statement_keys,
+        replicas,
     })
 }
 
@@ -403,7 +416,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
     }
     let mut nodes: Vec<Node> = Vec::new();
     for raw in raw.nodes {
-        let RawNode { address: text, weight } = raw.into_inner();
+        let RawNode { address: text, weight, control } = raw.into_inner();
         let Some(address) = check.address("cluster.nodes.address", &text) else { continue };
         if nodes.iter().any(|node| node.address == address) {
             check.refuse(&text, format!("cluster.nodes: {address} is listed twice"));
@@ -416,7 +429,8 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
                 1
             }
         };
-        nodes.push(Node { address, weight });
+        let control = control.and_then(|control| check.address("cluster.nodes.control", &control));
+        nodes.push(Node { address, weight, control });
     }
     let fill_age_ms_max = check.number(
         "cluster.fill_age_ms_max",
@@ -430,6 +444,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         nodes,
         fill_age_max: Duration::from_millis(fill_age_ms_max),
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
+        control_secret: raw.control_secret_file,
     }
 }
 

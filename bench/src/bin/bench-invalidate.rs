@@ -1,0 +1,7 @@
+//! `cargo xtask bench invalidate`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bench::invalidate::main()
+}

@@ -1,0 +1,330 @@
+//! How fast deletes come from the stream to a cache node of ours, how soon, and what versions cost the node. Stream, lane and node run
+//! in this process, with a real control port between them.
+
+mod gets;
+
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail};
+use cache_node::{
+    control::{self, Control, ControlServer, Session},
+    node::{Allowed, Node, Placeholders, Settings},
+    now::Now,
+    rules::{self, Lossy, OnStale, Rules},
+    server::Clock,
+    store::Eviction,
+};
+use hdrhistogram::Histogram;
+use invalidator::{ControlPort, Invalidator, NodeSettings, OnFloor};
+use prometheus_client::registry::Registry;
+use schemas::{
+    cursor::Partition,
+    defaults,
+    gtid::{Dialect, GtidSet},
+    key::Key,
+    moment::Moment,
+    record::{Invalidation, Invalidations, Operation, Progress, Record, Transaction, UnixMicros},
+    ring::Hashing,
+    version::Version,
+};
+use stream::{
+    Batch, Writer,
+    embedded::{Embedded, Options},
+};
+use tokio::{
+    task::yield_now,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    figures::{Figures, median},
+    reference,
+};
+
+const KEYS_PER_TRANSACTION: usize = 10;
+const TRANSACTIONS_PER_RECORD: usize = 100;
+const RECORDS_PER_BATCH: usize = 16;
+const TRANSACTIONS_PER_S: u32 = 1000;
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    batches: usize,
+    runs: usize,
+    latency_seconds: u32,
+}
+
+const FULL: Scale = Scale { batches: 200, runs: 5, latency_seconds: 10 };
+const QUICK: Scale = Scale { batches: 50, runs: 1, latency_seconds: 3 };
+
+struct Args {
+    scale: Scale,
+    json: Option<PathBuf>,
+}
+
+/// The program.
+#[expect(clippy::print_stderr, reason = "a tool for a terminal")]
+pub fn main() -> ExitCode {
+    let args = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime");
+    match runtime.and_then(|runtime| runtime.block_on(async { run(parse(args)?).await })) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("bench invalidate: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(args: Vec<String>) -> Result<Args> {
+    let mut parsed = Args { scale: FULL, json: None };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--quick" => parsed.scale = QUICK,
+            "--json" => parsed.json = Some(args.next().context("--json needs a file")?.into()),
+            other => bail!("{other}: there are --quick and --json FILE"),
+        }
+    }
+    Ok(parsed)
+}
+
+#[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
+async fn run(args: Args) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("{cores} cores; figures are judged on 4");
+    let mut figures = Figures::default();
+    figures.say("cpu_reference", reference::cpu(), "M/s");
+    let (mut bulk, mut sends, mut middle, mut slow, mut costs) =
+        (vec![], vec![], vec![], vec![], vec![]);
+    for _ in 0..args.scale.runs {
+        let (per_core_s, keys_per_send) = Stage::new()?.bulk(args.scale.batches).await?;
+        bulk.push(per_core_s);
+        sends.push(keys_per_send);
+        let delays = Stage::new()?.delays(args.scale.latency_seconds).await?;
+        middle.push(delays.value_at_quantile(0.5) as f64 / 1000.0);
+        slow.push(delays.value_at_quantile(0.99) as f64 / 1000.0);
+        costs.push(gets::cost_ratio()?);
+    }
+    figures.say("invalidate_deletes_per_core_s", median(bulk), "1/s");
+    figures.say("invalidate_keys_per_send", median(sends), "keys");
+    figures.say("invalidate_added_delay_ms", median(middle), "ms");
+    figures.say("invalidate_added_delay_p99_ms", median(slow), "ms");
+    figures.say("node_versions_cost_ratio", median(costs), "ratio");
+    args.json.map_or(Ok(()), |path| figures.write(&path))
+}
+
+fn rules_settings(partitions: u16) -> rules::Settings {
+    rules::Settings {
+        partitions,
+        fill_age_max: defaults::FILL_AGE_MAX,
+        lease: defaults::LEASE,
+        staleness_max: Duration::from_secs(86_400),
+        clock_skew_max: defaults::CLOCK_SKEW_MAX,
+        on_stale: OnStale::Ttl,
+        degraded_ttl: defaults::DEGRADED_TTL,
+        marker_ttl_max: Duration::ZERO,
+        tombstones_max: defaults::TOMBSTONES_MAX,
+        leases_max: 1_000_000,
+        markers_max: 1,
+        lossy: Lossy::Flush,
+        unsourced: Vec::new(),
+    }
+}
+
+fn node(rules: Option<Rules>) -> Node {
+    let settings = Settings {
+        memory_bytes_max: 64 << 20,
+        item_bytes_max: 1 << 20,
+        eviction: Eviction::S3Fifo,
+        workers: 1,
+        placeholders: Placeholders::Hidden,
+        prefix_delimiter: b':',
+        allowed: Allowed::NOTHING,
+    };
+    Node::new(settings, rules, 1)
+}
+
+/// Stream and node; lanes come later.
+struct Stage {
+    log: Embedded,
+    node: Arc<Node>,
+    control: Arc<Control>,
+    number: u64,
+    shutdown: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Stage {
+    /// The node is told that it has read nothing of the stream, so that its lane begins at the beginning.
+    fn new() -> Result<Stage> {
+        let folder = tempfile::tempdir().context("make a folder")?;
+        let options = Options {
+            partitions: 1,
+            retention_bytes: 8 << 30,
+            retention_age: Duration::from_secs(86_400),
+            now,
+        };
+        let log = Embedded::open(&folder.path().join("stream.db"), options)?;
+        let begin = Rules::new(Moment::START, rules_settings(1));
+        let node = Arc::new(node(Some(begin)));
+        let control = Arc::new(Control::new(Arc::clone(&node), rules_settings(1), None)?);
+        let shutdown = CancellationToken::new();
+        let stage = Stage { log, node, control, number: 0, shutdown, _folder: folder };
+        stage.say("begin 0 0:0\n");
+        Ok(stage)
+    }
+
+    /// What the control port answers.
+    fn say(&self, lines: &str) -> String {
+        let mut session = Session::new(Arc::clone(&self.control), [0; 16]);
+        let hello = format!("hello 1 {} 1 0 -\n{lines}", Writer::stream_id(&self.log));
+        session.input.extend_from_slice(hello.as_bytes());
+        session.execute(Now { moment: Moment::START, unix: 0 }, now());
+        String::from_utf8_lossy(&session.output).into_owned()
+    }
+
+    async fn start_lane(&self) -> Result<Invalidator> {
+        let clock = Clock::new(Arc::clone(&self.node));
+        let options = control::Options { listen: (Ipv4Addr::LOCALHOST, 0).into() };
+        let port = ControlServer::bind(Arc::clone(&self.control), clock, &options).await?;
+        let address = port.address()?.to_string();
+        tokio::spawn(port.run(self.shutdown.clone()));
+        let control = Some(ControlPort { address, secret: None });
+        let cluster = invalidator::Settings {
+            cluster: "bench".to_owned(),
+            hashing: Hashing::Ketama,
+            nodes: vec![NodeSettings { address: "node:1".to_owned(), weight: 1, control }],
+            fill_age_max: defaults::FILL_AGE_MAX,
+            on_floor: OnFloor::Alarm,
+        };
+        let metrics = invalidator::Metrics::register(&mut Registry::default());
+        let reader = self.log.reader();
+        let started =
+            Invalidator::start(&[cluster], &reader, &self.log, &[], &metrics, &self.shutdown);
+        started.context("start a lane")
+    }
+
+    async fn append(&self, records: Vec<Record>) -> Result<()> {
+        let records = records.into_iter().map(|record| (Partition(0), record)).collect();
+        let appended = self.log.append(Batch { records, checkpoint: None }).await?;
+        appended.await.context("append to the stream")
+    }
+
+    /// Waits until the node has everything that was appended.
+    async fn applied(&self) -> Result<()> {
+        let version = version(self.number);
+        let applied = async {
+            while self.node.rules().map(|rules| rules.applied(Partition(0))) < Some(version) {
+                yield_now().await;
+            }
+        };
+        timeout(DEADLINE, applied).await.context("the node does not get everything")
+    }
+
+    /// What a `Progress` says first: without one, nothing counts as applied.
+    fn progress(&mut self) -> Record {
+        self.number += 1;
+        let (source, executed) = ("bench".into(), GtidSet::empty(Dialect::Mysql));
+        let version = version(self.number);
+        Record::Progress(Progress { source, executed, version, at: now() })
+    }
+
+    fn transactions(&mut self, count: usize) -> Record {
+        let mut transactions = Vec::with_capacity(count);
+        for _ in 0..count {
+            self.number += 1;
+            let key = |at: usize| Invalidation {
+                key: Key::new(format!("user:{:08}", self.number * 10 + at as u64))
+                    .expect("a short key"),
+                table: "shop.users".into(),
+                rule: "users".into(),
+                operation: Operation::Update,
+            };
+            let keys = (0..KEYS_PER_TRANSACTION).map(key).collect();
+            let (version, received_at) = (version(self.number), now());
+            let committed_at = Some(received_at);
+            transactions.push(Transaction { version, committed_at, received_at, last: true, keys });
+        }
+        Record::Invalidations(Invalidations { source: "bench".into(), transactions })
+    }
+
+    /// Deletes per second of processor time (reading, sending and applying together), and keys in each send.
+    async fn bulk(mut self, batches: usize) -> Result<(f64, f64)> {
+        let first = self.progress();
+        self.append(vec![first]).await?;
+        for _ in 0..batches {
+            let records =
+                (0..RECORDS_PER_BATCH).map(|_| self.transactions(TRANSACTIONS_PER_RECORD));
+            let records = records.collect();
+            self.append(records).await?;
+        }
+        let begin = processor_seconds()?;
+        let _lane = self.start_lane().await?;
+        // Not `applied`, which would spin.
+        let mut ticks = interval(Duration::from_millis(5));
+        let version = version(self.number);
+        while self.node.rules().map(|rules| rules.applied(Partition(0))) < Some(version) {
+            ticks.tick().await;
+        }
+        let took = processor_seconds()? - begin;
+        let said = self.say("stats\n");
+        let counted = |name: &str| -> f64 {
+            let line = said.lines().find_map(|line| line.strip_prefix("stat ")?.strip_prefix(name));
+            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+        };
+        let (deletes, sends) = (counted("deletes "), counted("batches "));
+        Ok((deletes / took.max(1e-9), deletes / sends.max(1.0)))
+    }
+
+    /// From the acknowledgement of the stream until the key is not served any more, in microseconds.
+    async fn delays(mut self, seconds: u32) -> Result<Histogram<u64>> {
+        let _lane = self.start_lane().await?;
+        let first = self.progress();
+        self.append(vec![first]).await?;
+        self.applied().await?;
+        let mut delays = Histogram::new(3)?;
+        let mut ticks = interval(Duration::from_secs(1) / TRANSACTIONS_PER_S);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for _ in 0..seconds * TRANSACTIONS_PER_S {
+            ticks.tick().await;
+            let record = self.transactions(1);
+            self.append(vec![record]).await?;
+            let acknowledged = Instant::now();
+            self.applied().await?;
+            delays.record(u64::try_from(acknowledged.elapsed().as_micros())?)?;
+        }
+        Ok(delays)
+    }
+}
+
+fn version(number: u64) -> Version {
+    Version::new(1, number).unwrap_or(Version::MAX)
+}
+
+fn now() -> UnixMicros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMicros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Of this process; in hundredths.
+fn processor_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").context("read our processor time")?;
+    let (_, fields) = stat.rsplit_once(") ").context("understand our processor time")?;
+    let ticks = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    Ok(ticks.sum::<f64>() / 100.0)
+}

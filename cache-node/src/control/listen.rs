@@ -1,0 +1,123 @@
+//! [`ControlServer`]: the control port's sockets. Everything runs on the runtime that calls [`ControlServer::run`], apart from
+//! the threads of the data port.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Control, nonce,
+    session::{Next, Session},
+    wall,
+};
+use crate::server::Clock;
+
+/// Most connections: one for each invalidator, and a few that were replaced.
+const CONNECTIONS_MAX: usize = 64;
+/// Whoever has not said a good `hello` by then is dropped.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// A lane speaks many times a second; one that is silent for so long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// How the control port is reached.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub listen: SocketAddr,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ControlServer {
+    control: Arc<Control>,
+    clock: Clock,
+    listener: TcpListener,
+}
+
+impl ControlServer {
+    /// Binds the socket. `clock` is the one by which the node serves.
+    pub async fn bind(
+        control: Arc<Control>,
+        clock: Clock,
+        options: &Options,
+    ) -> io::Result<ControlServer> {
+        let listener = TcpListener::bind(options.listen).await?;
+        Ok(ControlServer { control, clock, listener })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(err) => {
+                    tracing::warn!(error = %err, "a control connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!(%peer, "too many control connections");
+                continue;
+            };
+            let (control, clock) = (Arc::clone(&self.control), self.clock.clone());
+            connections.spawn(async move {
+                if let Err(err) = serve(stream, control, clock).await {
+                    tracing::debug!(%peer, error = %err, "a control connection broke");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, control: Arc<Control>, clock: Clock) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let nonce = nonce().map_err(io::Error::other)?;
+    let mut session = Session::new(control, nonce);
+    let late = Instant::now().checked_add(HELLO_DEADLINE).ok_or(io::ErrorKind::TimedOut)?;
+    let mut next = Next::Read;
+    loop {
+        if !session.output.is_empty() {
+            timeout(SILENCE_MAX, stream.write_all(&session.output)).await??;
+            session.output.clear();
+        }
+        if next == Next::Close {
+            return stream.shutdown().await;
+        }
+        session.input.reserve(READ_BYTES);
+        let read = async {
+            if session.is_greeted() {
+                timeout(SILENCE_MAX, stream.read_buf(&mut session.input)).await
+            } else {
+                timeout_at(late, stream.read_buf(&mut session.input)).await
+            }
+        };
+        if read.await?? == 0 {
+            return Ok(());
+        }
+        let (now, _) = clock.read();
+        next = session.execute(now, wall());
+        tokio::task::yield_now().await;
+    }
+}

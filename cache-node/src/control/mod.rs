@@ -1,0 +1,142 @@
+//! The control port: where invalidators say what was deleted, and how far the region is. `protocol/CONTROL.md` is its grammar.
+//!
+//! [`Control`] is what its connections share, [`Session`] one of them without its socket, [`ControlServer`] the sockets. What is
+//! said goes to the rules and nowhere else. Locks, in this order: the attachment, the rules, one shard.
+
+mod listen;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use protocol::control::{
+    Secret,
+    wire::{Hello, Nonce},
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use schemas::{cursor::StreamId, record::UnixMicros};
+
+pub use self::{
+    listen::{ControlServer, Options},
+    session::{Next, Session},
+};
+use crate::{node::Node, now::Now, rules};
+
+/// What the control port's connections share.
+#[derive(Debug)]
+pub struct Control {
+    node: Arc<Node>,
+    /// What a node that begins anew runs with; the number of partitions comes from the stream.
+    settings: rules::Settings,
+    secret: Option<Secret>,
+    incarnation: u64,
+    attached: Mutex<Attached>,
+    counts: Counts,
+}
+
+/// The stream that this node holds cursors of.
+#[derive(Debug, Default)]
+struct Attached {
+    stream: Option<(StreamId, u16)>,
+    /// The newest version of the ring that somebody named.
+    ring: u64,
+    /// Connections that were greeted before the last change of this number must greet again.
+    generation: u64,
+}
+
+/// What was done, for statistics.
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicU64,
+    batches: AtomicU64,
+    deletes: AtomicU64,
+    rewinds: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// The system gives no random numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random numbers")]
+pub struct NoRandomness;
+
+impl Control {
+    /// For a node that was made with rules by `settings`.
+    pub fn new(
+        node: Arc<Node>,
+        settings: rules::Settings,
+        secret: Option<Secret>,
+    ) -> Result<Control, NoRandomness> {
+        Ok(Control {
+            node,
+            settings,
+            secret,
+            incarnation: random()?,
+            attached: Mutex::default(),
+            counts: Counts::default(),
+        })
+    }
+
+    fn attached(&self) -> MutexGuard<'_, Attached> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lane of this stream is there. Entries that go with another stream, or with none, mean nothing any more: no cursor stands
+    /// behind them. Returns the generation of the connection.
+    fn attach(&self, now: Now, hello: &Hello) -> u64 {
+        let mut attached = self.attached();
+        attached.ring = attached.ring.max(hello.ring);
+        let stream = (hello.stream, hello.partitions);
+        if attached.stream != Some(stream) {
+            if attached.stream.is_some() {
+                tracing::warn!(stream = %hello.stream, "another stream: everything is forgotten");
+            }
+            if let Some(mut rules) = self.node.rules() {
+                let partitions = hello.partitions;
+                let settings = rules::Settings { partitions, ..self.settings.clone() };
+                *rules = rules::Rules::new(now.moment, settings);
+                self.node.flush(0, now);
+            }
+            attached.stream = Some(stream);
+            attached.generation = attached.generation.wrapping_add(1);
+        }
+        attached.generation
+    }
+
+    /// Nothing is served until every lane has connected again.
+    fn quarantine(&self) {
+        let mut attached = self.attached();
+        if let Some(mut rules) = self.node.rules() {
+            rules.quarantine();
+        }
+        attached.generation = attached.generation.wrapping_add(1);
+    }
+}
+
+impl Counts {
+    fn up(counter: &AtomicU64, by: usize) {
+        counter.fetch_add(u64::try_from(by).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// For names that must not come twice.
+pub fn random() -> Result<u64, NoRandomness> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn nonce() -> Result<Nonce, NoRandomness> {
+    let mut nonce = Nonce::default();
+    SystemRandom::new().fill(&mut nonce).map_err(|_| NoRandomness)?;
+    Ok(nonce)
+}
+
+/// This machine's wall clock.
+fn wall() -> UnixMicros {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixMicros(u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,264 @@
+//! The control port without its sockets: what lanes say, and what the node answers and then serves.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use expect_test::{Expect, expect};
+use protocol::{
+    control::wire::{ToNode, encode},
+    server::{Limits, Parser, Step, Versions},
+};
+use schemas::{moment::Moment, record::UnixMicros};
+
+use super::*;
+use crate::{
+    commands::Turn,
+    node::{Allowed, Placeholders, Settings},
+    rules::{Lossy, OnStale, Rules},
+    store::Eviction,
+};
+
+const NONCE: Nonce = [7; 16];
+const STREAM: &str = "00000000000000aa";
+
+struct Stage {
+    node: Arc<Node>,
+    control: Arc<Control>,
+    now: Now,
+}
+
+fn rules_settings() -> rules::Settings {
+    rules::Settings {
+        partitions: 1,
+        fill_age_max: Duration::from_secs(1),
+        lease: Duration::from_secs(10),
+        staleness_max: Duration::from_secs(3600),
+        clock_skew_max: Duration::from_secs(1),
+        on_stale: OnStale::Miss,
+        degraded_ttl: Duration::from_secs(10),
+        marker_ttl_max: Duration::ZERO,
+        tombstones_max: 100,
+        leases_max: 100,
+        markers_max: 100,
+        lossy: Lossy::Cut,
+        unsourced: Vec::new(),
+    }
+}
+
+impl Stage {
+    fn new(secret: Option<Secret>) -> Stage {
+        let settings = Settings {
+            memory_bytes_max: 1 << 20,
+            item_bytes_max: 1 << 16,
+            eviction: Eviction::S3Fifo,
+            workers: 1,
+            placeholders: Placeholders::Hidden,
+            prefix_delimiter: b':',
+            allowed: Allowed::NOTHING,
+        };
+        let rules = Rules::new(Moment::START, rules_settings());
+        let node = Arc::new(Node::new(settings, Some(rules), 100));
+        let mut control =
+            Control::new(Arc::clone(&node), rules_settings(), secret).expect("random numbers");
+        control.incarnation = 1;
+        let now = Now { moment: Moment::after_start(Duration::from_secs(100)), unix: 1_000_000 };
+        Stage { node, control: Arc::new(control), now }
+    }
+
+    fn connect(&self) -> Session {
+        let mut session = Session::new(Arc::clone(&self.control), NONCE);
+        session.output.clear();
+        session
+    }
+
+    /// What the node answers to lines, and whether it closes.
+    fn say(&self, session: &mut Session, lines: &str) -> String {
+        session.input.extend_from_slice(lines.as_bytes());
+        let next = session.execute(self.now, UnixMicros(self.now.unix * 1_000_000));
+        let mut said = String::from_utf8(session.output.to_vec()).expect("text");
+        session.output.clear();
+        if next == Next::Close {
+            said.push_str("closed\n");
+        }
+        said
+    }
+
+    fn check(&self, session: &mut Session, lines: &str, expect: Expect) {
+        expect.assert_eq(&self.say(session, lines));
+    }
+
+    /// A fresh node that is at version 1.9, and its lane.
+    fn attached() -> (Stage, Session) {
+        let mut stage = Stage::new(None);
+        let mut lane = stage.connect();
+        stage.say(&mut lane, &format!("hello 1 {STREAM} 2 0 -\nheads 0=1:5 1=1:6\n"));
+        stage.say(&mut lane, "begin 0 1:5\nbegin 1 1:6\nepoch 1 0.0 lossless 0.0\n");
+        stage.say(
+            &mut lane,
+            "batch 0 1:5 1:6 1 1.9\np 1000000000000\nbatch 1 1:6 1:7 1 1.9\np 1000000000000\n",
+        );
+        for _ in 0..3 {
+            stage.say(&mut lane, "push 1.9 1.9 1.9 0.0 1\n");
+            stage.now.moment = stage.now.moment.later(Duration::from_secs(2));
+        }
+        (stage, lane)
+    }
+
+    /// What a client is answered.
+    fn ask(&self, request: &str) -> String {
+        let mut turn = Turn::new(&self.node, 0, self.now, 0);
+        let limits = Limits { value_bytes_max: 100, versions: Versions::Accept };
+        let (mut parser, mut out) = (Parser::new(limits), Vec::new());
+        let mut rest = request.as_bytes();
+        while let Step::Command(command, bytes) = parser.next(rest) {
+            turn.run(&command, 0, &mut out);
+            rest = &rest[bytes..];
+        }
+        String::from_utf8(out).expect("text").replace("\r\n", "|")
+    }
+}
+
+#[test]
+fn a_lane_attaches_and_deletes() {
+    let (stage, mut lane) = Stage::attached();
+    assert_eq!(
+        stage.ask("set user:1 0 0 1\r\na\r\nget user:1\r\n"),
+        "STORED|VALUE user:1 0 1|a|END|"
+    );
+    // Both keys are of this partition, or not: a delete is applied wherever it is said.
+    stage.check(
+        &mut lane,
+        "batch 0 1:6 1:7 2 1.10\nd user:1\na\n",
+        expect![[r"
+            ok 0 1:7 1.9 1000000000000
+        "]],
+    );
+    assert_eq!(stage.ask("get user:1\r\nset user:1 0 0 1\r\nb\r\n"), "END|NOT_STORED|");
+    stage.check(
+        &mut lane,
+        "batch 0 1:9 1:10 1 1.12\nd user:2\n",
+        expect![[r"
+            rewind 0 1:7 1.9 1000000000000
+        "]],
+    );
+}
+
+#[test]
+fn malformed_input_closes_and_changes_nothing() {
+    for wrong in [
+        "batch 0 1:6 1:7 3 1.10\nd user:1\nd user:1 x\n",
+        "batch 0 1:6 1:7 3 1.10\nd user:1\nstats\n",
+        "delete user:1\n",
+        "batch 0 1:6 1:7 2 1.10\nd user:1\nset user:1 0 0 1\nb\n",
+    ] {
+        let (stage, mut lane) = Stage::attached();
+        stage.ask("set user:1 0 0 1\r\na\r\n");
+        let said = stage.say(&mut lane, wrong);
+        assert!(said.starts_with("error not a message") && said.ends_with("closed\n"), "{said}");
+        assert_eq!(stage.ask("get user:1\r\n"), "VALUE user:1 0 1|a|END|", "{wrong}");
+        let mut again = stage.connect();
+        let said = stage.say(&mut again, &format!("hello 1 {STREAM} 2 0 -\n"));
+        assert_eq!(said, "greeting 0000000000000001 fresh 0 1.9 1:6 1:7\n");
+    }
+}
+
+#[test]
+fn half_a_batch_changes_nothing() {
+    let (stage, mut lane) = Stage::attached();
+    stage.ask("set user:1 0 0 1\r\na\r\n");
+    assert_eq!(stage.say(&mut lane, "batch 0 1:6 1:7 2 1.10\nd user:1\n"), "");
+    assert_eq!(stage.ask("get user:1\r\n"), "VALUE user:1 0 1|a|END|");
+    assert_eq!(stage.say(&mut lane, "a\n"), "ok 0 1:7 1.9 1000000000000\n");
+    assert_eq!(stage.ask("get user:1\r\n"), "END|");
+}
+
+#[test]
+fn nothing_is_said_before_hello() {
+    let stage = Stage::new(None);
+    let mut lane = stage.connect();
+    stage.check(
+        &mut lane,
+        "push 1.9 1.9 1.9 0.0 1\n",
+        expect![[r"
+            error say hello first
+            closed
+        "]],
+    );
+}
+
+#[test]
+fn a_secret_is_asked_for() {
+    let secret = || Secret::new(b"an open secret, but long").expect("long enough");
+    let stage = Stage::new(Some(secret()));
+    let hello = |proof| {
+        let stream = StreamId(0xaa);
+        let mut line = BytesMut::new();
+        encode(&ToNode::Hello(Hello { stream, partitions: 1, ring: 0, proof }), &mut line);
+        String::from_utf8(line.to_vec()).expect("text")
+    };
+    for wrong in [None, Some(secret().prove(&[8; 16])), Some([0; 32])] {
+        let said = stage.say(&mut stage.connect(), &hello(wrong));
+        assert_eq!(said, "error the secret is not ours\nclosed\n");
+    }
+    let said = stage.say(&mut stage.connect(), &hello(Some(secret().prove(&NONCE))));
+    assert_eq!(said, "greeting 0000000000000001 degraded 0 0.0 -\n");
+}
+
+#[test]
+fn another_stream_is_another_life() {
+    let (stage, mut lane) = Stage::attached();
+    stage.ask("set user:1 0 0 1\r\na\r\n");
+    let mut other = stage.connect();
+    let said = stage.say(&mut other, "hello 1 00000000000000bb 1 0 -\n");
+    assert_eq!(said, "greeting 0000000000000001 degraded 0 0.0 -\n");
+    assert_eq!(stage.ask("get user:1\r\n"), "END|");
+    // What the first lane says is of a stream that counts no more.
+    let said = stage.say(&mut lane, "push 1.9 1.9 1.9 0.0 1\n");
+    assert_eq!(said, "error begin anew\nclosed\n");
+}
+
+#[test]
+fn quarantine_lasts_until_the_lane_has_come_again() {
+    let (stage, mut lane) = Stage::attached();
+    stage.ask("set user:1 0 0 1\r\na\r\n");
+    let mut operator = stage.connect();
+    let hello = format!("hello 1 {STREAM} 2 0 -\n");
+    let said = stage.say(&mut operator, &format!("{hello}quarantine\n"));
+    assert!(said.ends_with("error begin anew\nclosed\n"), "{said}");
+    assert_eq!(stage.ask("get user:1\r\n"), "END|");
+    assert_eq!(stage.say(&mut lane, "push 1.9 1.9 1.9 0.0 1\n"), "error begin anew\nclosed\n");
+    let mut lane = stage.connect();
+    let said = stage.say(&mut lane, &hello);
+    assert_eq!(said, "greeting 0000000000000001 quarantined 0 1.9 1:6 1:7\n");
+    stage.say(&mut lane, "heads 0=1:6 1=1:8\n");
+    assert_eq!(stage.ask("get user:1\r\n"), "END|");
+    stage.say(&mut lane, "batch 1 1:7 1:8 0 0.0\n");
+    assert_eq!(stage.ask("get user:1\r\n"), "VALUE user:1 0 1|a|END|");
+}
+
+#[test]
+fn statistics() {
+    let (stage, mut lane) = Stage::attached();
+    stage.check(
+        &mut lane,
+        "stats\n",
+        expect![[r"
+        stat fresh 1
+        stat quarantined 0
+        stat epoch 1
+        stat position 281474976710665
+        stat primary_position 281474976710665
+        stat applied 281474976710665
+        stat fill_floor 0
+        stat age_floor 281474976710665
+        stat tombstones 0
+        stat marks 0
+        stat connections 1
+        stat batches 2
+        stat deletes 0
+        stat rewinds 0
+        stat refused 0
+        end
+    "]],
+    );
+}

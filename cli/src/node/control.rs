@@ -1,0 +1,150 @@
+//! `[control]` and `[versions]` of a node's file: the port of the invalidators, and by which rules a node with a source lives.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use cache_node::{
+    control,
+    rules::{self, Lossy, OnStale},
+};
+use protocol::control::Secret;
+use schemas::defaults;
+use serde::Deserialize;
+
+use super::args::NodeArgs;
+
+/// Leases that are remembered, and marks.
+const LEASES_MAX: usize = 1_000_000;
+const TOMBSTONES_MAX: usize = 100_000_000;
+const MILLIS_MAX: u64 = 3_600_000;
+
+/// The source of a node's versions. Holding one means that it is valid.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    pub(crate) options: control::Options,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) rules: rules::Settings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawControl {
+    listen: Option<SocketAddr>,
+    secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawVersions {
+    fill_age_ms_max: Option<u64>,
+    lease_ms: Option<u64>,
+    staleness_ms_max: Option<u64>,
+    on_stale: Option<RawOnStale>,
+    degraded_ttl_ms: Option<u64>,
+    clock_skew_ms_max: Option<u64>,
+    tombstones_max: Option<usize>,
+    #[serde(default)]
+    unsourced: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawOnStale {
+    Ttl,
+    Flag,
+    Miss,
+}
+
+impl Control {
+    /// For a node in the process of its only invalidator.
+    pub(crate) fn at(
+        listen: SocketAddr,
+        fill_age_max: Duration,
+        secret: Option<Secret>,
+    ) -> Control {
+        let mut rules =
+            rules_of(&RawVersions::default()).expect("the defaults are within their bounds");
+        rules.fill_age_max = fill_age_max;
+        Control { options: control::Options { listen }, secret, rules }
+    }
+
+    /// `None` where no invalidator is expected: a plain memcached.
+    pub(super) fn resolve(
+        args: &NodeArgs,
+        control: Option<&RawControl>,
+        versions: Option<&RawVersions>,
+        folder: &Path,
+    ) -> Result<Option<Control>> {
+        let listen = args.control.or(control.and_then(|control| control.listen));
+        let Some(listen) = listen else {
+            ensure!(control.is_none(), "control.listen: say where");
+            ensure!(versions.is_none(), "[versions] has no effect without [control]");
+            ensure!(args.control_secret_file.is_none(), "--control-secret-file needs --control");
+            return Ok(None);
+        };
+        let in_file = control.and_then(|control| control.secret_file.as_ref());
+        let path = args.control_secret_file.clone().or(in_file.map(|path| folder.join(path)));
+        let secret = path.as_deref().map(read_secret).transpose()?;
+        ensure!(
+            listen.ip().is_loopback() || secret.is_some(),
+            "--control {listen} is not a loopback address: whoever reaches it can delete everything; give --control-secret-file"
+        );
+        let rules = rules_of(versions.unwrap_or(&RawVersions::default()))?;
+        Ok(Some(Control { options: control::Options { listen }, secret, rules }))
+    }
+}
+
+/// A secret is the first line of a file.
+pub(crate) fn read_secret(path: &Path) -> Result<Secret> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("control secret: read {}", path.display()))?;
+    let line = text.lines().next().unwrap_or_default().trim_end();
+    Secret::new(line.as_bytes()).with_context(|| format!("control secret: {}", path.display()))
+}
+
+fn rules_of(raw: &RawVersions) -> Result<rules::Settings> {
+    let millis = |name: &str, value: Option<u64>, default: Duration| {
+        let Some(value) = value else { return Ok(default) };
+        ensure!(
+            (1..=MILLIS_MAX).contains(&value),
+            "versions.{name}: not between 1 and {MILLIS_MAX}"
+        );
+        Ok(Duration::from_millis(value))
+    };
+    let tombstones_max = raw.tombstones_max.unwrap_or(defaults::TOMBSTONES_MAX);
+    ensure!(
+        (1..=TOMBSTONES_MAX).contains(&tombstones_max),
+        "versions.tombstones_max: not between 1 and {TOMBSTONES_MAX}"
+    );
+    let staleness_max = millis("staleness_ms_max", raw.staleness_ms_max, defaults::STALENESS_MAX)?;
+    let clock_skew_max =
+        millis("clock_skew_ms_max", raw.clock_skew_ms_max, defaults::CLOCK_SKEW_MAX)?;
+    ensure!(
+        clock_skew_max < staleness_max,
+        "versions.clock_skew_ms_max: must be below staleness_ms_max, or nothing is ever fresh"
+    );
+    Ok(rules::Settings {
+        partitions: 1, // The stream says how many.
+        fill_age_max: millis("fill_age_ms_max", raw.fill_age_ms_max, defaults::FILL_AGE_MAX)?,
+        lease: millis("lease_ms", raw.lease_ms, defaults::LEASE)?,
+        staleness_max,
+        clock_skew_max,
+        on_stale: match raw.on_stale {
+            None | Some(RawOnStale::Ttl) => OnStale::Ttl,
+            Some(RawOnStale::Flag) => OnStale::Flag,
+            Some(RawOnStale::Miss) => OnStale::Miss,
+        },
+        degraded_ttl: millis("degraded_ttl_ms", raw.degraded_ttl_ms, defaults::DEGRADED_TTL)?,
+        // No command marks a key, so none can have been lost at a start.
+        marker_ttl_max: Duration::ZERO,
+        tombstones_max,
+        leases_max: LEASES_MAX,
+        markers_max: 1,
+        lossy: Lossy::Flush,
+        unsourced: raw.unsourced.iter().map(|prefix| prefix.as_bytes().into()).collect(),
+    })
+}

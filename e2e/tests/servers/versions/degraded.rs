@@ -1,0 +1,100 @@
+//! The stream is gone, and the node begins empty: the database keeps its shield, and everything recovers by itself.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use e2e::{
+    cache::{Cache, Looked},
+    servers::{Kind, Link},
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{DEADLINE, Stage, TTL_S, ask};
+use crate::support::{enter_alone, tenth_unless_long, until};
+
+const READERS: u32 = 1000;
+const KEYS: u32 = 40;
+const DEGRADED_TTL: Duration = Duration::from_secs(2);
+const LENGTH: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_stream_the_database_is_shielded() {
+    let test = "without_the_stream_the_database_is_shielded";
+    let Some(lab) = enter_alone(test, &["mysql", "mcsqueal"]).await else { return };
+    let versions = "degraded_ttl_ms = 2000\nstaleness_ms_max = 1000\nfill_age_ms_max = 1000";
+    let mut stage = Stage::start(lab, Kind::Mysql, &[Link::Plain], &[], versions).await;
+    let mut cache = Cache::new(&stage.nodes);
+    stage.fill(&mut cache, 0, 1).await;
+    assert!(!ask(&mut cache, "mg thing:1 v V\r\n").await.0.ends_with(" D"), "it is up to date");
+
+    stage.mcsqueal.kill9().expect("the stream and its invalidator are gone");
+    stage.node.kill9().expect("the node dies");
+    stage.node.restart().await.expect("the node is there again, and empty");
+    let reads = readers(&stage).await;
+    let mut cache = Cache::new(&stage.nodes);
+    let most = LENGTH.as_millis().div_ceil(DEGRADED_TTL.as_millis()) + 1;
+    let worst = reads.values().copied().max().unwrap_or_default();
+    assert!(u128::from(worst) <= most, "{worst} reads of one key, at most {most}: {reads:?}");
+    assert_eq!(reads.len(), usize::try_from(KEYS).expect("few"), "every key was read");
+    let (line, _) = ask(&mut cache, "mg thing:2 v V\r\n").await;
+    assert!(line.ends_with(" D") || line == "EN", "the answer is not flagged: {line}");
+
+    stage.mcsqueal.restart().await.expect("mcsqueal is there again");
+    until("the node is up to date", DEADLINE, async || {
+        stage.fill(&mut cache, 0, 3).await;
+        let (line, _) = ask(&mut cache, "mg thing:3 v V\r\n").await;
+        line.starts_with("VA") && !line.ends_with(" D")
+    })
+    .await;
+    let change = "UPDATE shop.things SET value = 'v1' WHERE id = 3";
+    stage.chain[0].run(&[change]).await.expect("a change");
+    until("the delete has come", DEADLINE, async || {
+        ask(&mut cache, "mg thing:3 v\r\n").await.0 == "EN"
+    })
+    .await;
+    stage.mcsqueal.stop().await.expect("a clean stop");
+}
+
+/// How often the database was read for each key.
+async fn readers(stage: &Stage) -> HashMap<u32, u64> {
+    let reads: Arc<Mutex<HashMap<u32, u64>>> = Arc::default();
+    let mut tasks = JoinSet::new();
+    let end = Instant::now() + LENGTH;
+    for reader in 0..tenth_unless_long(READERS) {
+        let (reads, nodes) = (Arc::clone(&reads), stage.nodes.clone());
+        tasks.spawn(async move {
+            let mut cache = Cache::new(&nodes);
+            let mut thing = reader;
+            while Instant::now() < end {
+                thing = (thing + 1) % KEYS;
+                let key = format!("thing:{thing}");
+                let looked = cache.look(&key).await.expect("the node answers");
+                let lease = match looked {
+                    Looked::Lease { cas, .. } => Some(cas),
+                    Looked::Miss { .. } => None,
+                    Looked::Value(_) | Looked::Old(_) | Looked::Wait => {
+                        sleep(Duration::from_millis(10)).await;
+                        continue;
+                    }
+                };
+                *reads.lock().unwrap_or_else(PoisonError::into_inner).entry(thing).or_default() +=
+                    1;
+                sleep(Duration::from_millis(5)).await;
+                if let Some(cas) = lease {
+                    cache.fill(&key, cas, TTL_S, "v0").await.expect("the node answers");
+                }
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("a reader ends");
+    }
+    let reads = reads.lock().unwrap_or_else(PoisonError::into_inner);
+    reads.clone()
+}

@@ -1,0 +1,117 @@
+//! Versions from end to end: real databases and replicas, the stream, cache nodes of ours, and clients with leases.
+
+mod degraded;
+mod held;
+mod herd;
+mod storm;
+
+use std::time::Duration;
+
+use e2e::{
+    cache::{Cache, From, Looked, Nodes},
+    servers::{CacheNode, Database, Kind, Link, Mcsqueal, McsquealOptions, Region, options_of},
+};
+use mysql_async::{Conn, prelude::Queryable};
+use tokio::time::sleep;
+
+use crate::support::{Lab, until};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(5);
+const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\n";
+const TTL_S: u32 = 600;
+
+/// A primary, the servers behind it, `mcsqueal run`, and a node. Fields are dropped in this order.
+struct Stage {
+    mcsqueal: Mcsqueal,
+    node: CacheNode,
+    /// Each is a replica of the one before.
+    chain: Vec<Database>,
+    nodes: Nodes,
+    _lab: Lab,
+}
+
+impl Stage {
+    /// `links` are the servers, the primary first; those at `read` are said to be read from.
+    async fn start(lab: Lab, kind: Kind, links: &[Link], read: &[usize], versions: &str) -> Stage {
+        let mut chain: Vec<Database> = Vec::new();
+        for (number, link) in (1..).zip(links) {
+            let options = options_of(kind, number, *link);
+            let server = lab.servers.database(kind, &options).await.expect("a database");
+            if let Some(before) = chain.last() {
+                server.replicate(before).await.expect("replication");
+            }
+            chain.push(server);
+        }
+        for (at, link) in links.iter().enumerate() {
+            if *link == Link::Held {
+                chain[at].is_held_by_somebody().await.expect("semi-synchronous replication");
+            }
+        }
+        let primary = &chain[0];
+        let node = lab.servers.versioned_node(versions).await.expect("a node");
+        let fill_age_max = Duration::from_secs(2);
+        let region = Region::shop(primary, vec![node.address()], fill_age_max).await;
+        let create = [
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(100) NOT NULL)",
+            "INSERT INTO shop.things SELECT 0, 'v0'",
+        ];
+        primary.run(&create).await.expect("a table");
+        for number in 1..100 {
+            let insert = format!("INSERT INTO shop.things VALUES ({number}, 'v0')");
+            primary.run(&[&insert]).await.expect("a row");
+        }
+        for server in &chain[1..] {
+            server.caught_up(primary).await.expect("the replica is there");
+        }
+        let region = Region {
+            replicas: read.iter().map(|at| chain[*at].address()).collect(),
+            controls: node.control().into_iter().collect(),
+            rules: RULES.to_owned(),
+            ..region.expect("a region")
+        };
+        let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
+        let nodes = Nodes::new(vec![node.address()]).expect("a ring");
+        let mcsqueal = mcsqueal.expect("mcsqueal");
+        Stage { mcsqueal, node, chain, nodes, _lab: lab }
+    }
+
+    /// The value of a thing as the server at `at` shows it.
+    async fn shown(&self, at: usize, thing: u32) -> String {
+        let mut conn = self.chain[at].connect().await.expect("a connection");
+        value_of(&mut conn, thing).await
+    }
+
+    /// Fills a key by the rules of the node, from the server at `at`; the primary if the node says so.
+    async fn fill(&self, cache: &mut Cache, at: usize, thing: u32) -> String {
+        let key = format!("thing:{thing}");
+        let mut filled = None;
+        until("the node takes a value", DEADLINE, async || {
+            match cache.look(&key).await {
+                Ok(Looked::Lease { cas, from }) => {
+                    let at = if from == From::Primary { 0 } else { at };
+                    let value = self.shown(at, thing).await;
+                    if cache.fill(&key, cas, TTL_S, &value).await.expect("the node answers") {
+                        filled = Some(value);
+                    }
+                }
+                Ok(Looked::Value(value)) => filled = Some(value),
+                _ => sleep(POLL).await,
+            }
+            filled.is_some()
+        })
+        .await;
+        filled.expect("the loop has ended")
+    }
+}
+
+async fn value_of(conn: &mut Conn, thing: u32) -> String {
+    let asked = format!("SELECT value FROM shop.things WHERE id = {thing}");
+    conn.query_first(asked).await.expect("a row can be read").expect("the row is there")
+}
+
+/// What the node says to a reader who cannot read the primary: the line, and the value.
+async fn ask(cache: &mut Cache, request: &str) -> (String, Option<String>) {
+    cache.meta(0, request.as_bytes()).await.expect("the node answers")
+}

@@ -1,0 +1,123 @@
+//! The connection to the control port of a cache node of ours: lines out, lines in. What they say is
+//! `protocol::control::wire`; what is to be said is `NodeLane`'s business.
+
+use bytes::BytesMut;
+use protocol::control::{
+    Secret,
+    wire::{Hello, Nonce, ToLane, ToNode, decode_answer, encode},
+};
+use schemas::cursor::StreamId;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::timeout,
+};
+
+use crate::{
+    connection::ConnectionError,
+    settings::{ANSWER_DEADLINE, CONNECT_DEADLINE},
+};
+
+/// Read at once; answers are short.
+const READ_BYTES: usize = 16 << 10;
+/// A node that takes nothing while so much waits is given up.
+pub(crate) const OUTPUT_BYTES_MAX: usize = 8 << 20;
+
+/// Where a node listens for us, and what it must be shown.
+#[derive(Clone, Debug)]
+pub struct ControlPort {
+    /// `host:port`.
+    pub address: String,
+    pub secret: Option<Secret>,
+}
+
+/// A connection whose node has said what it must say first.
+pub(crate) struct ControlConnection {
+    read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+    input: BytesMut,
+    output: BytesMut,
+    nonce: Nonce,
+    secret: Option<Secret>,
+}
+
+impl ControlConnection {
+    pub(crate) async fn open(port: &ControlPort) -> Result<ControlConnection, ConnectionError> {
+        let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(&port.address))
+            .await
+            .map_err(|_| ConnectionError::Connect(std::io::ErrorKind::TimedOut.into()))?
+            .map_err(ConnectionError::Connect)?;
+        stream.set_nodelay(true)?;
+        let (read, write) = stream.into_split();
+        let mut connection = ControlConnection {
+            read,
+            write,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            nonce: Nonce::default(),
+            secret: port.secret.clone(),
+        };
+        let challenged = async {
+            loop {
+                connection.turn().await?;
+                match connection.hear()? {
+                    Some(ToLane::Challenge(nonce)) => return Ok(nonce),
+                    Some(other) => return Err(out_of_step(&other)),
+                    None => {}
+                }
+            }
+        };
+        let challenged = timeout(ANSWER_DEADLINE, challenged).await;
+        connection.nonce = challenged.unwrap_or(Err(ConnectionError::Deadline(ANSWER_DEADLINE)))?;
+        Ok(connection)
+    }
+
+    /// Says who we are.
+    pub(crate) fn hello(&mut self, stream: StreamId, partitions: u16) {
+        let proof = self.secret.as_ref().map(|secret| secret.prove(&self.nonce));
+        self.say(&ToNode::Hello(Hello { stream, partitions, ring: 0, proof }));
+    }
+
+    /// Adds to what is to be written.
+    pub(crate) fn say(&mut self, message: &ToNode) {
+        encode(message, &mut self.output);
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Reads and writes whatever is possible, until one of the two has moved. Cancelled, nothing is lost.
+    pub(crate) async fn turn(&mut self) -> Result<(), ConnectionError> {
+        self.input.reserve(READ_BYTES);
+        let moved = if self.output.is_empty() {
+            self.read.read_buf(&mut self.input).await?
+        } else {
+            tokio::select! {
+                read = self.read.read_buf(&mut self.input) => read?,
+                written = self.write.write_buf(&mut self.output) => written?,
+            }
+        };
+        if moved == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
+    }
+
+    /// The next whole message of the node.
+    pub(crate) fn hear(&mut self) -> Result<Option<ToLane>, ConnectionError> {
+        match decode_answer(&mut self.input)? {
+            Some(ToLane::Refused(why)) => Err(ConnectionError::Refused(why)),
+            message => Ok(message),
+        }
+    }
+}
+
+pub(crate) fn out_of_step(answer: &ToLane) -> ConnectionError {
+    let mut answer = format!("{answer:?}");
+    if let Some((end, _)) = answer.char_indices().nth(100) {
+        answer.truncate(end);
+    }
+    ConnectionError::OutOfStep { request: "nothing", answer }
+}

@@ -1,0 +1,170 @@
+//! One database of a region, and how it is asked what its readers see. A question must never be answered with a transaction that readers
+//! of this server cannot see yet, at any moment of a commit.
+//!
+//! | server | question |
+//! |---|---|
+//! | MySQL | `@@global.gtid_executed`: moves with the commit in the engine |
+//! | MariaDB replica | `@@global.gtid_slave_pos`: written by the transaction itself |
+//! | MariaDB that writes | the binlog position of a consistent snapshot: `gtid_binlog_pos` and `gtid_current_pos` run ahead of the engine |
+
+use std::time::Duration;
+
+use mysql_async::{Conn, Opts, prelude::Queryable};
+use schemas::{
+    gtid::{Dialect, GtidSet},
+    moment::Moment,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    poller::{InstanceId, Role},
+    positions::Answer,
+};
+
+/// Connecting, and each question, take at most this long.
+const DEADLINE: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// A database that caches are filled from.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// `host:port`, for logs.
+    pub address: String,
+    pub opts: Opts,
+    pub role: Role,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("ask")]
+    Server(#[from] mysql_async::Error),
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Deadline,
+    #[error("it says {0:?}, which is no position")]
+    Answer(String),
+}
+
+/// Answers each question, until nobody asks any more. A server that does not answer is asked again, and says nothing meanwhile: it
+/// counts with its last answer.
+pub(crate) async fn answer(
+    instance: Instance,
+    dialect: Dialect,
+    id: InstanceId,
+    mut asked: watch::Receiver<Moment>,
+    answers: mpsc::Sender<Answer>,
+) {
+    let (mut conn, mut last) = (None, Last::default());
+    let mut silent = false;
+    while asked.changed().await.is_ok() {
+        let moment = *asked.borrow_and_update();
+        let answered = timeout(DEADLINE, ask(&instance, dialect, &mut conn, &mut last)).await;
+        match answered.unwrap_or(Err(Unanswered::Deadline)) {
+            Ok(executed) => {
+                if std::mem::take(&mut silent) {
+                    tracing::info!(instance = instance.address, "answers again");
+                }
+                let answer = Answer { instance: id, asked: moment, executed };
+                if answers.send(answer).await.is_err() {
+                    return;
+                }
+            }
+            Err(err) => {
+                conn = None;
+                if !std::mem::replace(&mut silent, true) {
+                    let address = &instance.address;
+                    tracing::warn!(
+                        instance = address,
+                        error = %err,
+                        cause = err_source(&err),
+                        "does not say how far it is; the region's position stands still"
+                    );
+                }
+                sleep(RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+fn err_source(err: &Unanswered) -> String {
+    std::error::Error::source(err).map_or_else(String::new, ToString::to_string)
+}
+
+/// The last answer, as text and as what it means: mostly, the next one is the same.
+#[derive(Debug, Default)]
+struct Last {
+    said: String,
+    executed: Option<GtidSet>,
+}
+
+impl Last {
+    fn read(&mut self, dialect: Dialect, said: String) -> Result<GtidSet, Unanswered> {
+        if let Some(executed) = self.executed.as_ref().filter(|_| self.said == said) {
+            return Ok(executed.clone());
+        }
+        let executed =
+            GtidSet::parse(dialect, &said).map_err(|_| Unanswered::Answer(said.clone()))?;
+        (self.said, self.executed) = (said, Some(executed.clone()));
+        Ok(executed)
+    }
+}
+
+/// What kind of server it is; `None` while it does not answer.
+pub(crate) async fn dialect(instance: &Instance) -> Option<Dialect> {
+    let ask = async {
+        let mut conn = Conn::new(instance.opts.clone()).await?;
+        let version = global(&mut conn, "VERSION()").await?;
+        drop(conn.disconnect().await); // The answer is here.
+        Ok::<_, Unanswered>(version)
+    };
+    let version = timeout(DEADLINE, ask).await.ok()?.ok()?;
+    let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
+    Some(if is_mariadb { Dialect::MariaDb } else { Dialect::Mysql })
+}
+
+async fn ask(
+    instance: &Instance,
+    dialect: Dialect,
+    conn: &mut Option<Conn>,
+    last: &mut Last,
+) -> Result<GtidSet, Unanswered> {
+    let conn = match conn {
+        Some(conn) => conn,
+        None => conn.insert(Conn::new(instance.opts.clone()).await?),
+    };
+    let said = match (dialect, instance.role) {
+        (Dialect::Mysql, _) => global(conn, "@@global.gtid_executed").await?,
+        (Dialect::MariaDb, Role::Replica) => global(conn, "@@global.gtid_slave_pos").await?,
+        (Dialect::MariaDb, Role::Primary) => snapshot(conn).await?,
+    };
+    last.read(dialect, said)
+}
+
+async fn global(conn: &mut Conn, name: &str) -> Result<String, Unanswered> {
+    let said: Option<String> = conn.query_first(format!("SELECT {name}")).await?;
+    Ok(said.unwrap_or_default())
+}
+
+/// Where the binlog was when a snapshot was opened that contains every transaction up to there, and none behind.
+async fn snapshot(conn: &mut Conn) -> Result<String, Unanswered> {
+    conn.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
+    let rows: Vec<(String, String)> =
+        conn.query("SHOW SESSION STATUS LIKE 'binlog\\_snapshot\\_%'").await?;
+    conn.query_drop("COMMIT").await?;
+    let value = |name: &str| {
+        let row = rows.iter().find(|(of, _)| of.eq_ignore_ascii_case(name));
+        row.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let (file, position) = (value("binlog_snapshot_file"), value("binlog_snapshot_position"));
+    let plain = file.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
+    let number = !position.is_empty() && position.bytes().all(|it| it.is_ascii_digit());
+    if file.is_empty() || !plain || !number {
+        return Err(Unanswered::Answer(format!("{file}:{position}")));
+    }
+    let asked = format!("SELECT BINLOG_GTID_POS('{file}', {position})");
+    let said: Option<Option<String>> = conn.query_first(asked).await?;
+    said.flatten().ok_or_else(|| Unanswered::Answer(format!("{file}:{position}")))
+}

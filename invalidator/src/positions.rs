@@ -1,0 +1,216 @@
+//! [`Positions`]: the region's position, as all lanes of a process share it: the pure [`Poller`], fed by those who read the stream and
+//! by a task that asks the databases.
+//!
+//! A round of questions begins, every instance is asked, and the round is over when all have answered or [`ROUND_MAX`] has passed.
+//! Lanes learn of both through a watch. A lane looks at it before it takes any answer of its node, so what the node had said before a
+//! round began is exactly what the lane takes for that; a lane that is slow and misses a round uses what is older, which is safe.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use protocol::control::EpochNews;
+use schemas::{
+    defaults,
+    gtid::{Dialect, GtidSet},
+    moment::Moment,
+    record::{EpochStart, Progress, UnixMicros},
+};
+use stream::{Reader, StreamError};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    instance::{self, Instance},
+    poller::{InstanceId, Poll, Poller},
+};
+
+/// A round is over then, whoever has not answered.
+const ROUND_MAX: Duration = Duration::from_millis(50);
+/// While no instance answers, or the stream's epochs cannot be read.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// How far the rounds are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Rounds {
+    /// The number of the last one that has begun.
+    pub(crate) began: u64,
+    /// The last one that is over, and what it found.
+    pub(crate) polled: Option<(u64, Poll)>,
+}
+
+/// What an instance answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) instance: InstanceId,
+    pub(crate) asked: Moment,
+    pub(crate) executed: GtidSet,
+}
+
+/// See the module. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Positions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Never held across an await.
+    poller: Mutex<Known>,
+    rounds: watch::Sender<Rounds>,
+    begin: Instant,
+}
+
+#[derive(Debug)]
+struct Known {
+    poller: Poller,
+    /// The newest epoch of the stream that is known.
+    epoch: u16,
+    /// Of the newest `Progress` that was read.
+    progress_at: UnixMicros,
+}
+
+impl Positions {
+    /// Nothing is known yet.
+    pub(crate) fn new() -> Positions {
+        let poller = Poller::new(Dialect::Mysql, None);
+        let known = Known { poller, epoch: 0, progress_at: UnixMicros(0) };
+        let rounds = watch::Sender::new(Rounds::default());
+        Positions(Arc::new(Shared { poller: Mutex::new(known), rounds, begin: Instant::now() }))
+    }
+
+    /// This process's clock.
+    pub(crate) fn now(&self) -> Moment {
+        Moment::after_start(self.0.begin.elapsed())
+    }
+
+    pub(crate) fn rounds(&self) -> watch::Receiver<Rounds> {
+        self.0.rounds.subscribe()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.poller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A `Progress` was read from the stream.
+    pub(crate) fn progressed(&self, progress: &Progress) {
+        let mut known = self.known();
+        if progress.at > known.progress_at {
+            known.progress_at = progress.at;
+            known.poller.source_executed(&progress.executed);
+        }
+    }
+
+    /// An announcement was read from the stream. The table of epochs is what counts: a writer that was replaced may have
+    /// announced what is none.
+    pub(crate) async fn announced<R: Reader>(
+        &self,
+        start: &EpochStart,
+        reader: &R,
+    ) -> Result<(), StreamError> {
+        if start.epoch <= self.known().epoch {
+            return Ok(());
+        }
+        self.learn(reader).await
+    }
+
+    /// Reads the table of epochs.
+    pub(crate) async fn learn<R: Reader>(&self, reader: &R) -> Result<(), StreamError> {
+        let starts = reader.epochs().await?;
+        // Known from now on: an answer to a question before that says nothing of a new epoch.
+        let now = self.now();
+        let mut known = self.known();
+        for start in starts {
+            known.epoch = known.epoch.max(start.epoch);
+            known.poller.learn(now, start);
+        }
+        Ok(())
+    }
+
+    /// What a node must hear that was told of every epoch up to `told`.
+    pub(crate) fn news_after(&self, told: u16) -> Vec<EpochNews> {
+        let known = self.known();
+        if known.epoch <= told {
+            return Vec::new();
+        }
+        let all = known.poller.all_news();
+        all.into_iter().filter(|news| news.epoch > told).collect()
+    }
+
+    /// Asks the instances until `shutdown`.
+    pub(crate) async fn run<R: Reader>(
+        self,
+        instances: Vec<Instance>,
+        reader: R,
+        shutdown: CancellationToken,
+    ) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.poll(instances, reader) => {}
+        }
+    }
+
+    /// Waits until some instance says what kind of server it is, which all of them are.
+    async fn begin(&self, instances: &[Instance]) -> Dialect {
+        loop {
+            for instance in instances {
+                let Some(dialect) = instance::dialect(instance).await else { continue };
+                let mut poller = Poller::new(dialect, None);
+                for (at, instance) in instances.iter().enumerate() {
+                    poller.add(self.now(), id_of(at), instance.role);
+                }
+                let (epoch, progress_at) = (0, UnixMicros(0));
+                *self.known() = Known { poller, epoch, progress_at };
+                return dialect;
+            }
+            sleep(RETRY_DELAY).await;
+        }
+    }
+
+    async fn poll<R: Reader>(&self, instances: Vec<Instance>, reader: R) {
+        let dialect = self.begin(&instances).await;
+        while let Err(err) = self.learn(&reader).await {
+            tracing::warn!(error = %err, "the stream's epochs cannot be read");
+            sleep(RETRY_DELAY).await;
+        }
+        let count = instances.len();
+        let (answers, mut received) = mpsc::channel::<Answer>(count.max(1) * 4);
+        let (ask, asked) = watch::channel(self.now());
+        let mut tasks = JoinSet::new();
+        for (at, instance) in instances.into_iter().enumerate() {
+            tasks.spawn(instance::answer(
+                instance,
+                dialect,
+                id_of(at),
+                asked.clone(),
+                answers.clone(),
+            ));
+        }
+        let mut ticks = interval(defaults::POLL_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let (began, until) = (self.now(), Instant::now() + ROUND_MAX);
+            self.0.rounds.send_modify(|rounds| rounds.began += 1);
+            ask.send_replace(began);
+            let mut missing = count;
+            while missing > 0 {
+                let Ok(Some(answer)) = timeout_at(until, received.recv()).await else { break };
+                if answer.asked >= began {
+                    missing -= 1;
+                }
+                let mut known = self.known();
+                known.poller.answered(answer.asked, answer.instance, &answer.executed);
+            }
+            let poll = self.known().poller.poll(began, self.now());
+            self.0.rounds.send_modify(|rounds| rounds.polled = Some((rounds.began, poll)));
+        }
+    }
+}
+
+fn id_of(at: usize) -> InstanceId {
+    InstanceId(u16::try_from(at).unwrap_or(u16::MAX))
+}
