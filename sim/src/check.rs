@@ -452,8 +452,10 @@ impl Check {
         {
             return Some(format!("superseded {} ms ago", (now - since) / MS));
         }
+        // What was named in an older epoch may have a higher version by now, and is promised to those alone who ask for it.
         let asked = self.committed[id].iter().filter(|(txn, version)| {
-            *version <= ask.at_least && *version != Version::ZERO && db.txn(*txn).lost_at.is_none()
+            let named = version.epoch() == ask.at_least.epoch() && *version <= ask.at_least;
+            named && *version != Version::ZERO && db.txn(*txn).lost_at.is_none()
         });
         if ask.at_least != Version::ZERO
             && let Some((txn, version)) = asked.max()
