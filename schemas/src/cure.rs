@@ -160,6 +160,8 @@ cures! {
     AppliedWithLastPart,
     /// A lane that sees clocks apart says that the node is not fresh.
     LaneMeasuresSkew,
+    /// A wall clock that jumps back is not believed; else what is old counts as new until the lane has noticed.
+    AgeAsksBothClocks,
 
     // --- positions ---
     /// An instance is asked for what its readers see; its binlog is ahead of them.

@@ -58,6 +58,10 @@ pub(super) struct Progress {
     clock_skew_max: Duration,
     /// The lanes' clocks and ours are too far apart to believe ages.
     skewed: bool,
+    /// What our wall clock showed when it was read last, and what we believed; from then on the monotonic one says what
+    /// it must show at least.
+    shown: Option<(UnixMicros, Moment)>,
+    believed: Option<(UnixMicros, Moment)>,
 }
 
 impl Progress {
@@ -68,7 +72,14 @@ impl Progress {
         clock_skew_max: Duration,
     ) -> Progress {
         let partitions = vec![State::default(); usize::from(partitions.max(1))];
-        Progress { partitions, staleness_max, clock_skew_max, skewed: false }
+        Progress {
+            partitions,
+            staleness_max,
+            clock_skew_max,
+            skewed: false,
+            shown: None,
+            believed: None,
+        }
     }
 
     /// How many partitions there are.
@@ -193,6 +204,7 @@ impl Progress {
         (partition, from): (Partition, Place),
         at: UnixMicros,
     ) -> bool {
+        let wall = self.believe(now, wall);
         let age =
             Duration::from_micros(wall.0.saturating_sub(at.0)).saturating_add(self.clock_skew_max);
         let left = self.staleness_max.checked_sub(age);
@@ -211,9 +223,24 @@ impl Progress {
         covered
     }
 
+    /// What our wall clock says, unless it has jumped back: then what it would say.
+    fn believe(&mut self, now: Moment, wall: UnixMicros) -> UnixMicros {
+        let due = self.believed.map(|(read, when)| {
+            let passed = u64::try_from(now.since(when).as_micros()).unwrap_or(u64::MAX);
+            UnixMicros(read.0.saturating_add(passed))
+        });
+        let behind = due.map_or(0, |due| due.0.saturating_sub(wall.0));
+        let jumped = Duration::from_micros(behind) > self.clock_skew_max;
+        self.shown = Some((wall, now));
+        let wall = due.filter(|_| jumped && Cure::AgeAsksBothClocks.works()).unwrap_or(wall);
+        self.believed = Some((wall, now));
+        wall
+    }
+
     /// Whether the lanes found our clocks to agree.
     pub(super) fn clocks(&mut self, agreement: Agreement) {
         self.skewed = agreement == Agreement::Apart;
+        self.believed = self.shown; // They have seen it.
     }
 
     /// Somebody knows that something may have been missed here: nothing is served until lanes have named their heads again.
@@ -226,7 +253,7 @@ impl Progress {
     /// What is kept over a restart: cursors and what was applied, but neither ages nor quarantine.
     #[must_use]
     pub(super) fn kept(&self) -> Progress {
-        let mut kept = self.clone();
+        let mut kept = Progress { shown: None, believed: None, ..self.clone() };
         for state in &mut kept.partitions {
             state.deadline = None;
             state.quarantine = Quarantine::HeadUnknown;

@@ -280,10 +280,29 @@ fn r29_tailer_of_a_former_primary() {
 }
 
 #[test]
+fn r40_clock_jumps_back() {
+    // What comes then is old, and the lane has not heard yet what the clock shows.
+    race(&[&[Cure::AgeAsksBothClocks]], || {
+        let mut s = Stage::new();
+        s.cache(0, A, PRIMARY);
+        s.progress();
+        s.commit(A);
+        s.pass(15_000);
+        s.nodes[0].clock_ahead = -20_000;
+        s.nodes[0].wire = Wire::LosesAnswers;
+        s.deliver(0);
+        s.not_late(0, A)
+    });
+}
+
+#[test]
 fn r40_clocks_apart() {
     race(&[&[Cure::LaneMeasuresSkew]], || {
         let mut s = Stage::new();
         s.nodes[0].clock_ahead = -20_000;
+        s.restart_empty(0);
+        s.no_marks(0);
+        s.settle();
         s.cache(0, A, PRIMARY);
         s.progress();
         s.commit(A);
