@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "measurements have few digits")]
 
+mod args;
 pub mod figures;
 pub mod hitratio;
 pub mod invalidate;

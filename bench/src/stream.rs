@@ -2,7 +2,6 @@
 //! time. And how soon a standby writes when the leader is killed.
 
 use std::{
-    path::PathBuf,
     process::{ExitCode, Stdio},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -28,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    args::{self, Args},
     figures::{Figures, median},
     reference,
 };
@@ -55,44 +55,19 @@ struct Scale {
 const FULL: Scale = Scale { batches: 300, runs: 5, latency_seconds: 10 };
 const QUICK: Scale = Scale { batches: 60, runs: 1, latency_seconds: 3 };
 
-struct Args {
-    scale: Scale,
-    json: Option<PathBuf>,
-}
-
 /// The program.
-#[expect(clippy::print_stderr, reason = "a tool for a terminal")]
 pub fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let run = async || match &args[..] {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let run = async || match &given[..] {
         [first, brokers, topic] if first == CHILD => lead_until_killed(brokers, topic).await,
-        _ => run(parse(args.clone())?).await,
+        _ => run(args::parse(given, FULL, &[("--quick", QUICK)])?).await,
     };
     let runtime = tokio::runtime::Runtime::new().context("start the runtime");
-    match runtime.and_then(|runtime| runtime.block_on(run())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("bench stream: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn parse(args: Vec<String>) -> Result<Args> {
-    let mut parsed = Args { scale: FULL, json: None };
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--quick" => parsed.scale = QUICK,
-            "--json" => parsed.json = Some(args.next().context("--json needs a file")?.into()),
-            other => bail!("{other}: there are --quick and --json FILE"),
-        }
-    }
-    Ok(parsed)
+    args::exit("stream", runtime.and_then(|runtime| runtime.block_on(run())))
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
-async fn run(args: Args) -> Result<()> {
+async fn run(args: Args<Scale>) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split_whitespace().next().unwrap_or("unknown").to_owned();

@@ -6,24 +6,17 @@
 
 use std::{collections::VecDeque, io, time::Duration};
 
-use bytes::BytesMut;
 use protocol::{
     control::wire::Malformed,
     reply::{self, DecodeError, LINE_BYTES_MAX, Reply},
     request::Request,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use crate::{
     lane,
-    settings::{ANSWER_DEADLINE, CONNECT_DEADLINE, RECEIVE_BYTES_MAX},
+    settings::{ANSWER_DEADLINE, RECEIVE_BYTES_MAX},
+    socket::Socket,
 };
 
 const _: () = assert!(LINE_BYTES_MAX <= RECEIVE_BYTES_MAX);
@@ -70,10 +63,7 @@ pub(crate) struct Heard {
 
 /// A connection that has shown that memcached is at its other end.
 pub(crate) struct Connection {
-    read: OwnedReadHalf,
-    write: OwnedWriteHalf,
-    input: BytesMut,
-    output: BytesMut,
+    socket: Socket,
     expected: VecDeque<Expected>,
     /// Answers since the last version; they count when the next one is there.
     unproven: usize,
@@ -82,20 +72,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects to `host:port`, whose name is looked up anew each time, and asks for the version.
     pub(crate) async fn open(address: &str) -> Result<Connection, ConnectionError> {
-        let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(address))
-            .await
-            .map_err(|_| ConnectionError::Connect(io::ErrorKind::TimedOut.into()))?
-            .map_err(ConnectionError::Connect)?;
-        stream.set_nodelay(true)?;
-        let (read, write) = stream.into_split();
-        let mut connection = Connection {
-            read,
-            write,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            expected: VecDeque::new(),
-            unproven: 0,
-        };
+        let socket = Socket::open(address).await?;
+        let mut connection = Connection { socket, expected: VecDeque::new(), unproven: 0 };
         connection.queue(&Request::Version);
         let greeting = async {
             while connection.is_waiting() {
@@ -124,7 +102,7 @@ impl Connection {
     }
 
     fn queue(&mut self, request: &Request<'_>) {
-        request.encode(&mut self.output);
+        request.encode(&mut self.socket.output);
         self.expected.push_back(match request {
             Request::Delete { .. } => Expected::Delete,
             Request::FlushAll => Expected::Flush,
@@ -139,23 +117,15 @@ impl Connection {
         !self.expected.is_empty()
     }
 
-    /// Reads and writes whatever is possible, until one of the two has moved. Cancelled, nothing is lost.
+    /// See [`Socket::turn`].
     pub(crate) async fn turn(&mut self) -> Result<(), ConnectionError> {
-        let moved = if self.output.is_empty() {
-            self.read.read_buf(&mut self.input).await?
-        } else {
-            tokio::select! {
-                read = self.read.read_buf(&mut self.input) => read?,
-                written = self.write.write_buf(&mut self.output) => written?,
-            }
-        };
-        if moved == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
+        self.socket.turn().await
     }
 
     /// Takes the answers out of the bytes that were read. An answer that does not fit ends the connection.
     pub(crate) fn hear(&mut self) -> Result<Heard, ConnectionError> {
         let mut heard = Heard::default();
-        while let Some(reply) = reply::decode(&mut self.input)? {
+        while let Some(reply) = reply::decode(&mut self.socket.input)? {
             heard.replies += 1;
             match (self.expected.pop_front(), reply) {
                 (Some(Expected::Delete), Reply::Deleted | Reply::NotFound)
@@ -168,7 +138,7 @@ impl Connection {
             }
         }
         // Only a value can be so long, and nobody asked for one.
-        if self.input.len() >= RECEIVE_BYTES_MAX {
+        if self.socket.input.len() >= RECEIVE_BYTES_MAX {
             return Err(ConnectionError::Endless);
         }
         Ok(heard)

@@ -1,28 +1,15 @@
 //! The connection to the control port of a cache node of ours: lines out, lines in. What they say is
 //! `protocol::control::wire`; what is to be said is `NodeLane`'s business.
 
-use bytes::BytesMut;
 use protocol::control::{
     Secret,
     wire::{Hello, Nonce, ToLane, ToNode, decode_answer, encode},
 };
 use schemas::cursor::StreamId;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    time::timeout,
-};
+use tokio::time::timeout;
 
-use crate::{
-    connection::ConnectionError,
-    settings::{ANSWER_DEADLINE, CONNECT_DEADLINE},
-};
+use crate::{connection::ConnectionError, settings::ANSWER_DEADLINE, socket::Socket};
 
-/// Read at once; answers are short.
-const READ_BYTES: usize = 16 << 10;
 /// A node that takes nothing while so much waits is given up.
 pub(crate) const OUTPUT_BYTES_MAX: usize = 8 << 20;
 
@@ -36,30 +23,16 @@ pub struct ControlPort {
 
 /// A connection whose node has said what it must say first.
 pub(crate) struct ControlConnection {
-    read: OwnedReadHalf,
-    write: OwnedWriteHalf,
-    input: BytesMut,
-    output: BytesMut,
+    socket: Socket,
     nonce: Nonce,
     secret: Option<Secret>,
 }
 
 impl ControlConnection {
     pub(crate) async fn open(port: &ControlPort) -> Result<ControlConnection, ConnectionError> {
-        let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(&port.address))
-            .await
-            .map_err(|_| ConnectionError::Connect(std::io::ErrorKind::TimedOut.into()))?
-            .map_err(ConnectionError::Connect)?;
-        stream.set_nodelay(true)?;
-        let (read, write) = stream.into_split();
-        let mut connection = ControlConnection {
-            read,
-            write,
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            nonce: Nonce::default(),
-            secret: port.secret.clone(),
-        };
+        let socket = Socket::open(&port.address).await?;
+        let (nonce, secret) = (Nonce::default(), port.secret.clone());
+        let mut connection = ControlConnection { socket, nonce, secret };
         let challenged = async {
             loop {
                 connection.turn().await?;
@@ -83,31 +56,22 @@ impl ControlConnection {
 
     /// Adds to what is to be written.
     pub(crate) fn say(&mut self, message: &ToNode) {
-        encode(message, &mut self.output);
+        encode(message, &mut self.socket.output);
     }
 
     /// Bytes that wait to be written.
     pub(crate) fn waiting(&self) -> usize {
-        self.output.len()
+        self.socket.output.len()
     }
 
-    /// Reads and writes whatever is possible, until one of the two has moved. Cancelled, nothing is lost.
+    /// See [`Socket::turn`].
     pub(crate) async fn turn(&mut self) -> Result<(), ConnectionError> {
-        self.input.reserve(READ_BYTES);
-        let moved = if self.output.is_empty() {
-            self.read.read_buf(&mut self.input).await?
-        } else {
-            tokio::select! {
-                read = self.read.read_buf(&mut self.input) => read?,
-                written = self.write.write_buf(&mut self.output) => written?,
-            }
-        };
-        if moved == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
+        self.socket.turn().await
     }
 
     /// The next whole message of the node.
     pub(crate) fn hear(&mut self) -> Result<Option<ToLane>, ConnectionError> {
-        match decode_answer(&mut self.input)? {
+        match decode_answer(&mut self.socket.input)? {
             Some(ToLane::Refused(why)) => Err(ConnectionError::Refused(why)),
             message => Ok(message),
         }

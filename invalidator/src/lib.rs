@@ -20,6 +20,7 @@ mod positions;
 mod report;
 mod settings;
 mod shell;
+mod socket;
 mod trouble;
 
 pub use control::ControlPort;

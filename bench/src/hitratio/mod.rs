@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use engine::{Engine, Meta, Now, Policy, Settings};
 
-use crate::figures::Figures;
+use crate::{args, figures::Figures};
 use trace::Trace;
 
 /// Cache sizes, in parts of a thousand of the trace's bytes.
@@ -39,15 +39,9 @@ struct Args {
 }
 
 /// The program.
-#[expect(clippy::print_stderr, reason = "a tool for a terminal")]
 pub fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)).and_then(|args| run(&args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("bench hitratio: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let parsed = parse(std::env::args().skip(1));
+    args::exit("hitratio", parsed.and_then(|args| run(&args)))
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Args> {

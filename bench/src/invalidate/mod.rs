@@ -5,13 +5,12 @@ mod gets;
 
 use std::{
     net::Ipv4Addr,
-    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cache_node::{
     control::{self, Control, ControlServer, Session},
     node::{Allowed, Node, Placeholders, Settings},
@@ -44,6 +43,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    args::{self, Args},
     figures::{Figures, median},
     reference,
 };
@@ -65,40 +65,15 @@ struct Scale {
 const FULL: Scale = Scale { batches: 200, runs: 5, latency_seconds: 10 };
 const QUICK: Scale = Scale { batches: 50, runs: 1, latency_seconds: 3 };
 
-struct Args {
-    scale: Scale,
-    json: Option<PathBuf>,
-}
-
 /// The program.
-#[expect(clippy::print_stderr, reason = "a tool for a terminal")]
 pub fn main() -> ExitCode {
-    let args = std::env::args().skip(1).collect();
+    let parsed = args::parse(std::env::args().skip(1), FULL, &[("--quick", QUICK)]);
     let runtime = tokio::runtime::Runtime::new().context("start the runtime");
-    match runtime.and_then(|runtime| runtime.block_on(async { run(parse(args)?).await })) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("bench invalidate: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn parse(args: Vec<String>) -> Result<Args> {
-    let mut parsed = Args { scale: FULL, json: None };
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--quick" => parsed.scale = QUICK,
-            "--json" => parsed.json = Some(args.next().context("--json needs a file")?.into()),
-            other => bail!("{other}: there are --quick and --json FILE"),
-        }
-    }
-    Ok(parsed)
+    args::exit("invalidate", runtime.and_then(|runtime| runtime.block_on(run(parsed?))))
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
-async fn run(args: Args) -> Result<()> {
+async fn run(args: Args<Scale>) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{cores} cores; figures are judged on 4");
     let mut figures = Figures::default();

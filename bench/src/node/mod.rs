@@ -9,12 +9,13 @@
 mod engine;
 mod load;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use e2e::servers::Servers;
 
 use crate::{
+    args::{self, Args},
     figures::{Figures, median},
     reference,
 };
@@ -45,36 +46,13 @@ const QUICK: Scale = Scale {
 /// Of both servers.
 const THREADS: &str = "2";
 
-struct Args {
-    scale: Scale,
-    json: Option<PathBuf>,
-}
-
 /// The program.
-#[expect(clippy::print_stderr, reason = "a tool for a terminal")]
 pub fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)).and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("bench node: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let parsed = args::parse(std::env::args().skip(1), FULL, &[("--quick", QUICK)]);
+    args::exit("node", parsed.and_then(run))
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Args> {
-    let mut parsed = Args { scale: FULL, json: None };
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--quick" => parsed.scale = QUICK,
-            "--json" => parsed.json = Some(args.next().context("--json needs a file")?.into()),
-            other => bail!("{other}: there are --quick and --json FILE"),
-        }
-    }
-    Ok(parsed)
-}
-
-fn run(args: Args) -> Result<()> {
+fn run(args: Args<Scale>) -> Result<()> {
     let mut figures = Figures::default();
     figures.say("cpu_reference", reference::cpu(), "M/s");
     engine_alone(args.scale, &mut figures)?;

@@ -7,13 +7,14 @@ mod memory;
 mod null;
 mod wire;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use e2e::servers::{Database, Servers};
 use schemas::rules::Rules;
 
 use crate::{
+    args::{self, Args},
     figures::{Figures, median},
     reference,
 };
@@ -48,27 +49,15 @@ struct Scale {
     latency_seconds: u32,
 }
 
-struct Args {
-    scale: Scale,
-    json: Option<PathBuf>,
-}
-
 /// The program.
-#[expect(clippy::print_stderr, reason = "a tool for a terminal")]
 pub fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match &args[..] {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match &given[..] {
         [first, address, folder] if first == memory::CHILD => tail_for_memory(address, folder),
         [first, file] if first == "--file" => decode_file(file),
-        _ => parse(args.into_iter()).and_then(run),
+        _ => args::parse(given, FULL, &[("--quick", QUICK), ("--long", LONG)]).and_then(run),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("bench tail: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
+    args::exit("tail", outcome)
 }
 
 fn tail_for_memory(address: &str, folder: &str) -> Result<()> {
@@ -89,22 +78,7 @@ fn decode_file(file: &str) -> Result<()> {
     Ok(())
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Args> {
-    let mut parsed = Args { scale: FULL, json: None };
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--quick" => parsed.scale = QUICK,
-            "--long" => parsed.scale = LONG,
-            "--json" => parsed.json = Some(args.next().context("--json needs a file")?.into()),
-            other => bail!(
-                "unknown option {other:?}; there are --quick, --long, --json FILE and --file BINLOG"
-            ),
-        }
-    }
-    Ok(parsed)
-}
-
-fn run(args: Args) -> Result<()> {
+fn run(args: Args<Scale>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     let mut figures = Figures::default();
     figures.say("cpu_reference", reference::cpu(), "Mrounds/s");

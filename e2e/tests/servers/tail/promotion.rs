@@ -19,27 +19,6 @@ struct Pair {
     second: Database,
 }
 
-async fn replicate(to: &Database, from: &Database) {
-    let port = from.port();
-    let (change, start) = match to.kind() {
-        Kind::Mysql => (
-            format!(
-                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, SOURCE_USER = 'root', \
-                 SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_CONNECT_RETRY = 1"
-            ),
-            "START REPLICA",
-        ),
-        Kind::Mariadb => (
-            format!(
-                "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'root', \
-                 MASTER_USE_GTID = slave_pos, MASTER_SSL_VERIFY_SERVER_CERT = 0, MASTER_CONNECT_RETRY = 1"
-            ),
-            "START SLAVE",
-        ),
-    };
-    to.run(&[&change, start]).await.expect("replication");
-}
-
 /// Takes no writes from anybody any more.
 async fn seal(database: &Database) {
     let seal = match database.kind() {
@@ -98,7 +77,7 @@ async fn promotions(test: &str, kind: Kind) -> Option<String> {
     let second = database(&lab, kind, &["--server-id=12", "--log-slave-updates=ON"]).await;
     let pair = Pair { first, second };
     tables(&pair.first).await;
-    replicate(&pair.second, &pair.first).await;
+    pair.second.replicate(&pair.first).await.expect("replication");
     seal(&pair.second).await;
     let standby = pair.second.address().parse().expect("an address");
     let settings = Settings { standbys: vec![standby], ..settings(&pair.first.address(), 4001) };
@@ -124,7 +103,7 @@ async fn switchover(pair: &Pair, tailing: &mut Tailing, insert: &str) -> String 
 
 async fn crash(pair: Pair, tailing: &mut Tailing, insert: impl Fn(u32) -> String) -> String {
     let Pair { first: survivor, second: mut primary } = pair;
-    replicate(&survivor, &primary).await;
+    survivor.replicate(&primary).await.expect("replication");
     caught_up(&survivor, &primary).await;
     stop_replicating(&survivor).await;
     primary.run(&[&insert(3)]).await.expect("a change that is lost");
