@@ -104,7 +104,7 @@ async fn refusals_of_rules_and_configuration() {
     refused(&unknown_key, directory, &["region.toml:7", "sorce"]).await;
 }
 
-/// What a binlog leaves out, or writes as other bytes than clients have in their keys.
+/// What a binlog leaves out is refused; what it writes as other bytes than clients have in their keys is not.
 async fn columns_without_a_text(database: &Database, good: &Region, directory: &Path) {
     let table = "CREATE TABLE shop.visits (id UUID PRIMARY KEY, i4 INET4, i6 INET6, seen FLOAT, \
                  slug VARCHAR(40) AS (CAST(id AS CHAR)) STORED, id_text VARCHAR(36))";
@@ -115,18 +115,12 @@ async fn columns_without_a_text(database: &Database, good: &Region, directory: &
         let rules = format!("[[rule]]\ntable = \"shop.visits\"\nkeys = [\"visit:{{{column}}}\"]\n");
         Region { rules, ..good.clone() }
     };
-    for (column, why, fix) in [
-        ("id", "is of type uuid", "# keep its text in an ordinary column"),
-        ("i4", "is of type inet4", "# keep its text in an ordinary column"),
-        ("i6", "is of type inet6", "# keep its text in an ordinary column"),
-        ("seen", "is of type float", "no text form in keys"),
-        ("slug", "is generated", "# keep it in an ordinary column"),
-    ] {
-        let what = format!("column {column} of shop.visits {why}");
-        refused(&region(column), directory, &[&what, fix]).await;
+    let what = "column slug of shop.visits is generated";
+    refused(&region("slug"), directory, &[what, "# keep it in an ordinary column"]).await;
+    for column in ["id", "i4", "i6", "seen", "id_text"] {
+        let accepted = mcsqueal(&region(column), directory, &["check"]).await.expect("it ends");
+        assert!(accepted.status.success(), "{column}: {}", said(&accepted));
     }
-    let accepted = mcsqueal(&region("id_text"), directory, &["check"]).await.expect("it ends");
-    assert!(accepted.status.success(), "{}", said(&accepted));
 }
 
 /// What is out of reach is not refused: mcsqueal runs, says so in `/health`, and goes on trying.
