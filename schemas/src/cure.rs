@@ -71,6 +71,9 @@ cures! {
     ServeAsksCuts,
     /// The cut reaches below the new epoch as far as the proof, whatever epoch the entry's own version is of.
     CutReachesOlderEpochs,
+    /// A server that lacks what was published proves nothing by having all of its predecessor; else what the predecessor
+    /// had lost itself counts as kept.
+    ProofAsksPublished,
     /// A proof counts only if nobody, the primary included, was past the cut; else lost values survive it.
     ProofAsksHighest,
     /// A proof takes the age floor from before its poll began; else values read between are thought clean.

@@ -186,11 +186,19 @@ impl Tailer {
     /// Says which server this is, before the first event; after [`Tailer::skip_to`], if that is needed. If it is not the one that wrote last, or lacks transactions
     /// that were published, an epoch opens as soon as everything is published that it had executed: also if it has not
     /// written anything yet, because what its predecessor lost may be cached.
-    pub fn connected(&mut self, server: Server, out: &mut Vec<Batch>) -> Result<(), EpochError> {
+    pub fn connected(
+        &mut self,
+        mut server: Server,
+        out: &mut Vec<Batch>,
+    ) -> Result<(), EpochError> {
         let state = &mut self.state;
         let succeeds = state.succeeds(&server);
         let published = state.executed.clone();
         let lacks = !server.executed.contains_all(&published);
+        if lacks && Cure::ProofAsksPublished.works() {
+            // Its predecessor may itself have taken the place of the server that we read, and lost some of it.
+            server.predecessor = None;
+        }
         if is_proven(&server) {
             state.epochs.vouch(writer(&server.origin));
         }

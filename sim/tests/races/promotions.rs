@@ -123,6 +123,20 @@ fn r35_second_promotion() {
         s.fail_over(REPLICA, OTHER);
         s.ends_honest(0, A)
     });
+    // The first one lost it before anybody read that server, which then handed over all that it had.
+    race(&[&[Cure::ProofAsksPublished]], || {
+        let mut s = Stage::with(|plan| plan.servers = 3);
+        s.commit(A);
+        s.publish();
+        s.deliver(0);
+        s.poll();
+        s.cache_by(Reader::CanReadPrimary, 0, A, PRIMARY);
+        s.promote(REPLICA);
+        s.fence(PRIMARY);
+        s.tail.predecessor = Some(s.db.executed(REPLICA).clone());
+        s.fail_over(REPLICA, OTHER);
+        s.ends_honest(0, A)
+    });
 }
 
 #[test]
