@@ -74,6 +74,13 @@ pub struct Server {
     pub predecessor: Option<GtidSet>,
 }
 
+impl Server {
+    /// Whether it is known to have everything that its predecessor had.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.predecessor.as_ref().is_some_and(|of| self.executed.contains_all(of))
+    }
+}
+
 /// What a tailer is made of.
 #[derive(Debug)]
 pub struct Start {

@@ -199,7 +199,7 @@ impl Tailer {
             // Its predecessor may itself have taken the place of the server that we read, and lost some of it.
             server.predecessor = None;
         }
-        if is_proven(&server) {
+        if server.is_proven() {
             state.epochs.vouch(writer(&server.origin));
         }
         if lacks && !state.executed.intersect(&server.executed) {
@@ -451,7 +451,7 @@ impl State {
         if !self.succeeds(&server) {
             return Ok(()); // It is the one that wrote all along.
         }
-        let proof = if is_proven(&server) { Proof::Lossless } else { Proof::Missing };
+        let proof = if server.is_proven() { Proof::Lossless } else { Proof::Missing };
         self.open_epoch(server, proof, out)
     }
 
@@ -539,11 +539,6 @@ impl State {
             version: self.version,
         }
     }
-}
-
-/// Whether a server is known to have everything that its predecessor had.
-fn is_proven(server: &Server) -> bool {
-    server.predecessor.as_ref().is_some_and(|of| server.executed.contains_all(of))
 }
 
 /// Where what a transaction means goes to.
