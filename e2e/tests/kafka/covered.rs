@@ -1,6 +1,11 @@
 //! Whether the log says everything that the binlog implies: each key is there, or a floor covers it.
 
-use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    sync::Arc,
+    time::Duration,
+};
 
 use binlog::assemble::Change;
 use e2e::{busy::Busy, lab::until};
@@ -27,9 +32,10 @@ struct Said {
     keys: BTreeSet<Key>,
     /// Something was lost, and everything is stale from before that.
     all: bool,
-    /// What the first and the last record of progress say of the source.
+    /// What the first record of progress says of the source.
     first: Option<GtidSet>,
-    last: Option<GtidSet>,
+    /// What the last one says, in each partition: the others say nothing of what is in this one.
+    last: BTreeMap<Partition, GtidSet>,
 }
 
 /// Nobody may change anything meanwhile.
@@ -40,7 +46,9 @@ pub(crate) async fn everything_is_covered(busy: &Busy) {
     let mut said = Said::default();
     until("all is published", GUARD, async || {
         said = read(&reader).await;
-        said.last.as_ref().is_some_and(|last| last.contains_all(&executed))
+        (0..reader.partitions()).map(Partition).all(|partition| {
+            said.last.get(&partition).is_some_and(|last| last.contains_all(&executed))
+        })
     })
     .await;
     let from = said.first.take().expect("progress");
@@ -74,7 +82,7 @@ async fn read(reader: &KafkaReader) -> Said {
                 Read::Entries(entries) => {
                     for entry in entries {
                         place = entry.place;
-                        said.take(entry.record);
+                        said.take(partition, entry.record);
                     }
                 }
             }
@@ -84,7 +92,7 @@ async fn read(reader: &KafkaReader) -> Said {
 }
 
 impl Said {
-    fn take(&mut self, record: Record) {
+    fn take(&mut self, partition: Partition, record: Record) {
         match record {
             Record::Invalidations(invalidations) => {
                 let keys = invalidations.transactions.into_iter().flat_map(|part| part.keys);
@@ -93,10 +101,9 @@ impl Said {
             Record::Floor(floor) => self.all |= floor.scope == Scope::All,
             Record::Progress(progress) => {
                 self.first.get_or_insert_with(|| progress.executed.clone());
-                let newer =
-                    self.last.as_ref().is_none_or(|last| progress.executed.contains_all(last));
-                if newer {
-                    self.last = Some(progress.executed);
+                let last = self.last.get(&partition);
+                if last.is_none_or(|last| progress.executed.contains_all(last)) {
+                    self.last.insert(partition, progress.executed);
                 }
             }
             Record::Epoch(_) | Record::TermStart(_) => {}
