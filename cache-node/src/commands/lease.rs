@@ -13,7 +13,7 @@
 use protocol::server::{self, Meta, Words};
 
 use super::{
-    After, REPLY_BYTES_MAX, Turn,
+    After, Turn,
     meta::{Origin, Won},
     number, say,
     text::{Mode, NO_MEMORY, Outdated, Stored, Write, length},
@@ -37,14 +37,7 @@ impl Turn<'_> {
         keys_done: usize,
         out: &mut Vec<u8>,
     ) -> After {
-        for (at, key) in keys.enumerate().skip(keys_done) {
-            if out.len() >= REPLY_BYTES_MAX {
-                return After::Keys(at);
-            }
-            self.lease_one(key, out);
-        }
-        out.extend_from_slice(b"END\r\n");
-        After::Next
+        self.each_key(keys, keys_done, out, Self::lease_one)
     }
 
     fn lease_one(&mut self, key: &[u8], out: &mut Vec<u8>) {

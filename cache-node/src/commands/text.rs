@@ -89,11 +89,22 @@ impl Turn<'_> {
         keys_done: usize,
         out: &mut Vec<u8>,
     ) -> After {
+        self.each_key(keys, keys_done, out, |turn, key, out| turn.get_one(verb, key, out))
+    }
+
+    /// Answers key by key, and interrupts the answer where it gets too long.
+    pub(super) fn each_key(
+        &mut self,
+        keys: Words<'_>,
+        keys_done: usize,
+        out: &mut Vec<u8>,
+        mut answer: impl FnMut(&mut Self, &[u8], &mut Vec<u8>),
+    ) -> After {
         for (at, key) in keys.enumerate().skip(keys_done) {
             if out.len() >= REPLY_BYTES_MAX {
                 return After::Keys(at);
             }
-            self.get_one(verb, key, out);
+            answer(self, key, out);
         }
         out.extend_from_slice(b"END\r\n");
         After::Next

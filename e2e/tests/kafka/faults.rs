@@ -20,6 +20,7 @@ use stream::{Batch, Reader, Writer, kafka::Kafka};
 
 use crate::{
     conformance::Topic,
+    mirror::copy_record,
     suite::{self, Home, numbered, read_all},
 };
 
@@ -137,18 +138,7 @@ async fn copy(brokers: &str, from: &str, to: &str, partitions: u16) {
             let Some(message) = consumer.poll(Duration::from_secs(5)) else { break };
             let message = message.expect("a message").detach();
             next = message.offset() + 1;
-            let mut record = BaseRecord::<[u8], [u8]>::to(to).partition(partition);
-            if let Some(key) = message.key() {
-                record = record.key(key);
-            }
-            if let Some(payload) = message.payload() {
-                record = record.payload(payload);
-            }
-            if let Some(headers) = message.headers() {
-                record = record.headers(headers.clone());
-            }
-            record.timestamp = message.timestamp().to_millis();
-            producer.send(record).expect("sent");
+            copy_record(&producer, &message, to);
         }
         producer.flush(GUARD).expect("copied");
     }

@@ -20,6 +20,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    message::OwnedMessage,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use schemas::{
@@ -122,7 +123,7 @@ impl Mirror {
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
-                    copy(&producer, &message.detach());
+                    copy_record(&producer, &message.detach(), message.topic());
                 }
                 producer.poll(Duration::ZERO);
             }
@@ -149,8 +150,9 @@ impl Drop for Mirror {
     }
 }
 
-fn copy(producer: &BaseProducer, message: &rdkafka::message::OwnedMessage) {
-    let mut record = BaseRecord::<[u8], [u8]>::to(message.topic()).partition(message.partition());
+/// A record as it is, in the same partition of the topic `to`.
+pub(crate) fn copy_record(producer: &BaseProducer, message: &OwnedMessage, to: &str) {
+    let mut record = BaseRecord::<[u8], [u8]>::to(to).partition(message.partition());
     if let Some(key) = message.key() {
         record = record.key(key);
     }
