@@ -57,8 +57,6 @@ struct Visit {
     sent: BTreeMap<Partition, Sent>,
     /// What was read and belongs to the batch that comes next.
     read: BTreeMap<Partition, Vec<Waiting>>,
-    /// The newest epoch that the node was told of.
-    told: u16,
     rounds: Rounds,
     pushed: Option<(Push, Instant)>,
     useful: bool,
@@ -123,7 +121,6 @@ impl<R: Reader> NodeDelivery<R> {
             lane: NodeLane::new(all, self.clock_skew_max),
             sent: BTreeMap::new(),
             read: BTreeMap::new(),
-            told: 0,
             rounds: *self.rounds.borrow_and_update(),
             pushed: None,
             useful: false,
@@ -182,7 +179,6 @@ impl<R: Reader> NodeDelivery<R> {
             match message {
                 ToLane::Greeting(introduction) => {
                     greeted = true;
-                    self.tell_epochs(visit);
                     self.step(visit, Event::Greeted(introduction.greeting)).await?;
                 }
                 ToLane::Answer { partition, answer } => {
@@ -224,7 +220,6 @@ impl<R: Reader> NodeDelivery<R> {
         // A round that is over began before one that has just begun. Where its beginning was missed, the lane says what the node
         // had said before an earlier one: that is older, and as true.
         if let Some((_, poll)) = rounds.polled.filter(|_| rounds.polled != before.polled) {
-            self.tell_epochs(visit);
             self.step(visit, Event::Polled(poll)).await?;
         }
         if rounds.began != before.began {
@@ -233,20 +228,16 @@ impl<R: Reader> NodeDelivery<R> {
         Ok(())
     }
 
-    /// Each connection hears of every epoch once, oldest first.
-    fn tell_epochs(&self, visit: &mut Visit) {
-        for news in self.positions.news_after(visit.told) {
-            visit.told = news.epoch;
-            visit.connection.say(&ToNode::Epoch(news));
-        }
-    }
-
-    /// Gives the lane an event, and does what it says; that may bring the next event.
+    /// Gives the lane an event, and does what it says; that may bring the next event. The lane hears of an epoch before anything
+    /// of it.
     async fn step(&mut self, visit: &mut Visit, event: Event) -> Result<(), Trouble> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let now = self.positions.now();
-            for action in visit.lane.step(now, event) {
+            let epochs = self.positions.news_after(visit.lane.told());
+            let mut actions = visit.lane.step(now, Event::Epochs(epochs));
+            actions.append(&mut visit.lane.step(now, event));
+            for action in actions {
                 if let Some(next) = self.act(visit, action).await? {
                     events.push_back(next);
                 }
@@ -322,8 +313,6 @@ impl<R: Reader> NodeDelivery<R> {
             }
         }
         visit.read.insert(partition, waiting);
-        // The node hears of an epoch before anything of it.
-        self.tell_epochs(visit);
         Ok(Event::Entries { partition, after, entries })
     }
 

@@ -46,8 +46,9 @@ pub enum Event {
     PollBegan,
     /// It is over.
     Polled(Poll),
-    /// An epoch was read from the stream; all that are known come right after `Greeted`, oldest first.
-    Epoch(EpochNews),
+    /// The epochs after [`NodeLane::told`] that are known, oldest first: to be said after `Greeted`, and before anything of a new
+    /// one.
+    Epochs(Vec<EpochNews>),
 }
 
 /// What the shell is to do, in order.
@@ -96,6 +97,8 @@ pub struct NodeLane {
     partitions: Vec<Partition>,
     clock_skew_max: Duration,
     connected: bool,
+    /// See [`NodeLane::told`].
+    told: u16,
     cursors: Vec<Option<Place>>,
     /// Empty until the heads are known.
     sent: BTreeMap<Partition, Sent>,
@@ -113,6 +116,7 @@ impl NodeLane {
             partitions,
             clock_skew_max,
             connected: false,
+            told: 0,
             cursors: Vec::new(),
             sent: BTreeMap::new(),
             age_floor: None,
@@ -153,8 +157,7 @@ impl NodeLane {
                 Vec::new()
             }
             Event::Polled(poll) => self.push(&poll).into_iter().collect(),
-            // Before the node has answered it hears of none, or it would hear of a new one before an old one.
-            Event::Epoch(news) => self.age_floor.map(|_| Action::Epoch(news)).into_iter().collect(),
+            Event::Epochs(epochs) => self.tell(epochs),
         }
     }
 
@@ -164,6 +167,11 @@ impl NodeLane {
             && self.sent.values().all(|sent| sent.state == State::AtHead)
     }
 
+    /// The newest epoch that the node was told of on this connection; 0 if it was told of none.
+    pub fn told(&self) -> u16 {
+        self.told
+    }
+
     /// Whether some partition was sent up to its end: then there may be more to read.
     pub fn has_idle(&self) -> bool {
         self.sent.values().any(|sent| sent.state == State::AtHead)
@@ -171,6 +179,18 @@ impl NodeLane {
 
     fn reset(&mut self) {
         *self = NodeLane::new(std::mem::take(&mut self.partitions), self.clock_skew_max);
+    }
+
+    /// Each connection hears of every epoch once, oldest first; before the node has answered, of none.
+    fn tell(&mut self, epochs: Vec<EpochNews>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for news in epochs {
+            if self.age_floor.is_some() && news.epoch > self.told {
+                self.told = news.epoch;
+                actions.push(Action::Epoch(news));
+            }
+        }
+        actions
     }
 
     fn begin(&mut self, heads: Vec<(Partition, Place)>) -> Vec<Action> {

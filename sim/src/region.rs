@@ -7,7 +7,7 @@ use invalidator::{
     node_lane::{Action, Event as LaneEvent, NodeLane},
     poller::{InstanceId, Poller, Role},
 };
-use protocol::control::{Answer, EpochNews, Greeting};
+use protocol::control::{Answer, Greeting};
 use schemas::{cursor::Partition, gtid::Dialect, moment::Moment, record::Record};
 use stream::Read;
 
@@ -48,7 +48,6 @@ pub(crate) struct Region {
     pub cut: BTreeSet<usize>,
     /// What its last poll found.
     pub polled: Option<invalidator::poller::Poll>,
-    newest_term: u32,
     /// Where the log ended when its lanes were told that there may be more.
     ends: Vec<schemas::cursor::Place>,
 }
@@ -69,7 +68,6 @@ impl World {
             unreachable: BTreeSet::new(),
             cut: BTreeSet::new(),
             polled: None,
-            newest_term: 0,
             ends: Vec::new(),
         });
         self.start_region(region);
@@ -89,7 +87,7 @@ impl World {
         }
         let nodes = self.size.nodes;
         let state = &mut self.regions[region];
-        (state.up, state.poller, state.polled, state.newest_term) = (true, poller, None, 0);
+        (state.up, state.poller, state.polled) = (true, poller, None);
         state.ends.clear();
         state.life += 1;
         let life = state.life;
@@ -247,9 +245,8 @@ impl World {
         match message {
             ToRegion::Greeting(greeting) => {
                 self.step_lane(region, node, LaneEvent::Greeted(greeting));
-                for news in self.regions[region].poller.all_news() {
-                    self.step_lane(region, node, LaneEvent::Epoch(news));
-                }
+                let epochs = self.regions[region].poller.all_news();
+                self.step_lane(region, node, LaneEvent::Epochs(epochs));
             }
             ToRegion::Heads(heads) => self.step_lane(region, node, LaneEvent::Heads(heads)),
             ToRegion::Answer { partition, answer, sent } => {
@@ -262,32 +259,38 @@ impl World {
             }
             ToRegion::Read { partition, after, read: Read::Entries(entries) } => {
                 for entry in &entries {
-                    self.learn(region, entry.place.term.0, &entry.record);
+                    self.learn(region, &entry.record);
                 }
                 self.step_lane(region, node, LaneEvent::Entries { partition, after, entries });
             }
         }
     }
 
-    /// What a record says to the poller. Every lane's node hears of an epoch before anything of it.
-    fn learn(&mut self, region: usize, term: u32, record: &Record) {
-        let now = self.moment();
-        let state = &mut self.regions[region];
-        state.newest_term = state.newest_term.max(term);
+    /// What a record says to the poller. Of epochs their table is what counts: a writer that was replaced may have announced
+    /// what is none.
+    fn learn(&mut self, region: usize, record: &Record) {
         match record {
-            Record::Progress(progress) => state.poller.source_executed(&progress.executed),
-            Record::Epoch(start) if term == state.newest_term => {
-                if let Some(news) = state.poller.learn(now, start.clone()) {
-                    self.broadcast(region, news);
-                }
+            Record::Progress(progress) => {
+                self.regions[region].poller.source_executed(&progress.executed);
             }
+            Record::Epoch(_) => self.learn_epochs(region),
             _ => {}
         }
     }
 
-    fn broadcast(&mut self, region: usize, news: EpochNews) {
-        for node in 0..self.size.nodes {
-            self.step_lane(region, node, LaneEvent::Epoch(news));
+    /// Reads the table of epochs. Every lane's node hears of a new one before anything of it.
+    fn learn_epochs(&mut self, region: usize) {
+        let now = self.moment();
+        let poller = &mut self.regions[region].poller;
+        let mut news = false;
+        for start in &self.broker.epochs {
+            news |= poller.learn(now, start.clone()).is_some();
+        }
+        if news {
+            let epochs = poller.all_news();
+            for node in 0..self.size.nodes {
+                self.step_lane(region, node, LaneEvent::Epochs(epochs.clone()));
+            }
         }
     }
 
@@ -301,13 +304,8 @@ impl World {
         if !self.broker.up {
             return;
         }
-        // The compacted table of epochs: lanes that skip records do not see them all.
-        for start in self.broker.epochs.clone() {
-            let now = self.moment();
-            if let Some(news) = self.regions[region].poller.learn(now, start) {
-                self.broadcast(region, news);
-            }
-        }
+        // Lanes that skip records do not see every announcement.
+        self.learn_epochs(region);
         // A consumer is woken by what is new; now and then by nothing.
         let ends = self.broker.ends();
         let idle = self.regions[region].ends == ends && !self.one_in(8);

@@ -8,6 +8,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use protocol::control::Continuity;
 use schemas::{cursor::Term, record::Floor, record::Scope};
 
 use super::*;
@@ -41,6 +42,8 @@ enum Op {
     GoBack,
     Save,
     StartEmpty,
+    /// An epoch begins; the lane hears of it, and of those that it may have missed.
+    Announce,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -57,6 +60,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::GoBack),
         1 => Just(Op::Save),
         1 => Just(Op::StartEmpty),
+        1 => Just(Op::Announce),
     ]
 }
 
@@ -87,6 +91,9 @@ struct World {
     under_way: VecDeque<Either>,
     /// Where the log ended when the connection was made.
     ends: Vec<u64>,
+    /// The newest epoch, and what the node has heard on this connection.
+    epoch: u16,
+    heard: u16,
 }
 
 #[derive(Clone, Debug)]
@@ -121,6 +128,8 @@ impl World {
             connected: false,
             under_way: VecDeque::new(),
             ends: vec![0; many],
+            epoch: 0,
+            heard: 0,
         }
     }
 
@@ -158,6 +167,10 @@ impl World {
             }
             Op::GoBack => self.node.clone_from(&self.saved),
             Op::Save => self.saved.clone_from(&self.node),
+            Op::Announce => {
+                self.epoch += 1;
+                self.happens(Event::Epochs(self.news()));
+            }
             Op::StartEmpty => {
                 self.disconnect();
                 self.node.fill(AtNode::default());
@@ -167,9 +180,19 @@ impl World {
         Ok(())
     }
 
+    /// Of the epochs after the lane's last.
+    fn news(&self) -> Vec<EpochNews> {
+        let of = |epoch| {
+            let (last, resumed) = (Version::ZERO, Version::ZERO);
+            EpochNews { epoch, last, continuity: Continuity::Lossless, resumed }
+        };
+        (self.lane.told() + 1..=self.epoch).map(of).collect()
+    }
+
     fn disconnect(&mut self) {
         if std::mem::take(&mut self.connected) {
             self.under_way.clear();
+            self.heard = 0;
             self.happens(Event::Disconnected);
         }
     }
@@ -183,7 +206,13 @@ impl World {
     fn go(&mut self) -> Result<bool, TestCaseError> {
         let Some(next) = self.under_way.pop_front() else { return Ok(false) };
         match next {
-            Either::Event(event) => self.happens(event),
+            Either::Event(event) => {
+                let greeted = matches!(event, Event::Greeted(_));
+                self.happens(event);
+                if greeted {
+                    self.happens(Event::Epochs(self.news()));
+                }
+            }
             Either::Action(action) => {
                 let answer = self.act(action)?.map(Either::Event);
                 self.under_way.extend(answer);
@@ -232,7 +261,12 @@ impl World {
                 }
             }
             Action::Apply(batch) => self.apply(&batch),
-            Action::Push(_) | Action::Epoch(_) | Action::Clocks(_) => return Ok(None),
+            Action::Epoch(news) => {
+                prop_assert_eq!(news.epoch, self.heard + 1, "epochs come in order, each once");
+                self.heard = news.epoch;
+                return Ok(None);
+            }
+            Action::Push(_) | Action::Clocks(_) => return Ok(None),
         }))
     }
 
@@ -277,6 +311,7 @@ impl World {
             }
         }
         prop_assert!(self.lane.is_at_head());
+        prop_assert_eq!(self.heard, self.epoch, "an epoch was not told");
         for (log, node) in self.logs.iter().zip(&self.node) {
             prop_assert_eq!(node.cursor, Some(log.last), "the lane stopped before the end");
         }

@@ -62,11 +62,10 @@ impl Stage {
     /// The invalidator reads which epochs there are; nodes hear of new ones.
     pub(crate) fn learn(&mut self) {
         for start in self.log.epochs.clone() {
-            if let Some(news) = self.poller.learn(self.moment(), start) {
-                for node in 0..self.nodes.len() {
-                    self.lane(node, Event::Epoch(news));
-                }
-            }
+            self.poller.learn(self.moment(), start);
+        }
+        for node in 0..self.nodes.len() {
+            self.lane(node, Event::Epochs(self.poller.all_news()));
         }
     }
 
@@ -154,9 +153,8 @@ impl Stage {
                 let partitions = (0..self.plan.settings.partitions).map(Partition);
                 let cursors = partitions.map(|at| rules.cursor(at)).collect();
                 let age_floor = rules.age_floor();
-                let news = self.poller.all_news().into_iter().map(Event::Epoch);
                 let greeted = Event::Greeted(Greeting { cursors, age_floor });
-                return [greeted].into_iter().chain(news).collect();
+                return vec![greeted, Event::Epochs(self.poller.all_news())];
             }
             Action::NameHeads(heads) => rules.hello(now, &heads),
             Action::Begin { partition, at } => rules.begin(partition, at),
