@@ -104,7 +104,8 @@ impl World {
 
     fn read_with_lease(&mut self, node: usize, id: KeyId, reader: Reader) {
         let ask = self.ask(id);
-        let counted = ask.at_least == Version::ZERO && ask.stale == Stale::Refuse;
+        let refuses = self.nodes[node].settings.on_stale == OnStale::Miss;
+        let counted = ask.at_least == Version::ZERO && ask.stale == Stale::Refuse && !refuses;
         let served = self.get(node, id, ask);
         if counted {
             let present = self.db.read(self.db.primary, id);

@@ -13,7 +13,7 @@ pub struct Stats {
     pub fills_accepted: u64,
     /// Fills that the rules refused.
     pub fills_refused: u64,
-    /// Reads of readers with leases.
+    /// Reads of readers with leases, at nodes that are not told to refuse everything while they do not know their age.
     pub reads: u64,
     /// Those that got a value that is not flagged.
     pub hits: u64,
