@@ -85,6 +85,11 @@ cures! {
     /// What a client named in an epoch that had ended is asked for in the next one, where the transaction is; else it is
     /// thought to be there before it is.
     AskedVersionIsRaised,
+    /// What a client named past the end of an epoch is in nothing that is known; else what the server wrote after it had
+    /// its post again is thought to be there before that is announced.
+    AskedVersionAsksEnd,
+    /// A fill of an epoch that the node has not heard of is refused; else every version named before is thought to be in it.
+    AcceptAsksEpochKnown,
     /// A marked key is a miss.
     ServeAsksMarker,
     /// A quarantined node serves nothing.

@@ -1,7 +1,7 @@
 //! [`Check`]: what must be true after every step, and at the end. It knows the whole history; the parts
 //! under test know nothing of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cache_node::rules::{Ask, Nonce, Rules, Served, Subject};
 use protocol::control::{Batch, Item};
@@ -23,6 +23,8 @@ use crate::{
 /// The bound that nodes promise, as they are configured here.
 const STALENESS_MAX: u64 = 1_500 * MS;
 const MARKER_TTL: u64 = 2_000 * MS;
+/// Connections to a node that may still deliver something.
+const CONNECTIONS_MAX: usize = 12;
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +69,8 @@ struct Told {
     hinted: BTreeMap<KeyId, (TxnId, u64)>,
     /// The highest version of a delete of the key that it has applied.
     highest: BTreeMap<KeyId, Version>,
-    /// What it must have applied when the lane that asks now has named the heads.
-    owes: BTreeMap<KeyId, TxnId>,
+    /// What it must have applied when the lane that asked on a connection has named the heads; the last connections.
+    owes: VecDeque<(u64, BTreeMap<KeyId, TxnId>)>,
     /// It has been fresh: a floor covers what it has not seen. Until then it flags what it serves.
     attached: bool,
     /// What of this was so when the snapshot began that is the newest.
@@ -93,6 +95,8 @@ pub(crate) struct Check {
     unheard: Vec<(u64, EpochStart)>,
     /// What each version of a published delete stands for, key by key.
     published: BTreeMap<(Version, KeyId), TxnId>,
+    /// The version that each published transaction got first.
+    own: BTreeMap<TxnId, Version>,
     /// The published deletes of each key, as they were appended.
     deletes: Vec<Vec<(Version, TxnId, Place)>>,
     committed: Vec<Vec<(TxnId, Version)>>,
@@ -114,6 +118,7 @@ impl Check {
             heard_after,
             unheard: Vec::new(),
             published: BTreeMap::new(),
+            own: BTreeMap::new(),
             deletes: vec![Vec::new(); size.keys],
             committed: vec![Vec::new(); size.keys],
             told: vec![Told::default(); size.nodes],
@@ -216,11 +221,12 @@ impl Check {
         author: Author,
     ) {
         let Some(txn) = self.resolve(db, version) else { return };
-        // What is published again in a later epoch has a version that is not its own.
+        // What is published again in a later epoch gets a version that is not its own: what covers its own covers it.
         for id in keys.iter().filter(|id| db.txn(txn).writes_key(**id)) {
             let txn = *self.published.entry((version, *id)).or_insert(txn);
+            let own = *self.own.entry(txn).or_insert(version);
             if author == Author::Leader {
-                self.deletes[*id].push((version, txn, place));
+                self.deletes[*id].push((own.min(version), txn, place));
             }
         }
     }
@@ -295,24 +301,27 @@ impl Check {
     }
 
     /// A lane asks a node where it is: from now on it may name what the log has now.
-    pub(crate) fn greeted(&mut self, node: usize, db: &Topology) {
-        for (id, deletes) in self.deletes.iter().enumerate() {
-            let survives = |txn: &TxnId| db.txn(*txn).lost_at.is_none();
-            if let Some(newest) = deletes.iter().map(|(_, txn, _)| *txn).filter(survives).max() {
-                self.told[node].owes.insert(id, newest);
-            }
-        }
+    pub(crate) fn greeted(&mut self, node: usize, connection: u64, db: &Topology) {
+        let survives = |txn: &TxnId| db.txn(*txn).lost_at.is_none();
+        let newest = |deletes: &Vec<(Version, TxnId, Place)>| {
+            deletes.iter().map(|(_, txn, _)| *txn).filter(survives).max()
+        };
+        let all = self.deletes.iter().enumerate();
+        let owes = all.filter_map(|(id, deletes)| Some((id, newest(deletes)?))).collect();
+        let connections = &mut self.told[node].owes;
+        connections.truncate(CONNECTIONS_MAX - 1);
+        connections.push_front((connection, owes));
     }
 
     /// It named the heads of these partitions to a node that was away: from now on the node owes every delete up to them.
-    pub(crate) fn returned(&mut self, node: usize, heads: &[(Partition, Place)]) {
-        for id in 0..self.keys {
-            let partition = self.partition_of[id];
-            let told = &mut self.told[node];
-            if heads.iter().any(|(of, _)| *of == partition)
-                && let Some(newest) = told.owes.get(&id)
-            {
-                told.owed.insert(id, *newest);
+    pub(crate) fn returned(&mut self, node: usize, connection: u64, heads: &[(Partition, Place)]) {
+        let told = &mut self.told[node];
+        let Some((_, owes)) = told.owes.iter().find(|(of, _)| *of == connection) else { return };
+        for (id, newest) in owes {
+            let partition = self.partition_of[*id];
+            if heads.iter().any(|(of, _)| *of == partition) {
+                let owed = told.owed.entry(*id).or_insert(*newest);
+                *owed = (*owed).max(*newest);
             }
         }
     }

@@ -264,10 +264,10 @@ impl World {
     fn open_later(&mut self, node: usize, key: KeyId, how: How, server: usize) {
         let told_by = (node, self.nodes[node].life);
         // Now and then a value goes to another node than the one that asked for it.
-        let astray = self.weather == Weather::Faults && self.one_in(50);
+        let astray = self.weather != Weather::Calm && self.one_in(50);
         let node = if astray { (node + 1) % self.size.nodes } else { node };
         let op = Op { node, key, how, server, told_by, value: None, opened: 0 };
-        let slow = self.weather == Weather::Faults && self.often(8);
+        let slow = self.weather != Weather::Calm && self.often(8);
         let opens = if slow { self.delay(20, 400) } else { self.delay(1, 20) };
         self.after(opens, Event::Open { op });
     }
@@ -282,7 +282,7 @@ impl World {
         if let How::Version(version) = &mut op.how {
             *version = self.check.standing(self.db.executed(op.server));
         }
-        let slow = self.weather == Weather::Faults && self.one_in(6);
+        let slow = self.weather != Weather::Calm && self.one_in(6);
         let longest = if matches!(op.how, How::Version(_)) { 6_000 } else { 3_500 };
         let arrives = if slow { self.rng.u64(10..longest) * MS } else { self.delay(1, 15) };
         // A client of plain sets gives up in time; all others may be as slow as they like.
@@ -336,18 +336,18 @@ impl World {
         keys.sort_unstable();
         keys.dedup();
         let marked =
-            if self.weather == Weather::Faults && self.often(3) { self.mark(&keys) } else { None };
-        if self.weather == Weather::Faults && self.often(10) {
+            if self.weather != Weather::Calm && self.often(3) { self.mark(&keys) } else { None };
+        if self.weather != Weather::Calm && self.often(10) {
             self.note(|| format!("writer {writer} rolls back {keys:?}"));
             return;
         }
-        let truncate = self.weather == Weather::Faults && self.one_in(40);
+        let truncate = self.weather != Weather::Calm && self.one_in(40);
         let writes = if truncate { Writes::Truncate } else { Writes::Rows(keys.clone()) };
         self.note(|| {
             format!("writer {writer} flushes {writes:?} at server {server}, marked {marked:?}")
         });
         let txn = self.db.flush(server, writes);
-        let visible = if self.weather == Weather::Faults && self.one_in(8) {
+        let visible = if self.weather != Weather::Calm && self.one_in(8) {
             self.delay(50, 400)
         } else {
             self.delay(1, 6)

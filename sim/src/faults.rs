@@ -47,7 +47,7 @@ impl World {
                 self.regions[region].cut.insert(node);
                 self.disconnect(region, node);
                 self.later(heals, Step::HealLink { region, node });
-                if self.one_in(12) {
+                if self.one_in(6) {
                     self.later(heals, Step::Retention);
                 }
             }

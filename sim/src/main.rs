@@ -36,13 +36,17 @@ fn main() -> ExitCode {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });
     let range = options.first..options.first.saturating_add(options.seeds);
-    let weather = if options.calm { Weather::Calm } else { Weather::Faults };
+    let weather = match (options.calm, options.storm) {
+        (true, _) => Weather::Calm,
+        (false, true) => Weather::Storm,
+        (false, false) => Weather::Faults,
+    };
     let fine = match (options.seed, options.mutants) {
         (Some(seed), _) => mutants::without(options.without.as_deref(), || {
             seeds::tell(seed, weather, options.until)
         }),
         (None, true) => mutants::run(range, threads, options.only.as_deref()),
-        (None, false) => seeds::run(range, threads, options.without.as_deref()),
+        (None, false) => seeds::run(range, weather, threads, options.without.as_deref()),
     };
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -8,15 +8,18 @@ use sim::{History, Trace, Weather};
 use crate::pool::{self, Go};
 
 /// Cures that back each other up: without one alone everything holds, so they are switched off together.
-const TOGETHER: [(Cure, Cure); 8] = [
-    (Cure::BatchAsksFrom, Cure::LaneResumesAtNodeCursor),
-    (Cure::LaneResumesAtNodeCursor, Cure::BatchAsksFrom),
-    (Cure::LaneRewinds, Cure::LaneResumesAtNodeCursor),
-    (Cure::AppliedMovesWithCursor, Cure::LaneResumesAtNodeCursor),
-    (Cure::CheckpointAfterRecords, Cure::TermStartSeesLostTail),
-    (Cure::EpochOnNewOrigin, Cure::EpochOpensWithoutTransaction),
-    (Cure::VersionAsksSurvival, Cure::VersionAsksWholeSet),
-    (Cure::VersionAsksWholeSet, Cure::AskedVersionIsRaised),
+const TOGETHER: [(Cure, &[Cure]); 11] = [
+    (Cure::BatchAsksFrom, &[Cure::LaneResumesAtNodeCursor]),
+    (Cure::LaneResumesAtNodeCursor, &[Cure::BatchAsksFrom]),
+    (Cure::LaneRewinds, &[Cure::LaneResumesAtNodeCursor]),
+    (Cure::AppliedMovesWithCursor, &[Cure::LaneResumesAtNodeCursor]),
+    (Cure::CheckpointAfterRecords, &[Cure::TermStartSeesLostTail]),
+    (Cure::EpochOnNewOrigin, &[Cure::EpochOpensWithoutTransaction]),
+    (Cure::VersionAsksSurvival, &[Cure::VersionAsksWholeSet, Cure::AskedVersionAsksEnd]),
+    (Cure::VersionAsksWholeSet, &[Cure::AskedVersionIsRaised, Cure::AskedVersionAsksEnd]),
+    (Cure::AskedVersionIsRaised, &[Cure::AskedVersionAsksEnd]),
+    (Cure::LaneMeasuresSkew, &[Cure::AgeAsksBothClocks]),
+    (Cure::AgeAsksBothClocks, &[Cure::LaneMeasuresSkew]),
 ];
 
 /// Cures of what the simulated world has not (statements, row images, tables, operators that let readers at an instance
@@ -81,19 +84,23 @@ pub(crate) fn without<T>(name: Option<&str>, test: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs `test` without a cure, and without the one that backs it up.
+/// Runs `test` without a cure, and without those that back it up.
 fn off<T>(cure: Cure, test: impl FnOnce() -> T) -> T {
-    let backup = TOGETHER.iter().find(|(of, _)| *of == cure).map(|(_, backup)| *backup);
-    cure.off(|| match backup {
-        Some(backup) => backup.off(test),
-        None => test(),
-    })
+    let backups = TOGETHER.iter().find(|(of, _)| *of == cure).map_or(&[][..], |(_, all)| *all);
+    cure.off(|| all_off(backups, test))
+}
+
+fn all_off<T>(cures: &[Cure], test: impl FnOnce() -> T) -> T {
+    match cures {
+        [] => test(),
+        [first, rest @ ..] => first.off(|| all_off(rest, test)),
+    }
 }
 
 /// The first history that goes wrong.
 fn hunt(seeds: Range<u64>) -> Option<Killed> {
     seeds.zip(1..).find_map(|(seed, histories)| {
-        let history = History { seed, weather: Weather::Faults, until: None };
+        let history = History { seed, weather: Weather::Storm, until: None };
         let violation = sim::run(history, Trace::Off).violation?;
         Some(Killed { histories, what: violation.what })
     })

@@ -111,8 +111,8 @@ fn settings(world: &mut World) -> Settings {
     let ms = std::time::Duration::from_millis;
     let tiny = match (world.weather, world.climate) {
         (Weather::Calm, _) => false,
-        (Weather::Faults, Climate::Mild) => world.one_in(12),
-        (Weather::Faults, Climate::Storm) => world.one_in(2),
+        (_, Climate::Mild) => world.one_in(12),
+        (_, Climate::Storm) => world.one_in(2),
     };
     Settings {
         partitions: world.size.partitions,
@@ -198,6 +198,19 @@ impl World {
         for region in 0..self.size.regions {
             self.after(5 * MS, Event::Connect { region, node });
         }
+        if restored && self.one_in(2) {
+            let region = self.rng.usize(..self.size.regions);
+            self.later(20 * MS, Step::Flap { region, node });
+        }
+    }
+
+    /// A connection to a node that has just come back breaks, again and again until the others have what it lacks.
+    pub(crate) fn flap(&mut self, region: usize, node: usize) {
+        if self.is_chaos() && self.nodes[node].up && self.nodes[node].rules.is_quarantined() {
+            self.disconnect(region, node);
+            let again = self.delay(20, 60);
+            self.later(again, Step::Flap { region, node });
+        }
     }
 
     /// One key of a snapshot that is being written; the rules' part comes first.
@@ -254,7 +267,7 @@ impl World {
                 let cursor = |at| state.rules.cursor(Partition(at));
                 let cursors = (0..self.size.partitions).map(cursor).collect();
                 let greeting = Greeting { cursors, age_floor: state.rules.age_floor() };
-                self.check.greeted(node, &self.db);
+                self.check.greeted(node, connection, &self.db);
                 self.answer_region(region, node, connection, ToRegion::Greeting(greeting));
             }
             ToNode::Heads(heads) => {
@@ -265,7 +278,7 @@ impl World {
                     self.note(|| format!("node {node} is quarantined until {heads:?}"));
                 }
                 if away {
-                    self.check.returned(node, &heads);
+                    self.check.returned(node, connection, &heads);
                 }
             }
             ToNode::Begin(partition, at) => {

@@ -28,6 +28,7 @@ pub(crate) enum Failover {
 /// What comes later.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
+    Flap { region: usize, node: usize },
     HealLink { region: usize, node: usize },
     HealPoll { region: usize, server: usize },
     RestartNode { node: usize },
@@ -106,6 +107,7 @@ impl World {
                 self.regions[region].cut.remove(&node);
                 self.after(0, Event::Connect { region, node });
             }
+            Step::Flap { region, node } => self.flap(region, node),
             Step::HealPoll { region, server } => {
                 self.regions[region].unreachable.remove(&server);
             }

@@ -10,6 +10,7 @@ use clap::Parser;
     after_help = "Examples:\n  \
         cargo xtask sim --seeds 10000        many histories; the first failing one is shortened and told\n  \
         cargo xtask sim --seed 4711          one history, told from beginning to end\n  \
+        cargo xtask sim --seeds 1000 --storm each with as many faults at once as there may be\n  \
         cargo xtask sim --mutants            each cure switched off in turn: every one must be missed\n\n\
         Exit status: 0 nothing stale, 1 a promise was broken (or a mutant survived), 64 usage."
 )]
@@ -29,6 +30,9 @@ pub(crate) struct Options {
     /// With --seed: without faults.
     #[arg(long, requires = "seed")]
     pub(crate) calm: bool,
+    /// As many faults at once as there may be, in every history; else in one of ten.
+    #[arg(long, conflicts_with = "calm")]
+    pub(crate) storm: bool,
     /// Switch off each cure in turn, and see that the simulation finds out within --seeds histories.
     #[arg(long)]
     pub(crate) mutants: bool,

@@ -145,7 +145,12 @@ impl World {
         self.nodes[node].lanes[region] = None;
         if self.one_in(2) {
             // Now and then the network holds what was on its way for a while.
-            let from = if self.often(4) { self.now + self.delay(10, 300) } else { self.now };
+            let from = if self.often(4) {
+                let longest = if self.one_in(3) { 1_500 } else { 300 };
+                self.now + self.delay(10, longest)
+            } else {
+                self.now
+            };
             let draining = &mut self.nodes[node].draining;
             draining.truncate(DRAINING_MAX - 1);
             draining.insert(0, (connection, from));

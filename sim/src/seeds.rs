@@ -15,13 +15,13 @@ const CALM_ONE_IN: u64 = 5;
 const FAILURES_MAX: usize = 10;
 
 /// Runs them all; true if every promise was kept in each. The first history that fails is shortened and told.
-pub(crate) fn run(range: Range<u64>, threads: usize, cure: Option<&str>) -> bool {
+pub(crate) fn run(range: Range<u64>, weather: Weather, threads: usize, cure: Option<&str>) -> bool {
     let began = pool::now();
     let (mut faults, mut calm) = (Stats::default(), Stats::default());
     let mut failures: Vec<(History, Violation)> = Vec::new();
     let mut count = 0;
     let of = |seed: u64| {
-        let faults = History { seed, weather: Weather::Faults, until: None };
+        let faults = History { seed, weather, until: None };
         let calm = History { weather: Weather::Calm, ..faults };
         [Some(faults), seed.is_multiple_of(CALM_ONE_IN).then_some(calm)].into_iter().flatten()
     };
@@ -37,8 +37,8 @@ pub(crate) fn run(range: Range<u64>, threads: usize, cure: Option<&str>) -> bool
             count += 1;
             for (history, Outcome { stats, violation, .. }) in outcomes {
                 match history.weather {
-                    Weather::Faults => faults += stats,
                     Weather::Calm => calm += stats,
+                    Weather::Faults | Weather::Storm => faults += stats,
                 }
                 if let Some(violation) = violation {
                     println!("seed {} ({:?}): {}", history.seed, history.weather, violation.what);
@@ -87,9 +87,13 @@ fn tell_history(history: History) -> bool {
     let outcome = sim::run(history, Trace::On);
     let History { seed, weather, until } = history;
     let path = PathBuf::from(format!("target/sim/seed-{seed}.txt"));
-    let calm = if weather == Weather::Calm { " --calm" } else { "" };
+    let how = match weather {
+        Weather::Calm => " --calm",
+        Weather::Faults => "",
+        Weather::Storm => " --storm",
+    };
     let short = until.map_or(String::new(), |until| format!(" --until {}", until / 1_000));
-    println!("\n=== cargo xtask sim --seed {seed}{calm}{short}");
+    println!("\n=== cargo xtask sim --seed {seed}{how}{short}");
     match report::write_trace(&outcome, &path) {
         Ok(()) => println!("the whole story is in {}", path.display()),
         Err(error) => println!("the whole story cannot be written to {}: {error}", path.display()),

@@ -78,6 +78,8 @@ pub enum Weather {
     Calm,
     /// Everything.
     Faults,
+    /// Everything, at once.
+    Storm,
 }
 
 /// How much goes wrong in a history with faults.
@@ -159,7 +161,8 @@ impl World {
         rules: &Arc<schemas::rules::Rules>,
     ) -> World {
         let mut rng = Rng::with_seed(seed ^ 0x6d63_7371_7565_616c);
-        let storm = weather == Weather::Faults && rng.u8(..STORM_ONE_IN) == 0;
+        let chance = weather != Weather::Calm && rng.u8(..STORM_ONE_IN) == 0;
+        let storm = chance || weather == Weather::Storm;
         let climate = if storm { Climate::Storm } else { Climate::Mild };
         let clocks = size.nodes + size.regions + 2;
         let skews = (0..clocks).map(|_| rng.i64(-20_000..=20_000)).collect();
@@ -209,7 +212,7 @@ impl World {
             let first = self.rng.u64(50 * MS..200 * MS);
             self.after(first, Event::Writer { writer });
         }
-        if self.weather == Weather::Faults {
+        if self.weather != Weather::Calm {
             self.after(300 * MS, Event::Fault);
         }
     }
@@ -284,7 +287,7 @@ impl World {
     pub(crate) fn delay(&mut self, low: u64, high: u64) -> u64 {
         let usual = self.rng.u64(low * MS..=high * MS);
         let of = if self.climate == Climate::Storm { 30 } else { 200 };
-        let slow = self.weather == Weather::Faults && self.is_chaos() && self.rng.u8(..of) == 0;
+        let slow = self.weather != Weather::Calm && self.is_chaos() && self.rng.u8(..of) == 0;
         if slow { usual * 10 } else { usual }
     }
 

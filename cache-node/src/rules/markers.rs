@@ -12,7 +12,7 @@ use std::{collections::HashMap, time::Duration};
 
 use schemas::{cure::Cure, moment::Moment, version::Version};
 
-use super::renumbered::Renumbered;
+use super::renumbered::{Asked, Renumbered};
 
 /// Names one writer's mark; drawn at random by the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +37,7 @@ struct Marker {
     pending: Vec<(Nonce, Moment)>,
     /// What writers have named, and when: the highest version that was seen somewhere, and all that were not. Each for
     /// itself, because one that is never seen must not take a true one with it.
-    named: Vec<(Version, Moment)>,
+    named: Vec<(Asked, Moment)>,
 }
 
 /// What a region knows that decides when a named mark may go.
@@ -115,7 +115,7 @@ impl Markers {
         now: Moment,
         hash: u64,
         nonce: Nonce,
-        version: Version,
+        asked: Asked,
         known: Known,
     ) -> Named {
         let (full, ttl) = (self.marks >= self.marks_max, self.ttl);
@@ -133,8 +133,8 @@ impl Markers {
         if !Cure::MarkerKeepsHighest.works() {
             marker.named.clear();
         }
-        marker.named.retain(|(of, _)| *of != version);
-        marker.named.push((version, now));
+        marker.named.retain(|(of, _)| of.version != asked.version);
+        marker.named.push((asked, now));
         marker.forget(now, ttl, known);
         if full && marker.len() > before {
             marker.named.pop();
@@ -158,13 +158,13 @@ impl Markers {
     pub(super) fn named(&self, now: Moment, hash: u64, known: Known) -> Version {
         let named = self.marked.get(&hash).map_or(&[][..], |marker| &marker.named);
         let good = named.iter().filter(|named| !is_invented(now, self.ttl, known, **named));
-        good.map(|(version, _)| *version).max().unwrap_or(Version::ZERO)
+        good.map(|(asked, _)| asked.needs).max().unwrap_or(Version::ZERO)
     }
 
-    /// An epoch began in which transactions have new versions that were named before.
-    pub(super) fn raise(&mut self, renumbered: &Renumbered) {
-        for (version, _) in self.marked.values_mut().flat_map(|marker| &mut marker.named) {
-            *version = renumbered.raise(*version);
+    /// An epoch began: what was named before may need another version.
+    pub(super) fn renumber(&mut self, renumbered: &Renumbered) {
+        for (asked, _) in self.marked.values_mut().flat_map(|marker| &mut marker.named) {
+            *asked = renumbered.asked(asked.version);
         }
     }
 
@@ -193,11 +193,11 @@ impl Marker {
 
     /// Drops named versions that are of no use any more.
     fn forget(&mut self, now: Moment, ttl: Duration, known: Known) {
-        let seen = self.named.iter().map(|(version, _)| *version);
+        let seen = self.named.iter().map(|(asked, _)| asked.needs);
         let highest = seen.filter(|version| known.has_seen(*version)).max();
         let floor = highest.unwrap_or(Version::ZERO).max(known.age_floor);
         self.named.retain(|named| {
-            let (version, _) = *named;
+            let version = named.0.needs;
             let useful = version > floor || (Some(version) == highest && version > known.age_floor);
             useful && !is_invented(now, ttl, known, *named)
         });
@@ -205,11 +205,6 @@ impl Marker {
 }
 
 /// A version that nobody has seen anywhere, although it would have been visible long ago.
-fn is_invented(
-    now: Moment,
-    ttl: Duration,
-    known: Known,
-    (version, since): (Version, Moment),
-) -> bool {
-    version > known.highest && now.since(since) >= ttl
+fn is_invented(now: Moment, ttl: Duration, known: Known, (asked, since): (Asked, Moment)) -> bool {
+    asked.needs > known.highest && now.since(since) >= ttl
 }

@@ -177,7 +177,7 @@ impl Rules {
 
     /// Whether an entry contains the change at `at_least`, if that changed its key at all.
     fn contains(&self, subject: &Subject<'_>, mark: &Mark, at_least: Version) -> bool {
-        let at_least = self.renumbered.raise(at_least);
+        let at_least = self.renumbered.asked(at_least).needs;
         let applied = self.progress.applied(self.partition(subject));
         mark.filled >= at_least || (applied >= at_least && Cure::TokenAsksApplied.works())
     }
@@ -297,6 +297,9 @@ impl Rules {
         if filled < self.floors.of(subject.key) {
             return Err(Refused::BelowServeFloor);
         }
+        if filled.epoch() > self.epoch && Cure::AcceptAsksEpochKnown.works() {
+            return Err(Refused::EpochUnknown);
+        }
         if self.floors.is_lost(filled) {
             return Err(Refused::EpochEnded);
         }
@@ -412,10 +415,8 @@ impl Rules {
         }
         let skipped = news.epoch > self.epoch.saturating_add(1);
         self.epoch = news.epoch;
-        if news.resumed != Version::ZERO {
-            self.renumbered.began(news.epoch, news.resumed);
-            self.markers.raise(&self.renumbered);
-        }
+        self.renumbered.began(*news);
+        self.markers.renumber(&self.renumbered);
         let from = match (news.continuity, self.settings.lossy) {
             (Continuity::Lossless, _) if !skipped => None,
             (Continuity::NewServer, Lossy::Cut) if !skipped => {
@@ -470,12 +471,12 @@ impl Rules {
         version: Version,
         entries: &mut impl Entries,
     ) -> Named {
-        let version = self.renumbered.raise(version);
+        let asked = self.renumbered.asked(version);
         if Cure::MarkerDeletes.works() {
-            self.make_stale(key, version, entries);
+            self.make_stale(key, asked.needs, entries);
         }
         let (hash, known) = (Subject::new(key.as_bytes()).hash, self.known());
-        self.markers.name(now, hash, nonce, version, known)
+        self.markers.name(now, hash, nonce, asked, known)
     }
 
     /// No key can have been marked before `now`: the whole cluster is new.

@@ -184,6 +184,9 @@ pub enum Refused {
     /// It is older than a change whose keys nobody could list.
     #[error("it is below the serve floor")]
     BelowServeFloor,
+    /// Nothing is known here of its epoch yet, so it cannot be compared with what came before.
+    #[error("its epoch is not known here yet")]
+    EpochUnknown,
     /// Its epoch has ended.
     #[error("its epoch has ended")]
     EpochEnded,

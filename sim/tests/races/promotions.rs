@@ -254,7 +254,9 @@ fn r37_new_origin_is_silent() {
 #[test]
 fn r37_number_is_used_again() {
     // A primary lost a transaction with its post, and wrote another one under the same number when it had returned.
-    race(&[&[Cure::VersionAsksSurvival, Cure::VersionAsksWholeSet]], || {
+    let together: &[Cure] =
+        &[Cure::VersionAsksSurvival, Cure::VersionAsksWholeSet, Cure::AskedVersionAsksEnd];
+    race(&[together], || {
         let mut s = Stage::new();
         s.commit(B);
         s.poll();
@@ -266,7 +268,9 @@ fn r37_number_is_used_again() {
         reads_own_write(&s, &knows, txn)
     });
     // Whoever writes has not heard of the epochs since.
-    race(&[&[Cure::VersionAsksWholeSet, Cure::AskedVersionIsRaised]], || {
+    let together: &[Cure] =
+        &[Cure::VersionAsksWholeSet, Cure::AskedVersionIsRaised, Cure::AskedVersionAsksEnd];
+    race(&[together], || {
         let mut s = Stage::new();
         let knows = s.knows();
         returns(&mut s);
@@ -280,7 +284,7 @@ fn r37_number_is_used_again() {
 #[test]
 fn r37_epoch_had_ended_when_the_version_was_named() {
     // The server has become the primary again, nobody wrote in the meantime, and the writer has heard of nothing.
-    race(&[&[Cure::AskedVersionIsRaised]], || {
+    race(&[&[Cure::AskedVersionIsRaised, Cure::AskedVersionAsksEnd]], || {
         let mut s = Stage::new();
         let knows = s.knows();
         s.fail_over(PRIMARY, REPLICA);
@@ -294,8 +298,22 @@ fn r37_epoch_had_ended_when_the_version_was_named() {
         let txn = s.commit(A);
         reads_own_write(&s, &knows, txn)
     });
+    // The same, and nobody has announced yet that it is the primary again.
+    race(&[&[Cure::AskedVersionAsksEnd]], || {
+        let mut s = Stage::new();
+        let knows = s.knows();
+        s.fail_over(PRIMARY, REPLICA);
+        s.settle();
+        let all = s.db.instances[REPLICA].log.len();
+        s.db.rebuild(PRIMARY, REPLICA, all);
+        s.joins(PRIMARY);
+        s.cache(0, A, REPLICA);
+        s.fail_over(REPLICA, PRIMARY);
+        let txn = s.commit(A);
+        reads_own_write(&s, &knows, txn)
+    });
     // An operator ended it, and the writer has not heard of that.
-    race(&[&[Cure::AskedVersionIsRaised]], || {
+    race(&[&[Cure::AskedVersionIsRaised, Cure::AskedVersionAsksEnd]], || {
         let mut s = Stage::new();
         s.commit(B);
         s.settle();
@@ -304,6 +322,18 @@ fn r37_epoch_had_ended_when_the_version_was_named() {
         s.commit(B);
         s.settle();
         s.cache(0, A, PRIMARY);
+        let txn = s.commit(A);
+        reads_own_write(&s, &knows, txn)
+    });
+    // The node itself has not heard of the end, and a reader who has fills the key.
+    race(&[&[Cure::AcceptAsksEpochKnown]], || {
+        let mut s = Stage::new();
+        s.commit(B);
+        s.settle();
+        let knows = s.knows();
+        s.tail.force_epoch(&s.db, &mut s.log);
+        let (value, version) = (s.read(PRIMARY, A), s.snapshot_version(PRIMARY));
+        s.fill(0, A, value, Fill::Version(version));
         let txn = s.commit(A);
         reads_own_write(&s, &knows, txn)
     });

@@ -11,6 +11,7 @@ use super::{at, check, version};
 use crate::rules::{
     Named, Nonce,
     markers::{Known, Markers},
+    renumbered::Asked,
 };
 use schemas::{cure::Cure, moment::Moment, version::Version};
 
@@ -49,6 +50,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Unknown),
         2 => (0..4_u64, 0..4_u64).prop_map(|(region, highest)| Op::Seen { region, highest }),
     ]
+}
+
+/// Of an epoch that has not ended.
+fn asked(number: u64) -> Asked {
+    Asked { version: version(number), needs: version(number) }
 }
 
 fn has_seen(known: Known, version: Version) -> bool {
@@ -148,7 +154,7 @@ fn agrees(marks_max: usize, ops: &[Op]) -> Result<(), TestCaseError> {
             }
             Op::Name { key, nonce, version: named } => {
                 let full = markers.len() >= marks_max;
-                let got = markers.name(at(now), *key, Nonce(*nonce), version(*named), before);
+                let got = markers.name(at(now), *key, Nonce(*nonce), asked(*named), before);
                 let until = model.pending.remove(&(*key, *nonce));
                 let in_time = until.is_some_and(|until| at(now) < until);
                 prop_assert_eq!(got == Named::InTime, in_time);
