@@ -15,7 +15,7 @@ use schemas::{
 
 use crate::{
     binlog::key_name,
-    database::{KeyId, Topology, TxnId, Value, Writes},
+    database::{KeyId, Topology, Txn, TxnId, Value, Writes},
     node::key,
     world::{MS, Size},
 };
@@ -173,11 +173,11 @@ impl Check {
         if !self.table.learn(start.clone()) || start.lossless {
             return;
         }
-        for (at, txn) in (0..).map(TxnId).zip(&db.txns) {
+        for (at, txn) in db.all() {
             // Whoever reads a server that somebody wrote to still sees it; the epoch that counts comes after that.
             let open = self.errant.contains(&at) && db.instances[txn.server].readable;
             // One that is of this very epoch is lost to a later one.
-            let own = server(start) == Some(txn.server) && txn.number >= start.first;
+            let own = server_of(start) == Some(txn.server) && txn.number >= start.first;
             if txn.lost_at.is_some() && !open && !own {
                 self.lost.entry(at).or_insert((start.epoch, now));
             }
@@ -221,12 +221,12 @@ impl Check {
         author: Author,
     ) {
         let Some(txn) = self.resolve(db, version) else { return };
-        // What is published again in a later epoch gets a version that is not its own: what covers its own covers it.
+        // What is published again in a later epoch has a version that is not its own.
         for id in keys.iter().filter(|id| db.txn(txn).writes_key(**id)) {
             let txn = *self.published.entry((version, *id)).or_insert(txn);
-            let own = *self.own.entry(txn).or_insert(version);
+            self.own.entry(txn).or_insert(version);
             if author == Author::Leader {
-                self.deletes[*id].push((own.min(version), txn, place));
+                self.deletes[*id].push((version, txn, place));
             }
         }
     }
@@ -234,17 +234,11 @@ impl Check {
     /// The transaction that a version stands for.
     fn resolve(&self, db: &Topology, version: Version) -> Option<TxnId> {
         let start = self.table.iter().find(|start| start.epoch == version.epoch())?;
-        let server = server(start)?;
-        let at = db.txns.iter().rposition(|txn| {
-            txn.server == server
-                && txn.number == version.sequence()
-                && !self.errant_at(db, txn.server, txn.number)
-        })?;
-        Some(TxnId(u32::try_from(at).ok()?))
-    }
-
-    fn errant_at(&self, db: &Topology, server: usize, number: u64) -> bool {
-        self.errant.iter().any(|id| db.txn(*id).server == server && db.txn(*id).number == number)
+        let server = server_of(start)?;
+        let is_it = |(at, txn): &(TxnId, &Txn)| {
+            txn.server == server && txn.number == version.sequence() && !self.errant.contains(at)
+        };
+        db.all().rfind(is_it).map(|(at, _)| at)
     }
 
     /// A delete that names the key came, whether or not anybody committed it.
@@ -540,7 +534,9 @@ impl Check {
             }
             let name = key_name(id);
             let floor = rules.fill_floor().max(rules.serve_floor(&Subject::new(name.as_bytes())));
-            if floor < *version {
+            // What is published again in a later epoch is covered by what covers its own version.
+            let own = self.own.get(txn).map_or(*version, |own| (*own).min(*version));
+            if floor < own {
                 self.fail(now, format!("node {node} says that it has applied {applied}, and was never told of {name} at {version}"));
             }
         }
@@ -548,7 +544,7 @@ impl Check {
 }
 
 /// The server of an epoch's origin.
-fn server(start: &EpochStart) -> Option<usize> {
+pub(crate) fn server_of(start: &EpochStart) -> Option<usize> {
     match &start.origin {
         Origin::Mysql { server_id, .. } => usize::try_from(*server_id).ok()?.checked_sub(1),
         _ => None,

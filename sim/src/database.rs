@@ -205,17 +205,24 @@ impl Topology {
     }
 
     /// `server` becomes the primary; what only its predecessor has is lost.
-    pub fn promote(&mut self, now: u64, server: usize) {
+    pub fn promote(&mut self, now: u64, server: usize) -> Vec<TxnId> {
         let kept: BTreeSet<TxnId> = self.instances[server].log.iter().copied().collect();
         let old = std::mem::replace(&mut self.primary, server);
-        for id in self.instances[old].log.clone() {
-            if !kept.contains(&id) {
-                self.txns[id.0 as usize].lost_at.get_or_insert(now);
-            }
+        let mut lost = self.instances[old].log.clone();
+        lost.retain(|id| !kept.contains(id));
+        for id in &lost {
+            self.txns[id.0 as usize].lost_at.get_or_insert(now);
         }
         self.instances[old].writable = false;
         self.instances[server].writable = true;
         self.instances[server].follows = None;
+        lost
+    }
+
+    /// Every transaction, in the order in which they were written.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = (TxnId, &Txn)> {
+        let id = |at| TxnId(u32::try_from(at).expect("few transactions"));
+        self.txns.iter().enumerate().map(move |(at, txn)| (id(at), txn))
     }
 
     /// Whether `server` has something that the primary does not have.

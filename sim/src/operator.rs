@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use schemas::{cursor::Partition, gtid::GtidSet};
 
 use crate::{
+    check::server_of,
     database::{Topology, TxnId},
     region::{instance, role},
     world::{Event, MS, World},
@@ -202,8 +203,17 @@ impl World {
         }
         self.operator.predecessor =
             (how == Failover::Switchover).then(|| self.db.executed(old).clone());
-        self.db.promote(self.now, server);
+        let lost = self.db.promote(self.now, server);
         self.note(|| format!("server {server} is the primary"));
+        let then = if how != Failover::Switchover && self.was_never_read(old) {
+            // Of what nobody has read nobody can say that it is lost.
+            for txn in lost {
+                self.check.errant(txn);
+            }
+            Then::ForceEpoch
+        } else {
+            Then::Rebuild
+        };
         self.operator.isolated = None;
         self.operator.former.insert(old);
         self.tell_roles();
@@ -216,7 +226,7 @@ impl World {
                 self.later(300 * MS, Step::Demoted { server: old });
             } else if other == old {
                 let fenced = self.rng.u64(50 * MS..1_200 * MS);
-                self.later(fenced, Step::Fence { server: old, then: Then::Rebuild });
+                self.later(fenced, Step::Fence { server: old, then });
             } else if self.db.diverged(other) {
                 self.stats.race("r67");
                 self.db.instances[other].follows = None;
@@ -230,6 +240,11 @@ impl World {
         let longest = if self.one_in(4) { 3_000 } else { 400 };
         let repointed = self.rng.u64(5..longest) * MS;
         self.later(repointed, Step::Repoint);
+    }
+
+    /// Whether no tailer has announced that this primary was one.
+    fn was_never_read(&self, primary: usize) -> bool {
+        self.broker.epochs.last().and_then(server_of) != Some(primary)
     }
 
     fn server_up(&mut self, server: usize) {

@@ -147,7 +147,7 @@ impl World {
             // Now and then the network holds what was on its way for a while.
             let from = if self.often(4) {
                 let longest = if self.one_in(3) { 1_500 } else { 300 };
-                self.now + self.delay(10, longest)
+                self.now + self.rng.u64(10..longest) * MS
             } else {
                 self.now
             };
