@@ -71,7 +71,9 @@ pub(super) struct Target {
 /// What some seconds of load came to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
-    /// Keys read or written for each second of the server's processor time.
+    /// Keys read or written for each second.
+    pub(super) keys_per_s: f64,
+    /// The same for each second of the server's processor time.
     pub(super) keys_per_cpu_s: f64,
     /// The server's processor seconds for each second.
     pub(super) busy: f64,
@@ -170,7 +172,8 @@ pub(super) fn load(target: &Target, shape: Shape, length: Duration) -> Result<Lo
         cpu = f64::max(cpu, done.cpu);
         seconds = f64::max(seconds, done.seconds);
     }
-    Ok(Load { keys_per_cpu_s: keys as f64 / cpu, busy: cpu / seconds })
+    let keys = keys as f64;
+    Ok(Load { keys_per_s: keys / seconds, keys_per_cpu_s: keys / cpu, busy: cpu / seconds })
 }
 
 struct Done {

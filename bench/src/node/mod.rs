@@ -58,6 +58,7 @@ fn run(args: Args<Scale>) -> Result<()> {
     engine_alone(args.scale, &mut figures)?;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(beside_memcached(args.scale, &mut figures))?;
+    runtime.block_on(more_threads(args.scale, &mut figures))?;
     args.json.map_or(Ok(()), |path| figures.write(&path))
 }
 
@@ -120,5 +121,29 @@ async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
         let bytes = load::overhead_bytes(target, scale.megabytes)?;
         figures.say(&format!("node_resident_{name}bytes_per_item"), bytes, "B");
     }
+    Ok(())
+}
+
+/// The node with two threads beside the node with one, in turns: how much more it does, and what a key then costs. The servers
+/// are the bottleneck: clients send sixteen requests at a time.
+async fn more_threads(scale: Scale, figures: &mut Figures) -> Result<()> {
+    let servers = Servers::from_env()?;
+    let memory = scale.megabytes.to_string();
+    let narrow = servers.cache_node(&["-t", "1", "-m", &memory]).await?;
+    let wide = servers.cache_node(&["-t", "2", "-m", &memory]).await?;
+    let one = load::Target { address: narrow.address(), pid: narrow.pid()? };
+    let two = load::Target { address: wide.address(), pid: wide.pid()? };
+    for target in [&one, &two] {
+        load::fill(target)?;
+    }
+    let (mut rates, mut costs) = (Vec::new(), Vec::new());
+    for _ in 0..scale.runs {
+        let one = load::load(&one, load::Shape::Pipelined, scale.load)?;
+        let two = load::load(&two, load::Shape::Pipelined, scale.load)?;
+        rates.push(two.keys_per_s / one.keys_per_s);
+        costs.push(two.keys_per_cpu_s / one.keys_per_cpu_s);
+    }
+    figures.say("node_two_threads_rate_ratio", median(rates), "");
+    figures.say("node_two_threads_keys_per_cpu_s_ratio", median(costs), "");
     Ok(())
 }
