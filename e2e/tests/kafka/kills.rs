@@ -128,7 +128,7 @@ async fn retention_overtakes_a_node() {
     }
     busy.memcached[0].thaw().expect("thaw it");
     busy.mcsqueal.restart().await.expect("mcsqueal is ready again");
-    let gaps = async || metric(&busy.mcsqueal, "mcsqueal_lane_gaps_total", "").await > 0.0;
+    let gaps = async || busy.mcsqueal.metric("mcsqueal_lane_gaps_total", "").await > 0.0;
     until("a gap is found", GUARD, gaps).await;
     // Nodes are emptied twice, like keys are deleted twice; then customers fill them.
     sleep(Duration::from_secs(7)).await;
@@ -145,21 +145,12 @@ async fn all_arrived(mut busy: Busy) {
 
 /// Deletes that nodes have answered so far.
 async fn deletes(mcsqueal: &Mcsqueal) -> f64 {
-    metric(mcsqueal, "mcsqueal_lane_deletes_total", "pass=\"First\"").await
-}
-
-async fn metric(mcsqueal: &Mcsqueal, name: &str, label: &str) -> f64 {
-    let Some(address) = mcsqueal.http() else { return 0.0 };
-    let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
-    let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
-    http::samples(&page).filter(of).map(|sample| sample.value).sum()
+    mcsqueal.metric("mcsqueal_lane_deletes_total", "pass=\"First\"").await
 }
 
 /// Whether it writes the stream, and reads the binlog.
 async fn leads(mcsqueal: &Mcsqueal) -> bool {
-    let Some(address) = mcsqueal.http() else { return false };
-    let Ok((_, page)) = http::get(address, "/health").await else { return false };
-    let health: serde_json::Value = serde_json::from_str(&page).unwrap_or_default();
+    let health = mcsqueal.health().await.unwrap_or_default();
     health["stream"]["leads"] == true && health["tailer"]["connected"] == true
 }
 
