@@ -330,7 +330,7 @@ fn databases(region: &Region, settings: &tailer::Settings) -> Vec<Instance> {
 }
 
 /// `inside` has the control ports of nodes in this process.
-fn cluster_settings(
+pub(crate) fn cluster_settings(
     file: &Path,
     cluster: &config::Cluster,
     inside: &HashMap<String, ControlPort>,

@@ -57,6 +57,11 @@ impl Busy {
         Busy::start_with(lab, kind, Some(kafka), caches).await
     }
 
+    /// On a Kafka that somebody has started.
+    pub async fn start_on(lab: Lab, kind: Kind, kafka: Kafka) -> Busy {
+        Busy::start_with(lab, kind, Some(kafka), NodeKind::Memcached).await
+    }
+
     async fn start_with(lab: Lab, kind: Kind, kafka: Option<Kafka>, caches: NodeKind) -> Busy {
         let database = lab.servers.database(kind, &DatabaseOptions::default()).await;
         let database = database.expect("a database server");
@@ -116,6 +121,11 @@ impl Busy {
     pub async fn everybody_leaves(&mut self) {
         let traffic = self.traffic.take().expect("the shop is open");
         traffic.stop().await.expect("everybody leaves the shop");
+    }
+
+    /// Everything that was committed is delivered.
+    pub async fn drained(&self) {
+        self.shop.drain(DRAIN_DEADLINE).await.expect("everything is deleted in the end");
     }
 
     /// The customers leave; once everything is delivered, no cached value may differ from the database.

@@ -11,6 +11,7 @@
 
 mod connection;
 mod control;
+mod deleter;
 mod delivery;
 mod instance;
 mod intake;
@@ -26,7 +27,9 @@ mod shell;
 mod socket;
 mod trouble;
 
+pub use connection::ConnectionError;
 pub use control::ControlPort;
+pub use deleter::Deleter;
 pub use instance::Instance;
 pub use intake::Feed;
 pub use metrics::Metrics;
