@@ -239,7 +239,7 @@ async fn a_replay_spares_what_is_fresh() {
     let planned = tools.ok(&["replay", "--from", "start", "--dry-run"]).await;
     assert!(planned.contains("2 node(s) get each delete with its version"), "{planned}");
     assert!(!planned.contains("without versions"), "{planned}");
-    for remap in [&["--remap"][..], &[]] {
+    for remap in [&[][..], &["--remap"]] {
         let mut arguments = vec!["replay", "--from", "start", "--yes", "--rate", "1000000"];
         arguments.extend(remap);
         let said = tools.ok(&arguments).await;
@@ -247,8 +247,11 @@ async fn a_replay_spares_what_is_fresh() {
         assert!(all > 200, "{said}");
         let done = format!("0 values removed, 0 were not there, {all} deletes with versions");
         assert!(said.contains(&done), "{said}");
-        let after = busy.shop.compare().await.expect("a comparison").cached;
-        assert_eq!(before, after, "{said}");
+        // Nobody fills; but a node that gets no word for a while, on a busy machine, hides what it has.
+        until("everything is still there", GUARD, async || {
+            busy.shop.compare().await.expect("a comparison").cached >= before
+        })
+        .await;
     }
     tools.ok(&["invalidate", "--prefix", "user:", "--yes"]).await;
     let said = tools.ok(&["replay", "--from", "1m", "--prefix", "user:", "--yes"]).await;
