@@ -127,6 +127,7 @@ Examples:
   MCSQUEAL_SOURCE_PASSWORD=secret mcsqueal run --config region-configs/shop.toml
   mcsqueal run --config shop.toml --log-format json --log 'info,mcsqueal_lane=debug'
   mcsqueal run --config shop.toml --nodes mcsqueal      # nothing else to install
+  mcsqueal invalidator --config shop-kafka.toml --instance $HOSTNAME   # one of several that share the work
   curl -s http://127.0.0.1:9610/health
 
 Exit status: 0 stopped by a signal, 1 failed, 64 bad configuration, rules or server settings.")]
@@ -137,6 +138,10 @@ pub(crate) struct RunArgs {
     /// Who serves the nodes that the region file names: somebody else, or this process as well
     #[arg(long, value_enum, default_value_t = Nodes::Elsewhere)]
     pub(crate) nodes: Nodes,
+    /// A name for this process among all that deliver this region from Kafka: one that is back under its name within
+    /// `share_timeout_ms` gets its own partitions again, and nobody else hears of it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
     /// Write `http=ADDRESS` here once everything is bound and opened
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

@@ -10,13 +10,13 @@ use std::{
 
 use anyhow::anyhow;
 use binlog::assemble::Change;
-use schemas::{key::Key, rules::Rules};
+use schemas::key::Key;
 use tailer::map::{Mapped, Mapper};
 
 use crate::{
     args::ExplainArgs,
     failure::Failure,
-    history,
+    history::{self, Known},
     invalidate::say,
     load, log,
     stream::{From, block_on},
@@ -32,20 +32,26 @@ pub(crate) fn diff(args: &ExplainArgs, old: &Path, new: &Path) -> Result<(), Fai
     let (region, _) = load::region(config)?;
     let (old, new) = (load::rules(old)?, load::rules(new)?);
     let settings = history::binlog_settings(config, &region)?;
-    let mut sides = Sides::new(old, new, args.rows_max);
+    let rows_max = args.rows_max;
     block_on(async {
+        let mut mappers = Vec::new();
+        for rules in [old, new] {
+            mappers.push(Known::ask(&settings, &rules).await?.mapper(Arc::new(rules)));
+        }
+        let mut sides = Sides::new(mappers, rows_max);
         let reader = log::reader(config, &region).await?;
         let from = history::begin(&reader, args.from).await?;
         let to = history::end(&reader, From::End).await?;
         history::read_binlog(&settings, &from, &to, &mut |change| sides.take(change)).await?;
-        say(&mut io::stdout().lock(), &sides.report())
-    })?;
-    if sides.is_same() { Ok(()) } else { Err(Failure::Said) }
+        say(&mut io::stdout().lock(), &sides.report())?;
+        if sides.is_same() { Ok(()) } else { Err(Failure::Said) }
+    })
 }
 
 /// Both sides, and what only one of them makes.
 struct Sides {
-    mappers: [Mapper; 2],
+    /// Of the old rules, and of the new ones.
+    mappers: Vec<Mapper>,
     rows_left: u64,
     rows: u64,
     /// Keys of the open transaction, by side, with the rule that made them.
@@ -64,9 +70,9 @@ struct Only {
 }
 
 impl Sides {
-    fn new(old: Rules, new: Rules, rows_max: u64) -> Sides {
+    fn new(mappers: Vec<Mapper>, rows_max: u64) -> Sides {
         Sides {
-            mappers: [old, new].map(|rules| Mapper::new(Arc::new(rules))),
+            mappers,
             rows_left: rows_max,
             rows: 0,
             open: Default::default(),

@@ -7,9 +7,9 @@ use std::{
 
 use invalidator::LaneStatus;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
-use schemas::record::UnixMicros;
+use schemas::{cursor::Partition, record::UnixMicros};
 use serde::Serialize;
-use stream::{AnyWriter, Log, Writer};
+use stream::{AnyShare, AnyWriter, Log, Portions, Writer};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -29,6 +29,7 @@ struct Gauges {
     leads: Gauge,
     term: Gauge,
     writable: Gauge,
+    partitions: Gauge,
 }
 
 /// What there is to look at once the stream is open.
@@ -38,6 +39,26 @@ pub(crate) struct Parts {
     pub(crate) log: Log,
     /// While this process leads.
     pub(crate) writer: watch::Receiver<Option<AnyWriter>>,
+    pub(crate) shared: Shared,
+}
+
+/// What this process looks after, of what all processes of the region do.
+pub(crate) struct Shared {
+    portions: Portions,
+    trouble: watch::Receiver<Option<Arc<str>>>,
+    of: u16,
+}
+
+impl Shared {
+    /// `of` so many partitions.
+    pub(crate) fn of(share: &AnyShare, of: u16) -> Shared {
+        Shared { portions: share.portions(), trouble: share.trouble(), of }
+    }
+
+    fn ours(&self) -> Vec<u16> {
+        let portion = self.portions.now();
+        (0..self.of).filter(|partition| portion.has(Partition(*partition))).collect()
+    }
 }
 
 /// The whole, at one moment.
@@ -65,6 +86,10 @@ struct Tailer {
 struct Stream {
     /// Whether this process writes it; else it stands by for the one that does.
     leads: bool,
+    /// Which partitions this process delivers; others of the region deliver the others.
+    partitions: Vec<u16>,
+    /// Why they do not count this process in, if so.
+    sharing: Option<String>,
     trouble: Option<String>,
 }
 
@@ -88,13 +113,18 @@ impl Watch {
         registry: &mut Registry,
     ) -> Watch {
         let gauges = Gauges::default();
-        let Gauges { leads, term, writable } = gauges.clone();
+        let Gauges { leads, term, writable, partitions } = gauges.clone();
         registry.register("mcsqueal_stream_leads", "1 while this process writes the stream", leads);
         registry.register("mcsqueal_stream_term", "The term that it leads, or has led last", term);
         registry.register(
             "mcsqueal_stream_writable",
             "0 while the stream cannot be opened or takes nothing: appends wait",
             writable,
+        );
+        registry.register(
+            "mcsqueal_stream_partitions",
+            "Partitions that this process delivers; all processes of a region share them",
+            partitions,
         );
         Watch { region, waiting, parts: Arc::default(), gauges }
     }
@@ -111,6 +141,8 @@ impl Watch {
         };
         self.gauges.leads.set(i64::from(health.stream.leads));
         self.gauges.writable.set(i64::from(health.stream.trouble.is_none()));
+        let partitions = health.stream.partitions.len();
+        self.gauges.partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
         health
     }
 
@@ -121,7 +153,7 @@ impl Watch {
             ok: false,
             region: self.region.to_string(),
             tailer: Tailer::of(tailer::Status::default()),
-            stream: Stream { leads: false, trouble },
+            stream: Stream { leads: false, partitions: Vec::new(), sharing: None, trouble },
             lanes: Vec::new(),
         }
     }
@@ -138,13 +170,16 @@ impl Watch {
         }
         let stands_by = !leads && parts.log.is_begun();
         let trouble = writer.and_then(|writer| writer.trouble()).map(|trouble| trouble.to_string());
+        let sharing = parts.shared.trouble.borrow().as_ref().map(ToString::to_string);
+        let partitions = parts.shared.ours();
         Health {
             ok: (tailer.connected || stands_by)
                 && trouble.is_none()
-                && lanes.iter().all(|lane| lane.connected),
+                && sharing.is_none()
+                && (partitions.is_empty() || lanes.iter().all(|lane| lane.connected)),
             region: self.region.to_string(),
             tailer: Tailer::of(tailer),
-            stream: Stream { leads, trouble },
+            stream: Stream { leads, partitions, sharing, trouble },
             lanes,
         }
     }

@@ -158,6 +158,7 @@ fn settings(kafka: &config::Kafka) -> Settings {
         retention_age: kafka.retention_age,
         in_flight_bytes_max: kafka.in_flight_bytes_max,
         session_timeout: kafka.session_timeout,
+        share_timeout: kafka.share_timeout,
         properties: kafka.properties.clone(),
         ..Settings::new(kafka.brokers.clone(), kafka.topic.clone(), clock::now)
     }

@@ -6,13 +6,13 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use invalidator::{ControlPort, Instance, Invalidator, poller::Role};
+use invalidator::{ControlPort, Feed, Instance, Invalidator, poller::Role};
 use prometheus_client::registry::Registry;
 use schemas::{
     config::{self, Region},
     rules::Rules,
 };
-use stream::{AnyWriter, Log, StreamError};
+use stream::{AnyWriter, Log, Reader, StreamError};
 use tailer::{TailerError, preflight};
 use tokio::{
     net::TcpListener,
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::{Nodes, RunArgs},
     failure::Failure,
-    health::{Parts, Watch},
+    health::{Parts, Shared, Watch},
     http, load,
     log::{self, Opened},
     node, telemetry,
@@ -81,17 +81,19 @@ async fn serve(
         }
     };
     let Opened { log, reader, cursors } = opened;
+    let share = log.share(&region.name, args.instance.as_deref()).context("share the stream")?;
+    let feed = Feed { reader, cursors, portions: share.portions() };
     let clusters =
         region.clusters.iter().map(|it| cluster_settings(&args.config, it, &side.inside));
     let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
-    let mut lanes =
-        Invalidator::start(&clusters, &reader, &cursors, &databases, &side.lanes, &shutdown)
-            .context("spread keys over the nodes")
-            .map_err(Failure::Config)?;
+    let mut lanes = Invalidator::start(&clusters, &feed, &databases, &side.lanes, &shutdown)
+        .context("spread keys over the nodes")
+        .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
     let (status, of) = (lanes.status(), log.clone());
-    side.watch.is_open(Parts { tailer: told, lanes: status, log: of, writer });
+    let shared = Shared::of(&share, feed.reader.partitions());
+    side.watch.is_open(Parts { tailer: told, lanes: status, log: of, writer, shared });
     let tailing = Tailing {
         settings,
         rules: Arc::new(rules),
@@ -127,6 +129,8 @@ async fn serve(
         ended = lanes.ended() => Ending::Lanes(ended),
     };
     shutdown.cancel();
+    // Others may take over at once. To leave takes a moment, and longer without brokers: nobody waits for it.
+    drop(tokio::task::spawn_blocking(move || drop(share)));
     let stopped = stop(ending, tailing, lanes, region.shutdown_grace).await;
     if let Some(serving) = side.serving {
         serving.abort();
@@ -326,7 +330,7 @@ fn databases(region: &Region, settings: &tailer::Settings) -> Vec<Instance> {
 }
 
 /// `inside` has the control ports of nodes in this process.
-fn cluster_settings(
+pub(crate) fn cluster_settings(
     file: &Path,
     cluster: &config::Cluster,
     inside: &HashMap<String, ControlPort>,

@@ -23,7 +23,7 @@ const _: () = assert!(LINE_BYTES_MAX <= RECEIVE_BYTES_MAX);
 
 /// Why a connection ended. What was not answered on it is sent again on the next.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectionError {
+pub enum ConnectionError {
     #[error("connect")]
     Connect(#[source] io::Error),
     #[error("the node does not answer within {0:?}")]

@@ -49,13 +49,12 @@ impl<R: Reader, S: CursorStore> Delivery<R, S> {
     }
 
     async fn deliver(&mut self, shutdown: &CancellationToken) -> Result<(), StreamError> {
-        let Some(places) = self.resume(shutdown).await? else { return Ok(()) };
         let limits = Limits {
             fill_age_max: self.fill_age_max,
             keys_max: WINDOW_KEYS_MAX,
             unanswered_max: UNANSWERED_MAX,
         };
-        let mut lane = Lane::new(limits, places);
+        let mut lane = Lane::new(limits, Places::new());
         let mut delay = CONNECT_DELAY_MIN;
         loop {
             let now = Instant::now();
@@ -67,38 +66,22 @@ impl<R: Reader, S: CursorStore> Delivery<R, S> {
             if visit.useful {
                 delay = CONNECT_DELAY_MIN;
             }
-            self.stay_away(&lane, delay, shutdown).await?;
+            self.stay_away(&mut lane, delay, shutdown).await?;
             delay = (delay * 2).min(CONNECT_DELAY_MAX);
-        }
-    }
-
-    /// The cursors to begin with; `None` if the shutdown came first.
-    async fn resume(
-        &mut self,
-        shutdown: &CancellationToken,
-    ) -> Result<Option<Places>, StreamError> {
-        loop {
-            match self.intake.resume().await {
-                Ok(places) => return Ok(Some(places)),
-                Err(err) => Trouble::from(err).note(&self.report)?,
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(None),
-                () = tokio::time::sleep(CONNECT_DELAY_MAX) => {}
-            }
         }
     }
 
     /// Waits, and meanwhile looks how much the lane has to catch up with.
     async fn stay_away(
         &mut self,
-        lane: &Lane,
+        lane: &mut Lane,
         delay: Duration,
         shutdown: &CancellationToken,
     ) -> Result<(), StreamError> {
         let end = Instant::now() + delay;
         loop {
             let kept = async {
+                self.intake.settle(lane).await?;
                 self.intake.store(lane.cursors()).await?;
                 self.intake.unread(Instant::now()).await
             };

@@ -1,14 +1,17 @@
 //! [`Intake`]: the stream, as one lane sees it. What each record asks of the lane's node, how far the stream was
-//! read, how much of it was not, and where the cursor is kept.
+//! read, how much of it was not, and where the cursor is kept; of the partitions that this process looks after.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use schemas::{
     cursor::{Cursor, Partition, Place},
     record::{Invalidations, Record, UnixMicros},
     ring::Ring,
 };
-use stream::{CursorStore, Entry, Read, ReadLimit, Reader, StreamError};
+use stream::{CursorStore, Entry, Portion, Portions, Read, ReadLimit, Reader, StreamError};
 use tokio::time::Instant;
 
 use crate::{
@@ -47,13 +50,26 @@ pub(crate) struct Share {
     pub(crate) on_floor: OnFloor,
 }
 
+/// What lanes need of the stream.
+#[derive(Clone, Debug)]
+pub struct Feed<R, S> {
+    /// Reads it.
+    pub reader: R,
+    /// Keeps the cursors of nodes that cannot.
+    pub cursors: S,
+    /// What of it this process looks after.
+    pub portions: Portions,
+}
+
 /// One lane's view of the stream.
 pub(crate) struct Intake<R, S> {
-    reader: R,
-    store: S,
+    feed: Feed<R, S>,
     /// Names the lane's cursors.
     consumer: String,
     share: Share,
+    /// What was begun with.
+    portion: Portion,
+    /// Of each partition that is ours.
     places: Places,
     /// Partitions that may have something to read. Empty at the head.
     pending: Vec<Partition>,
@@ -64,43 +80,67 @@ pub(crate) struct Intake<R, S> {
 }
 
 impl<R: Reader, S: CursorStore> Intake<R, S> {
-    pub(crate) fn new(reader: R, store: S, consumer: String, share: Share) -> Intake<R, S> {
-        let pending = partitions(&reader).collect();
+    pub(crate) fn new(feed: Feed<R, S>, consumer: String, share: Share) -> Intake<R, S> {
         Intake {
-            reader,
-            store,
+            feed,
             consumer,
             share,
+            portion: Portion::Of(BTreeSet::new()),
             places: Places::new(),
-            pending,
+            pending: Vec::new(),
             unread: Unread::default(),
             measured_at: None,
             stored: Places::new(),
         }
     }
 
-    /// Begins where the lane's stored cursors stand, and returns them. Cursors of another stream (a file that was
-    /// made anew) mean nothing here.
-    pub(crate) async fn resume(&mut self) -> Result<Places, StreamError> {
-        let stream = self.reader.stream_id();
-        let cursors = self.store.load(&self.consumer).await?;
-        let ours = cursors.into_iter().filter(|cursor| cursor.stream == stream);
-        self.places = ours.map(|cursor| (cursor.partition, cursor.place)).collect();
-        self.stored.clone_from(&self.places);
-        Ok(self.places.clone())
-    }
-
-    /// Makes the lane's cursors durable, if they have moved.
-    pub(crate) async fn store(&mut self, cursors: &Places) -> Result<(), StreamError> {
-        if self.stored == *cursors {
+    /// Begins with partitions that are ours now, where their stored cursors stand, and leaves those that are somebody
+    /// else's. Cursors of another stream (a file that was made anew) mean nothing here.
+    pub(crate) async fn settle(&mut self, lane: &mut Lane) -> Result<(), StreamError> {
+        let portion = self.feed.portions.take();
+        if portion == self.portion {
             return Ok(());
         }
-        let stream = self.reader.stream_id();
+        let ours = |partition: &Partition| portion.has(*partition);
+        for gone in partitions(&self.feed.reader).filter(|partition| !ours(partition)) {
+            self.places.remove(&gone);
+            self.stored.remove(&gone);
+            lane.release(gone);
+        }
+        let all = partitions(&self.feed.reader).filter(ours);
+        let new: Vec<_> = all.filter(|partition| !self.places.contains_key(partition)).collect();
+        if !new.is_empty() {
+            let stream = self.feed.reader.stream_id();
+            let cursors = self.feed.cursors.load(&self.consumer).await?;
+            let known: Places = cursors
+                .into_iter()
+                .filter(|cursor| cursor.stream == stream)
+                .map(|cursor| (cursor.partition, cursor.place))
+                .collect();
+            for partition in new {
+                let place = known.get(&partition).copied();
+                self.stored.extend(place.map(|place| (partition, place)));
+                self.places.insert(partition, place.unwrap_or(Place::START));
+            }
+        }
+        self.portion = portion;
+        self.look_again();
+        Ok(())
+    }
+
+    /// Makes the lane's cursors durable, as far as they have moved.
+    pub(crate) async fn store(&mut self, cursors: &Places) -> Result<(), StreamError> {
+        let has_moved = |at: &(&Partition, &Place)| self.stored.get(at.0) != Some(at.1);
+        let moved: Places = cursors.iter().filter(has_moved).map(|(of, to)| (*of, *to)).collect();
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let stream = self.feed.reader.stream_id();
         let cursor =
             |(&partition, &place): (&Partition, &Place)| Cursor { stream, partition, place };
-        let list = cursors.iter().map(cursor).collect();
-        self.store.store(&self.consumer, list).await?;
-        self.stored.clone_from(cursors);
+        let list = moved.iter().map(cursor).collect();
+        self.feed.cursors.store(&self.consumer, list).await?;
+        self.stored.extend(moved);
         Ok(())
     }
 
@@ -109,22 +149,25 @@ impl<R: Reader, S: CursorStore> Intake<R, S> {
         self.pending.is_empty()
     }
 
-    /// Returns when there may be more to read.
+    /// Returns when there may be more to read, or something else is ours.
     pub(crate) async fn changed(&mut self) {
-        self.reader.changed().await;
+        tokio::select! {
+            () = self.feed.reader.changed() => {}
+            () = self.feed.portions.changed() => {}
+        }
         self.look_again();
     }
 
     /// There may be more to read.
     pub(crate) fn look_again(&mut self) {
-        self.pending = partitions(&self.reader).collect();
+        self.pending = self.places.keys().copied().collect();
     }
 
     /// What was not read, as it was at most [`MEASURE_INTERVAL`] ago.
     pub(crate) async fn unread(&mut self, now: Instant) -> Result<Unread, StreamError> {
         let is_old = self.measured_at.is_none_or(|at| at + MEASURE_INTERVAL <= now);
         if is_old && !self.is_at_head() {
-            self.unread = measure(&self.reader, &self.places).await?;
+            self.unread = measure(&self.feed.reader, &self.portion, &self.places).await?;
             self.measured_at = Some(now);
         }
         Ok(self.unread)
@@ -136,6 +179,7 @@ impl<R: Reader, S: CursorStore> Intake<R, S> {
         lane: &mut Lane,
         report: &Report,
     ) -> Result<(), StreamError> {
+        self.settle(lane).await?;
         for partition in std::mem::take(&mut self.pending) {
             if !lane.wants_records() || self.read(partition, lane, report).await? == Found::More {
                 self.pending.push(partition);
@@ -156,7 +200,7 @@ impl<R: Reader, S: CursorStore> Intake<R, S> {
     ) -> Result<Found, StreamError> {
         let limit = ReadLimit { records_max: READ_RECORDS_MAX, bytes_max: READ_BYTES_MAX };
         let place = self.places.entry(partition).or_insert(Place::START);
-        match self.reader.read_after(partition, *place, limit).await? {
+        match self.feed.reader.read_after(partition, *place, limit).await? {
             Read::Entries(entries) => {
                 let found = if entries.is_empty() { Found::Nothing } else { Found::More };
                 for Entry { place: at, appended_at, record } in entries {
@@ -228,10 +272,14 @@ pub(crate) fn partitions<R: Reader>(reader: &R) -> impl Iterator<Item = Partitio
     (0..reader.partitions()).map(Partition)
 }
 
-/// Counts what stands behind `places`.
-pub(crate) async fn measure<R: Reader>(reader: &R, places: &Places) -> Result<Unread, StreamError> {
+/// Counts what stands behind `places` in our partitions.
+pub(crate) async fn measure<R: Reader>(
+    reader: &R,
+    ours: &Portion,
+    places: &Places,
+) -> Result<Unread, StreamError> {
     let mut unread = Unread::default();
-    for partition in partitions(reader) {
+    for partition in partitions(reader).filter(|partition| ours.has(*partition)) {
         let place = places.get(&partition).copied().unwrap_or(Place::START);
         let head = reader.head(partition).await?;
         // A place beyond the head is of a log that is gone; the next read reports that.
@@ -332,7 +380,7 @@ mod tests {
         let reader = Embedded::read_only(&path).unwrap();
         // Each term has a first record of its own, in each of the two partitions.
         let all = Unread { records: (1 + 3) + (1 + 2) + 2, since: Some(UnixMicros(7)) };
-        assert_eq!(measure(&reader, &Places::new()).await.unwrap(), all);
+        assert_eq!(measure(&reader, &Portion::All, &Places::new()).await.unwrap(), all);
         let place = |term, sequence| Place { term: Term(term), sequence };
         let after = |of_0, of_1| Places::from([(Partition(0), of_0), (Partition(1), of_1)]);
         for (places, records) in [
@@ -343,14 +391,14 @@ mod tests {
             (after(place(9, 9), place(9, 9)), 0),
         ] {
             let since = (records > 0).then_some(UnixMicros(7));
-            let unread = measure(&reader, &places).await.unwrap();
+            let unread = measure(&reader, &Portion::All, &places).await.unwrap();
             assert_eq!(unread, Unread { records, since }, "{places:?}");
         }
         drop(reader);
         // What retention has taken is no backlog: it will be a gap.
         let log = Embedded::open(&path, options(1000)).unwrap();
         append(&log, 0, 20).await;
-        let unread = measure(&log.reader(), &Places::new()).await.unwrap();
+        let unread = measure(&log.reader(), &Portion::All, &Places::new()).await.unwrap();
         assert!((2..15).contains(&unread.records), "{unread:?}");
     }
 }

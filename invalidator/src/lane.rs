@@ -95,12 +95,21 @@ pub struct Lane {
 struct Record {
     partition: Partition,
     place: Place,
+    cursor: Cursor,
     work: Work,
     since: UnixMicros,
     /// Requests of each pass that were answered.
     answered: [usize; 2],
     /// When the last request of the first pass was sent.
     sent_at: Option<Instant>,
+}
+
+/// Whether a record that is finished moves the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cursor {
+    Moves,
+    /// It is somebody else's.
+    Stays,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -194,12 +203,22 @@ impl Lane {
         self.window.push_back(Record {
             partition,
             place,
+            cursor: Cursor::Moves,
             work,
             since,
             answered: [0, 0],
             sent_at: None,
         });
         self.pass_finished();
+    }
+
+    /// Somebody else looks after the partition now, from the cursor that was stored last. What was taken of it is finished all
+    /// the same, which is harmless.
+    pub fn release(&mut self, partition: Partition) {
+        self.cursors.remove(&partition);
+        for record in self.window.iter_mut().filter(|record| record.partition == partition) {
+            record.cursor = Cursor::Stays;
+        }
     }
 
     /// A connection is there; what was sent on the one before and not answered is sent again.
@@ -296,7 +315,9 @@ impl Lane {
                 return;
             }
             self.keys = self.keys.saturating_sub(record.work.requests());
-            self.cursors.insert(record.partition, record.place);
+            if record.cursor == Cursor::Moves {
+                self.cursors.insert(record.partition, record.place);
+            }
             self.window.pop_front();
             self.front = self.front.saturating_add(1);
             for next in [&mut self.next_first, &mut self.next_second] {

@@ -15,6 +15,8 @@ enum Op {
     Send(usize),
     Answer(usize),
     Reconnect,
+    /// Somebody else has the partition; then it is ours again.
+    Release,
     Advance(u64),
 }
 
@@ -24,6 +26,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (1..5_usize).prop_map(Op::Send),
         4 => (1..5_usize).prop_map(Op::Answer),
         1 => Just(Op::Reconnect),
+        1 => Just(Op::Release),
         3 => (1..60_u64).prop_map(Op::Advance),
     ]
 }
@@ -39,6 +42,8 @@ struct World {
     lane: Lane,
     now: Instant,
     taken: u64,
+    /// The last record that does not move the cursor any more.
+    released: u64,
     /// By record and request.
     seen: BTreeMap<(u64, usize), Seen>,
     sizes: BTreeMap<u64, usize>,
@@ -50,7 +55,15 @@ impl World {
         let mut lane = Lane::new(LIMITS, BTreeMap::new());
         lane.connected();
         let (seen, sizes) = (BTreeMap::new(), BTreeMap::new());
-        World { lane, now: Instant::now(), taken: 0, seen, sizes, on_the_way: VecDeque::new() }
+        World {
+            lane,
+            now: Instant::now(),
+            taken: 0,
+            released: 0,
+            seen,
+            sizes,
+            on_the_way: VecDeque::new(),
+        }
     }
 
     fn take(&mut self, keys: Option<usize>) {
@@ -95,6 +108,7 @@ impl World {
     /// A cursor is never past a record that lacks two answered deletes, `fill_age_max` apart.
     fn check(&self) {
         let passed = self.lane.cursors().get(&Partition(0)).map_or(0, |place| place.sequence);
+        assert!(passed == 0 || passed > self.released, "{passed} was somebody else's");
         for (&record, &size) in self.sizes.range(..=passed) {
             for at in 0..size {
                 let Some(seen) = self.seen.get(&(record, at)) else {
@@ -137,6 +151,10 @@ impl World {
                 self.on_the_way.clear();
                 self.lane.connected();
             }
+            Op::Release => {
+                self.lane.release(Partition(0));
+                self.released = self.taken;
+            }
             Op::Advance(ms) => self.now += Duration::from_millis(*ms),
         }
         self.check();
@@ -167,7 +185,8 @@ proptest! {
                 }
             }
         }
-        prop_assert_eq!(world.lane.cursors().get(&Partition(0)).map_or(0, |place| place.sequence), world.taken);
+        let passed = world.lane.cursors().get(&Partition(0)).map_or(0, |place| place.sequence);
+        prop_assert_eq!(passed, if world.taken > world.released { world.taken } else { 0 });
         prop_assert!(world.lane.wants_records());
     }
 }

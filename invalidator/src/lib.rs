@@ -3,11 +3,15 @@
 //! Nothing is spooled here: the stream is the spool. A dead node delays nobody else, and gets everything that it
 //! missed when it is back. A stock memcached that has no cursor yet begins with the oldest record that is kept.
 //!
+//! Several processes may share the partitions ([`Feed`]): then each of them has a lane to every node, for its own part of the
+//! stream. While a partition changes hands two may deliver it, which is harmless.
+//!
 //! Cache nodes of ours have a [`ControlPort`]: they get each delete once, with its version, and hear how far the region's
 //! databases are, which a task here asks all the time.
 
 mod connection;
 mod control;
+mod deleter;
 mod delivery;
 mod instance;
 mod intake;
@@ -23,8 +27,11 @@ mod shell;
 mod socket;
 mod trouble;
 
+pub use connection::ConnectionError;
 pub use control::ControlPort;
+pub use deleter::Deleter;
 pub use instance::Instance;
+pub use intake::Feed;
 pub use metrics::Metrics;
 pub use report::LaneStatus;
 pub use settings::{NodeSettings, OnFloor, Settings};

@@ -15,7 +15,7 @@ use schemas::{
     defaults,
     record::{Record, UnixMicros},
 };
-use stream::{Entry, Read, ReadLimit, Reader, StreamError};
+use stream::{Entry, Portions, Read, ReadLimit, Reader, StreamError};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -40,6 +40,7 @@ use crate::{
 pub(crate) struct NodeDelivery<R> {
     pub(crate) port: ControlPort,
     pub(crate) reader: R,
+    pub(crate) portions: Portions,
     pub(crate) share: Share,
     pub(crate) positions: Positions,
     pub(crate) rounds: watch::Receiver<Rounds>,
@@ -78,13 +79,22 @@ impl<R: Reader> NodeDelivery<R> {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), StreamError> {
         let mut delay = CONNECT_DELAY_MIN;
         loop {
+            if self.portions.take().is_empty() {
+                // Nothing to deliver; nor does the stream say anything of the databases to us.
+                self.report.idle();
+                tokio::select! {
+                    () = shutdown.cancelled() => return Ok(()),
+                    () = self.portions.changed() => continue,
+                }
+            }
             let mut useful = false;
             let visited = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 visited = self.visit(&mut useful) => visited,
             };
-            if let Err(trouble) = visited {
-                trouble.note(&self.report)?;
+            match visited {
+                Ok(()) => continue,
+                Err(trouble) => trouble.note(&self.report)?,
             }
             if useful {
                 delay = CONNECT_DELAY_MIN;
@@ -101,7 +111,7 @@ impl<R: Reader> NodeDelivery<R> {
     async fn stay_away(&self, delay: Duration) -> Result<(), StreamError> {
         let end = Instant::now() + delay;
         loop {
-            match measure(&self.reader, &self.cursors).await {
+            match measure(&self.reader, &self.portions.now(), &self.cursors).await {
                 Ok(unread) => self.report.waiting(unread.records, unread.since),
                 Err(err) => Trouble::Stream(err).note(&self.report)?,
             }
@@ -113,12 +123,15 @@ impl<R: Reader> NodeDelivery<R> {
         }
     }
 
+    /// One connection. `Ok` is that other partitions are ours: the node is asked anew where it is.
     async fn visit(&mut self, useful: &mut bool) -> Result<(), Trouble> {
+        let ours = self.portions.take();
         let connection = ControlConnection::open(&self.port).await?;
-        let all = partitions(&self.reader).collect();
+        let ours: Vec<Partition> =
+            partitions(&self.reader).filter(|partition| ours.has(*partition)).collect();
         let mut visit = Visit {
             connection,
-            lane: NodeLane::new(all, self.clock_skew_max),
+            lane: NodeLane::new(ours, self.clock_skew_max),
             sent: BTreeMap::new(),
             read: BTreeMap::new(),
             rounds: *self.rounds.borrow_and_update(),
@@ -154,6 +167,7 @@ impl<R: Reader> NodeDelivery<R> {
                         self.step(visit, Event::Changed(partition)).await?;
                     }
                 }
+                () = self.portions.changed() => return Ok(()),
                 changed = self.rounds.changed(), if greeted => {
                     if changed.is_err() {
                         return Ok(()); // The task that polls has ended, with everything else.

@@ -62,6 +62,13 @@ impl Report {
         self.status.send_modify(|status| status.connected = true);
     }
 
+    /// Other processes look after everything.
+    pub(crate) fn idle(&self) {
+        self.metrics.connected.set(0);
+        self.status.send_modify(|status| status.connected = false);
+        self.waiting(0, None);
+    }
+
     /// The lane cannot go on for now. The same again and again is logged once.
     pub(crate) fn interrupted(&self, cause: Cause, err: &dyn std::error::Error) {
         let error = chain(err);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Instance, Metrics, NodeSettings,
     delivery::Delivery,
-    intake::{Intake, Places, Share},
+    intake::{Feed, Intake, Places, Share},
     metrics::LaneLabel,
     node_delivery::NodeDelivery,
     positions::Positions,
@@ -28,12 +28,11 @@ pub struct Invalidator {
 }
 
 impl Invalidator {
-    /// Starts a lane for each node of each cluster. They run until `shutdown`; nodes that are down are tried for ever.
+    /// Starts a lane for each node of each cluster, of what `feed` says is ours. They run until `shutdown`; nodes that are down are tried for ever.
     /// `databases` are those that caches are filled from, the source among them; only nodes of ours need them.
     pub fn start<R, S>(
         clusters: &[Settings],
-        reader: &R,
-        cursors: &S,
+        feed: &Feed<R, S>,
         databases: &[Instance],
         metrics: &Metrics,
         shutdown: &CancellationToken,
@@ -46,7 +45,8 @@ impl Invalidator {
         let positions = Positions::new();
         let all = || clusters.iter().flat_map(|cluster| &cluster.nodes);
         if all().any(|node| node.control.is_some()) {
-            let (polling, reader, shutdown) = (positions.clone(), reader.clone(), shutdown.clone());
+            let (polling, reader) = (positions.clone(), feed.reader.clone());
+            let shutdown = shutdown.clone();
             let polling = polling.run(databases.to_vec(), reader, shutdown);
             lanes.spawn(async move {
                 polling.await;
@@ -67,7 +67,8 @@ impl Invalidator {
                 if let Some(port) = control {
                     let delivery = NodeDelivery {
                         port: port.clone(),
-                        reader: reader.clone(),
+                        reader: feed.reader.clone(),
+                        portions: feed.portions.clone(),
                         share,
                         positions: positions.clone(),
                         rounds: positions.rounds(),
@@ -81,7 +82,7 @@ impl Invalidator {
                 let delivery = Delivery {
                     address: address.clone(),
                     fill_age_max: cluster.fill_age_max,
-                    intake: Intake::new(reader.clone(), cursors.clone(), consumer, share),
+                    intake: Intake::new(feed.clone(), consumer, share),
                     report,
                 };
                 lanes.spawn(delivery.run(shutdown.clone()));

@@ -6,11 +6,12 @@ use schemas::{
     cursor::{Cursor, Partition, Place, StreamId, Term},
     record::{Checkpoint, EpochStart, UnixMicros},
 };
+use tokio::sync::watch;
 
 use crate::{
-    Batch, CursorStore, Pending, Read, ReadLimit, Reader, StreamError, Writer,
+    Batch, CursorStore, Pending, Portions, Read, ReadLimit, Reader, StreamError, Writer,
     embedded::{Embedded, EmbeddedReader},
-    kafka::{Kafka, KafkaCursors, KafkaReader, KafkaWriter},
+    kafka::{Kafka, KafkaCursors, KafkaReader, KafkaWriter, Share},
 };
 
 /// A log that this process may write.
@@ -43,6 +44,32 @@ pub enum AnyCursors {
     Kafka(KafkaCursors),
 }
 
+/// A process among those that deliver either. Dropping it leaves the partitions to the others.
+#[derive(Debug)]
+pub enum AnyShare {
+    /// There are no others.
+    Whole,
+    Kafka(Share),
+}
+
+impl AnyShare {
+    /// The partitions that are ours, as they change.
+    pub fn portions(&self) -> Portions {
+        match self {
+            AnyShare::Whole => Portions::whole(),
+            AnyShare::Kafka(share) => share.portions(),
+        }
+    }
+
+    /// Why the others do not count us in, if so.
+    pub fn trouble(&self) -> watch::Receiver<Option<Arc<str>>> {
+        match self {
+            AnyShare::Whole => watch::channel(None).1,
+            AnyShare::Kafka(share) => share.trouble(),
+        }
+    }
+}
+
 impl Log {
     /// Waits until no other process writes.
     pub async fn lead(&self) -> Result<AnyWriter, StreamError> {
@@ -65,6 +92,14 @@ impl Log {
         match self {
             Log::Embedded(embedded) => Ok(AnyReader::Embedded(embedded.reader())),
             Log::Kafka(kafka) => kafka.reader().await.map(AnyReader::Kafka),
+        }
+    }
+
+    /// Joins those who deliver it to `region`; `instance` names this process, over its restarts.
+    pub fn share(&self, region: &str, instance: Option<&str>) -> Result<AnyShare, StreamError> {
+        match self {
+            Log::Embedded(_) => Ok(AnyShare::Whole),
+            Log::Kafka(kafka) => kafka.share(region, instance).map(AnyShare::Kafka),
         }
     }
 

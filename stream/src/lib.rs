@@ -5,11 +5,13 @@ pub mod embedded;
 pub mod follow;
 pub mod kafka;
 mod metrics;
+mod portion;
 mod request;
 mod seam;
 pub mod term;
 
-pub use any::{AnyCursors, AnyReader, AnyWriter, Log};
+pub use any::{AnyCursors, AnyReader, AnyShare, AnyWriter, Log};
 pub use metrics::Metrics;
+pub use portion::{Portion, Portions};
 pub use request::{Desk, REQUEST_KEYS_MAX, Request, Ticket};
 pub use seam::*;

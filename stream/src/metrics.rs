@@ -16,6 +16,7 @@ pub struct Metrics {
     pub(crate) lost_tails: Counter,
     pub(crate) holes: Counter,
     pub(crate) catch_ups: Counter,
+    pub(crate) rebalances: Counter,
 }
 
 impl Metrics {
@@ -32,6 +33,7 @@ impl Metrics {
             lost_tails,
             holes,
             catch_ups,
+            rebalances,
         } = metrics.clone();
         registry.register("appended_records", "Records handed to Kafka", records);
         registry.register("appended_bytes", "Bytes of these records, before compression", bytes);
@@ -60,6 +62,11 @@ impl Metrics {
             "catch_ups",
             "Times that a reader stood behind what is in memory and had to ask Kafka",
             catch_ups,
+        );
+        registry.register(
+            "rebalances",
+            "Times that the group said which partitions this process looks after",
+            rebalances,
         );
         metrics
     }

@@ -115,7 +115,7 @@ pub trait CursorStore: Send + Sync + 'static {
     /// The cursors that `consumer` stored last, one for each partition that it ever stored.
     fn load(&self, consumer: &str)
     -> impl Future<Output = Result<Vec<Cursor>, StreamError>> + Send;
-    /// Replaces them; durable when it returns.
+    /// Replaces those of the same partitions, and leaves the others as they are; durable when it returns.
     fn store(
         &self,
         consumer: &str,

@@ -20,7 +20,7 @@ use cache_node::{
     store::Eviction,
 };
 use hdrhistogram::Histogram;
-use invalidator::{ControlPort, Invalidator, NodeSettings, OnFloor};
+use invalidator::{ControlPort, Feed, Invalidator, NodeSettings, OnFloor};
 use prometheus_client::registry::Registry;
 use schemas::{
     cursor::Partition,
@@ -33,7 +33,7 @@ use schemas::{
     version::Version,
 };
 use stream::{
-    Batch, Writer,
+    Batch, Portions, Writer,
     embedded::{Embedded, Options},
 };
 use tokio::{
@@ -188,9 +188,12 @@ impl Stage {
             on_floor: OnFloor::Alarm,
         };
         let metrics = invalidator::Metrics::register(&mut Registry::default());
-        let reader = self.log.reader();
-        let started =
-            Invalidator::start(&[cluster], &reader, &self.log, &[], &metrics, &self.shutdown);
+        let feed = Feed {
+            reader: self.log.reader(),
+            cursors: self.log.clone(),
+            portions: Portions::whole(),
+        };
+        let started = Invalidator::start(&[cluster], &feed, &[], &metrics, &self.shutdown);
         started.context("start a lane")
     }
 

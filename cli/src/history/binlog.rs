@@ -14,16 +14,20 @@ use schemas::{
     config::Region,
     cursor::{Partition, Place},
     epochs::EpochTable,
-    gtid::{Gtid, GtidSet},
+    gtid::{Dialect, Gtid, GtidSet},
     record::{Progress, Record, UnixMicros},
     rules::Rules,
     version::Version,
 };
 use stream::{AnyReader, Reader};
-use tailer::map::{Mapped, Mapper};
+use tailer::{
+    StatementKeys,
+    map::{Mapped, Mapper},
+    preflight::{self, Report},
+};
 use tokio::sync::mpsc;
 
-use super::{Mark, Past as PastKey, Range, STEP_KEYS_MAX, Step};
+use super::{Mark, Past as PastKey, PastFloor, Range, STEP_KEYS_MAX, Step};
 use crate::{
     failure::Failure,
     run,
@@ -44,6 +48,7 @@ const IDLE_MAX: u32 = 5;
 pub(crate) struct Past {
     settings: tailer::Settings,
     rules: Arc<Rules>,
+    known: Known,
     epochs: EpochTable,
     from: GtidSet,
     to: GtidSet,
@@ -68,8 +73,8 @@ impl Past {
                 epochs.learn(start);
             }
         }
-        let rules = Arc::new(rules);
-        Ok(Past { settings, rules, epochs, from, to, select: range.select })
+        let (known, rules) = (Known::ask(&settings, &rules).await?, Arc::new(rules));
+        Ok(Past { settings, rules, known, epochs, from, to, select: range.select })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,7 +92,7 @@ impl Past {
                 .map_err(Failure::Config)?,
             _ => self.from.clone(),
         };
-        let mut mapper = Mapper::new(Arc::clone(&self.rules));
+        let mut mapper = self.known.mapper(Arc::clone(&self.rules));
         let begun_at = executed.clone();
         let (mut step, mut open, mut version) = (Step::default(), None, Version::ZERO);
         let (steps, taken) = std::sync::mpsc::sync_channel(1);
@@ -118,7 +123,9 @@ impl Past {
                     Mapped::Key { key, .. } if self.select.wants_key(&key) => {
                         step.keys.push(PastKey { key: key.key, version });
                     }
-                    Mapped::Floor { .. } => step.floors += 1,
+                    Mapped::Floor { scope, .. } => {
+                        step.floors.push(PastFloor { scope: scope.clone(), version });
+                    }
                     Mapped::Key { .. } | Mapped::Null { .. } | Mapped::Unusable { .. } => {}
                 }),
             }
@@ -138,6 +145,35 @@ impl Past {
             self.epochs.version_of(gtid, &with)
         });
         version.unwrap_or(Version::ZERO)
+    }
+}
+
+/// What the source must be asked before its rows can become keys.
+#[derive(Clone)]
+pub(crate) struct Known {
+    report: Arc<Report>,
+    statement_keys: StatementKeys,
+}
+
+impl Known {
+    /// Asks the source for all that `rules` are about.
+    pub(crate) async fn ask(settings: &tailer::Settings, rules: &Rules) -> Result<Known, Failure> {
+        let report = preflight::check(settings, rules).await;
+        let report = report.with_context(|| format!("ask {} for its columns", settings.address));
+        let report = Arc::new(report.map_err(Failure::Failed)?);
+        Ok(Known { report, statement_keys: settings.statement_keys })
+    }
+
+    /// Maps as the tailer does: columns are what they are, and not what the binlog shows; rows that a foreign key
+    /// changes count; comments name keys where they may.
+    pub(crate) fn mapper(&self, rules: Arc<Rules>) -> Mapper {
+        let cascades = self.report.cascades.clone().unwrap_or_default();
+        let mut mapper = Mapper::with_cascades(rules, cascades);
+        mapper.take_statement_keys(self.statement_keys);
+        if self.report.dialect == Dialect::MariaDb {
+            mapper.undisguise(self.report.disguised.clone());
+        }
+        mapper
     }
 }
 

@@ -5,11 +5,11 @@ mod binlog;
 mod stream;
 
 use anyhow::Context;
-use schemas::{config::Region, key::Key, rules::Rules, version::Version};
+use schemas::{config::Region, key::Key, record::Scope, rules::Rules, version::Version};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub(crate) use binlog::{begin, end, map, read as read_binlog, settings as binlog_settings};
+pub(crate) use binlog::{Known, begin, end, map, read as read_binlog, settings as binlog_settings};
 
 use crate::{failure::Failure, stream::From, stream::Select};
 
@@ -33,12 +33,19 @@ pub(crate) struct Past {
     pub(crate) version: Version,
 }
 
+/// Keys that were invalidated, and cannot be listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PastFloor {
+    pub(crate) scope: Scope,
+    pub(crate) version: Version,
+}
+
 /// Some of the keys, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Step {
     pub(crate) keys: Vec<Past>,
     /// Floors among them: keys that cannot be listed.
-    pub(crate) floors: u64,
+    pub(crate) floors: Vec<PastFloor>,
     /// Holes: what is gone from the stream cannot be replayed.
     pub(crate) gaps: u64,
     /// Where to go on after this step; nothing if it does not end anywhere.

@@ -8,7 +8,7 @@ use schemas::{
 use stream::{AnyReader, Entry, Reader};
 use tokio::sync::mpsc;
 
-use super::{Mark, Past as PastKey, Range, STEP_KEYS_MAX, Step};
+use super::{Mark, Past as PastKey, PastFloor, Range, STEP_KEYS_MAX, Step};
 use crate::{
     failure::Failure,
     stream::{Found, From, begin, next},
@@ -109,8 +109,10 @@ impl Past {
                 }
             }
             Record::Floor(floor) => {
-                let wanted = select.wants_floor(floor) && select.wants_version(floor.version);
-                step.floors += u64::from(wanted);
+                if select.wants_floor(floor) && select.wants_version(floor.version) {
+                    let (scope, version) = (floor.scope.clone(), floor.version);
+                    step.floors.push(PastFloor { scope, version });
+                }
             }
             Record::TermStart(_) | Record::Progress(_) | Record::Epoch(_) => {}
         }

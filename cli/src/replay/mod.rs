@@ -1,10 +1,12 @@
 //! `mcsqueal replay`: past invalidations, made once more on the nodes.
 //!
 //! It reads everything twice: first to count, then to delete. How far it is stands in a state file, so that the same
-//! command goes on where it was stopped. Nothing is said to the stream, and no cursor moves: nodes only get deletes.
+//! command goes on where it was stopped. Nothing is said to the stream, and no cursor moves: nodes only get deletes, those
+//! of ours with the versions that they had.
 
 mod bar;
 mod nodes;
+mod plain;
 mod state;
 
 use std::{
@@ -16,6 +18,7 @@ use std::{
 
 use anyhow::anyhow;
 use schemas::config::Region;
+use stream::Reader;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -42,10 +45,12 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     }
     let (region, rules) = load::region(&args.config)?;
     let range = range(args)?;
-    let nodes = Nodes::choose(&region, args.cluster.as_deref(), args.node.as_deref())?;
+    let mut nodes =
+        Nodes::choose(&args.config, &region, args.cluster.as_deref(), args.node.as_deref())?;
     block_on(async {
         let mut signals = Signals::install()?;
         let reader = log::reader(&args.config, &region).await?;
+        nodes.of_stream(reader.stream_id(), reader.partitions());
         let history = if args.remap {
             let settings = history::binlog_settings(&args.config, &region)?;
             History::of_binlog(reader, range.clone(), &region, settings, rules).await?
@@ -112,11 +117,11 @@ impl Plan {
         let mut plan = Plan::default();
         let mut steps = history.read(None);
         while let Some(step) = steps.next().await? {
-            plan.floors += step.floors;
+            plan.floors += step.floors.len() as u64;
             plan.gaps += step.gaps;
             for past in &step.keys {
                 plan.keys += 1;
-                plan.deletes += nodes.owners(&past.key).count() as u64;
+                plan.deletes += nodes.count_owners(&past.key);
                 if plan.distinct.len() < DISTINCT_MAX {
                     plan.distinct.insert(xxhash_rust::xxh64::xxh64(past.key.as_bytes(), 0));
                 }
@@ -140,11 +145,15 @@ impl Plan {
         if !filters.is_empty() {
             text.push_str(&format!("only: {filters}\n"));
         }
-        if self.floors > 0 {
+        let (versioned, plain) = (nodes.len_versioned(), nodes.len() - nodes.len_versioned());
+        if self.floors > 0 && plain > 0 {
             text.push_str(&format!(
-                "warning: {} floor(s) are in the range; their keys cannot be listed, and are not replayed (see mcsqueal invalidate --prefix)\n",
+                "warning: {} floor(s) are in the range; their keys cannot be listed, and are not replayed on nodes without versions (see mcsqueal invalidate --prefix)\n",
                 self.floors
             ));
+        }
+        if self.floors > 0 && versioned > 0 {
+            text.push_str(&format!("{} floor(s) are raised again\n", self.floors));
         }
         if self.gaps > 0 {
             text.push_str(&format!(
@@ -152,9 +161,16 @@ impl Plan {
                 self.gaps
             ));
         }
-        text.push_str(
-            "warning: these nodes are deleted from without versions: values that were filled since are removed as well\n",
-        );
+        if versioned > 0 {
+            text.push_str(&format!(
+                "{versioned} node(s) get each delete with its version: values that were filled since stay\n"
+            ));
+        }
+        if plain > 0 {
+            text.push_str(&format!(
+                "warning: {plain} node(s) are deleted from without versions: values that were filled since are removed as well\n"
+            ));
+        }
         if state.keys > 0 {
             text.push_str(&format!(
                 "goes on after {} keys, as {} says\n",
@@ -205,13 +221,12 @@ impl Work {
             }
         };
         bar.end();
+        let Nodes { removed, absent, deleted, .. } = self.nodes;
         let summary = format!(
-            "{} of {} keys in {:.1} s: {} values removed, {} were not there\n",
+            "{} of {} keys in {:.1} s: {removed} values removed, {absent} were not there, {deleted} deletes with versions\n",
             self.state.keys,
             self.total,
             begun.elapsed().as_secs_f64(),
-            self.nodes.removed,
-            self.nodes.absent
         );
         say(&mut io::stdout().lock(), &summary)?;
         match ended {
@@ -226,7 +241,7 @@ impl Work {
 
     /// All of a step, or an error; then the step is done again, which is harmless.
     async fn deliver(&mut self, step: Step) -> anyhow::Result<()> {
-        self.nodes.delete(step.keys.iter().map(|past| &past.key)).await?;
+        self.nodes.delete(&step).await?;
         self.state.keys += step.keys.len() as u64;
         if let Some(mark) = step.mark {
             self.state.mark = Some(mark);

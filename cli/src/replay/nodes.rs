@@ -1,25 +1,26 @@
-//! [`Nodes`]: the nodes that a replay deletes from, each with a connection that is made when it is needed.
+//! [`Nodes`]: the nodes that a replay deletes from. Those with a control port get each delete with its version, through it; the
+//! others, and deletes whose version is not known any more, plain ones. Connections are made when they are needed.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use anyhow::{Context, Result, anyhow, bail};
-use bytes::BytesMut;
-use protocol::{
-    reply::{self, Reply},
-    request::Request,
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    time::Duration,
 };
+
+use anyhow::{Context, Result, anyhow};
+use invalidator::{ControlPort, Deleter, NodeSettings};
+use protocol::control::Item;
 use schemas::{
     config::Region,
+    cursor::StreamId,
     key::Key,
     ring::{Ring, RingNode},
+    version::Version,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
-use crate::failure::Failure;
+use super::plain::Plain;
+use crate::{failure::Failure, history::Step, run};
 
 /// How long a node may take for one batch, or to accept a connection.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -30,22 +31,37 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The chosen nodes, cluster by cluster.
 pub(super) struct Nodes {
     clusters: Vec<Cluster>,
-    connections: BTreeMap<String, TcpStream>,
-    /// Values that were there, and were not.
+    /// What control ports must be told: the stream, and how many partitions it has.
+    stream: Option<(StreamId, u16)>,
+    plain: BTreeMap<String, Plain>,
+    versioned: BTreeMap<String, Deleter>,
+    /// Values that were there, and were not, where there are no versions.
     pub(super) removed: u64,
     pub(super) absent: u64,
+    /// Deletes with versions.
+    pub(super) deleted: u64,
 }
 
 struct Cluster {
     ring: Ring,
-    addresses: Vec<String>,
+    nodes: Vec<NodeSettings>,
     /// Which of them are deleted from.
     chosen: Vec<bool>,
 }
 
+/// What one node is to do.
+#[derive(Default)]
+struct Work<'a> {
+    plain: Vec<&'a Key>,
+    versioned: Vec<Item>,
+    /// Where those go.
+    port: Option<&'a ControlPort>,
+}
+
 impl Nodes {
-    /// All nodes of the region, of one cluster, or one alone.
+    /// All nodes of the region, of one cluster, or one alone. `file` is the region file.
     pub(super) fn choose(
+        file: &Path,
         region: &Region,
         cluster: Option<&str>,
         node: Option<&str>,
@@ -55,64 +71,73 @@ impl Nodes {
             if cluster.is_some_and(|name| *named.name != *name) {
                 continue;
             }
-            let nodes: Vec<RingNode> = named
-                .nodes
-                .iter()
-                .map(|node| RingNode { name: node.address.to_string(), weight: node.weight })
-                .collect();
-            let ring = Ring::new(named.hashing, &nodes).context("spread keys over the nodes");
+            let settings = run::cluster_settings(file, named, &HashMap::new())?;
+            let name =
+                |node: &NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
+            let names: Vec<RingNode> = settings.nodes.iter().map(name).collect();
+            let ring = Ring::new(settings.hashing, &names).context("spread keys over the nodes");
             let ring = ring.map_err(Failure::Config)?;
-            let addresses: Vec<String> = nodes.into_iter().map(|node| node.name).collect();
-            let chosen = addresses.iter().map(|address| node.is_none_or(|node| node == address));
-            let chosen = chosen.collect();
-            clusters.push(Cluster { ring, addresses, chosen });
+            let is_chosen = |it: &NodeSettings| node.is_none_or(|node| node == it.address);
+            let chosen = settings.nodes.iter().map(is_chosen).collect();
+            clusters.push(Cluster { ring, nodes: settings.nodes, chosen });
         }
-        let nodes = Nodes { clusters, connections: BTreeMap::new(), removed: 0, absent: 0 };
+        let nodes = Nodes {
+            clusters,
+            stream: None,
+            plain: BTreeMap::new(),
+            versioned: BTreeMap::new(),
+            removed: 0,
+            absent: 0,
+            deleted: 0,
+        };
         if nodes.len() == 0 {
             return Err(Failure::Config(anyhow!("the region has no such cluster or node")));
         }
         Ok(nodes)
     }
 
+    /// The stream whose cursors the nodes hold.
+    pub(super) fn of_stream(&mut self, stream: StreamId, partitions: u16) {
+        self.stream = Some((stream, partitions));
+    }
+
     /// How many are deleted from.
     pub(super) fn len(&self) -> usize {
-        self.clusters.iter().flat_map(|cluster| &cluster.chosen).filter(|chosen| **chosen).count()
+        self.chosen().count()
     }
 
-    /// The chosen nodes that may hold `key`.
-    pub(super) fn owners<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a str> {
-        self.clusters.iter().filter_map(move |cluster| {
-            let owner = cluster.ring.owner(key);
-            let chosen = cluster.chosen.get(owner).copied().unwrap_or(false);
-            cluster.addresses.get(owner).filter(|_| chosen).map(String::as_str)
-        })
+    /// How many of them know versions.
+    pub(super) fn len_versioned(&self) -> usize {
+        self.chosen().filter(|node| node.control.is_some()).count()
     }
 
-    /// Deletes keys wherever they may be; an error is a node that does not answer, after some tries.
-    pub(super) async fn delete(&mut self, keys: impl Iterator<Item = &Key>) -> Result<()> {
-        let mut batches: BTreeMap<String, (BytesMut, u64)> = BTreeMap::new();
-        for key in keys {
-            for owner in self.owners(key) {
-                let (bytes, count) = batches.entry(owner.to_owned()).or_default();
-                Request::Delete { key }.encode(bytes);
-                *count += 1;
-            }
-        }
-        for (address, (bytes, count)) in batches {
+    fn chosen(&self) -> impl Iterator<Item = &NodeSettings> {
+        self.clusters.iter().flat_map(Cluster::chosen)
+    }
+
+    /// How many chosen nodes may hold `key`.
+    pub(super) fn count_owners(&self, key: &Key) -> u64 {
+        self.clusters.iter().filter_map(|cluster| cluster.owner(key)).map(|_| 1).sum()
+    }
+
+    /// Deletes wherever keys may be; an error is a node that does not answer, after some tries.
+    pub(super) async fn delete(&mut self, step: &Step) -> Result<()> {
+        let clusters = std::mem::take(&mut self.clusters);
+        let done = self.work_through(work(&clusters, step)).await;
+        self.clusters = clusters;
+        done
+    }
+
+    async fn work_through(&mut self, all: BTreeMap<&str, Work<'_>>) -> Result<()> {
+        for (address, work) in all {
             let mut tries = 0;
-            loop {
-                let asked = timeout(ANSWER_DEADLINE, self.ask(&address, &bytes, count)).await;
-                let err = match asked {
-                    Ok(Ok((removed, absent))) => {
-                        self.removed += removed;
-                        self.absent += absent;
-                        break;
-                    }
-                    Ok(Err(err)) => err,
-                    Err(_) => anyhow!("no answer within {ANSWER_DEADLINE:?}"),
-                };
-                // What was answered on it is not known; deletes may be repeated.
-                self.connections.remove(&address);
+            while let Err(err) = timeout(ANSWER_DEADLINE, self.work_at(address, &work))
+                .await
+                .unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER_DEADLINE:?}")))
+            {
+                // What was answered is not known; deletes may be repeated.
+                self.plain.remove(address);
+                self.versioned.remove(address);
                 tries += 1;
                 if tries >= TRIES_MAX {
                     return Err(err.context(format!("delete from {address}")));
@@ -123,34 +148,69 @@ impl Nodes {
         Ok(())
     }
 
-    /// Sends a batch, and counts its answers: values removed, and keys that were not there.
-    async fn ask(&mut self, address: &str, bytes: &[u8], count: u64) -> Result<(u64, u64)> {
-        let mut stream = match self.connections.remove(address) {
-            Some(stream) => stream,
-            None => TcpStream::connect(address).await.context("connect")?,
-        };
-        let (mut removed, mut absent) = (0, 0);
-        let (mut read, mut write) = stream.split();
-        let hear = async {
-            let mut input = BytesMut::new();
-            while removed + absent < count {
-                while let Some(reply) = reply::decode(&mut input)? {
-                    match reply {
-                        Reply::Deleted => removed += 1,
-                        Reply::NotFound => absent += 1,
-                        other => bail!("it answered {other:?}"),
-                    }
-                }
-                if removed + absent < count && read.read_buf(&mut input).await? == 0 {
-                    bail!("it closed the connection");
-                }
-            }
-            Ok(())
-        };
-        let (said, heard) =
-            tokio::join!(async { write.write_all(bytes).await.context("write") }, hear);
-        said.and(heard)?;
-        self.connections.insert(address.to_owned(), stream);
-        Ok((removed, absent))
+    async fn work_at(&mut self, address: &str, work: &Work<'_>) -> Result<()> {
+        if let (Some(port), Some((stream, partitions))) = (work.port, self.stream)
+            && !work.versioned.is_empty()
+        {
+            let mut deleter = match self.versioned.remove(address) {
+                Some(deleter) => deleter,
+                None => Deleter::connect(port, stream, partitions).await?,
+            };
+            deleter.apply(work.versioned.clone()).await?;
+            self.deleted += work.versioned.len() as u64;
+            self.versioned.insert(address.to_owned(), deleter);
+        }
+        if !work.plain.is_empty() {
+            let mut plain = match self.plain.remove(address) {
+                Some(plain) => plain,
+                None => Plain::connect(address).await?,
+            };
+            let found = plain.delete(&work.plain).await?;
+            self.removed += found.removed;
+            self.absent += found.absent;
+            self.plain.insert(address.to_owned(), plain);
+        }
+        Ok(())
     }
+}
+
+impl Cluster {
+    fn chosen(&self) -> impl Iterator<Item = &NodeSettings> {
+        self.nodes.iter().zip(&self.chosen).filter(|(_, chosen)| **chosen).map(|(node, _)| node)
+    }
+
+    /// The node that may hold `key`, if it is chosen.
+    fn owner(&self, key: &Key) -> Option<&NodeSettings> {
+        let owner = self.ring.owner(key);
+        self.nodes.get(owner).filter(|_| self.chosen.get(owner) == Some(&true))
+    }
+}
+
+/// What a step means to each node.
+fn work<'a>(clusters: &'a [Cluster], step: &'a Step) -> BTreeMap<&'a str, Work<'a>> {
+    let mut all: BTreeMap<&str, Work<'_>> = BTreeMap::new();
+    for cluster in clusters {
+        for past in &step.keys {
+            let Some(owner) = cluster.owner(&past.key) else { continue };
+            let work = all.entry(&owner.address).or_default();
+            work.port = owner.control.as_ref();
+            if work.port.is_some() && past.version != Version::ZERO {
+                let (key, version) = (past.key.clone(), past.version);
+                work.versioned.push(Item::Delete { key, version });
+            } else {
+                work.plain.push(&past.key);
+            }
+        }
+        for node in cluster.chosen().filter(|node| node.control.is_some()) {
+            let work = all.entry(&node.address).or_default();
+            work.port = node.control.as_ref();
+            work.versioned.extend(
+                step.floors.iter().map(|floor| Item::Floor {
+                    scope: floor.scope.clone(),
+                    version: floor.version,
+                }),
+            );
+        }
+    }
+    all
 }

@@ -129,14 +129,16 @@ impl Stage {
             nodes = Nodes::new(self.caches.iter().map(AnyNode::address).collect())?;
             settings.fills = Fills::Leased;
         }
+        let mut stream = StreamPlace::Embedded;
+        if let Some(kafka) = &self.kafka {
+            stream = StreamPlace::Kafka { brokers: kafka.address(), topic: "shop".to_owned() };
+        }
+        settings.partitions = stream.partitions();
         let shop = Shop::open(settings, self.database.root(), nodes).await?;
         let nodes = self.caches.iter().map(AnyNode::address).collect();
         let mut region = Region::shop(&self.database, nodes, FILL_AGE_MAX).await?;
         region.controls = self.caches.iter().filter_map(AnyNode::control).collect();
-        if let Some(kafka) = &self.kafka {
-            let (brokers, topic) = (kafka.address(), "shop".to_owned());
-            region.stream = StreamPlace::Kafka { brokers, topic };
-        }
+        region.stream = stream;
         let mut mcsqueal = self.servers.mcsqueal(&region, &McsquealOptions::default()).await?;
         let traffic = Traffic::start(&shop);
         self.watch(&shop, Some(&mut mcsqueal), "with mcsqueal", args.seconds).await?;

@@ -1,6 +1,7 @@
 //! A private Kafka: broker and controller in one JVM.
 
 use std::{
+    ffi::OsString,
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -37,6 +38,8 @@ const ARE_YOU_THERE: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xf
 pub struct Kafka {
     port: u16,
     launch: Launch,
+    /// So many of its arguments are a wrapper's.
+    wrapped: usize,
     child: Option<Child>,
     _directory: TempDir,
 }
@@ -44,22 +47,29 @@ pub struct Kafka {
 impl Servers {
     /// Starts an empty Kafka.
     pub async fn kafka(&self) -> Result<Kafka> {
-        self.kafka_with("").await
+        self.kafka_on(&[]).await
     }
 
-    /// The same, with more lines for `server.properties`.
-    pub async fn kafka_with(&self, properties: &str) -> Result<Kafka> {
+    /// The same, on a disk that is full as soon as any file has so many KiB; not less than Kafka's own need.
+    pub async fn kafka_with_files_of(&self, kib_max: u32) -> Result<Kafka> {
+        // Ignored, so that writes beyond the limit fail with an error, as on a full disk.
+        let limit = format!("trap '' XFSZ; ulimit -f {kib_max}; exec \"$0\" \"$@\"");
+        self.kafka_on(&["bash".into(), "-c".into(), limit.into()]).await
+    }
+
+    /// `wrapper` runs what comes behind it.
+    async fn kafka_on(&self, wrapper: &[OsString]) -> Result<Kafka> {
         let program = self.program("kafka")?;
         let directory = self.new_directory("kafka")?;
         let file = directory.path().join("server.properties");
         let mut attempt = 1;
         loop {
             let (port, controller) = (free_port()?, free_port()?);
-            let mut text = server_properties(directory.path(), port, controller);
-            text.push_str(properties);
+            let text = server_properties(directory.path(), port, controller);
             fs::write(&file, text).context("write server.properties")?;
             format_storage(&program.argv, &file)?;
-            let mut argv = program.argv.clone();
+            let mut argv = wrapper.to_vec();
+            argv.extend(program.argv.iter().cloned());
             argv.extend(["kafka.Kafka".into(), file.clone().into_os_string()]);
             let launch = Launch {
                 name: format!("Kafka {} on port {port}", program.version),
@@ -73,7 +83,8 @@ impl Servers {
             match launch_until_ready(&launch, port).await {
                 Ok(child) => {
                     let child = Some(child);
-                    return Ok(Kafka { port, launch, child, _directory: directory });
+                    let wrapped = wrapper.len();
+                    return Ok(Kafka { port, launch, wrapped, child, _directory: directory });
                 }
                 // Another process has taken a port in between.
                 Err(_) if attempt < STARTS_MAX && (is_taken(port) || is_taken(controller)) => {
@@ -115,6 +126,19 @@ impl Kafka {
         Ok(())
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| !matches!(child.ended(), Ok(None)))
+    }
+
+    /// Starts it again, where its disk has room.
+    pub async fn restart_with_room(&mut self) -> Result<()> {
+        self.launch.argv.drain(..self.wrapped);
+        self.wrapped = 0;
+        self.kill9()?;
+        self.restart().await
+    }
+
     /// Freezes it: connections stay open, nothing is answered.
     pub fn freeze(&self) -> Result<()> {
         self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Stop))
@@ -152,7 +176,7 @@ log.initial.task.delay.ms=500
 }
 
 /// Makes the data folder; one that is there already stays as it is.
-fn format_storage(argv: &[std::ffi::OsString], file: &Path) -> Result<()> {
+fn format_storage(argv: &[OsString], file: &Path) -> Result<()> {
     let (program, args) = argv.split_first().context("an empty argument vector")?;
     let output = Command::new(program)
         .args(args)

@@ -59,11 +59,20 @@ pub enum StreamPlace {
 }
 
 impl StreamPlace {
+    /// How many partitions it has.
+    pub fn partitions(&self) -> u16 {
+        match self {
+            StreamPlace::Embedded => 1,
+            StreamPlace::Kafka { .. } => 4,
+        }
+    }
+
     fn to_toml(&self) -> String {
         match self {
             StreamPlace::Embedded => "[stream]\nembedded = { path = \"stream.db\" }".to_owned(),
             StreamPlace::Kafka { brokers, topic } => format!(
-                "[stream.kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\npartitions = 4\nreplication = 1"
+                "[stream.kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\"\npartitions = {}\nreplication = 1\nshare_timeout_ms = 2000",
+                self.partitions()
             ),
         }
     }
@@ -206,6 +215,20 @@ impl Mcsqueal {
         self.http.as_deref()
     }
 
+    /// What `/health` says, if it answers.
+    pub async fn health(&self) -> Option<serde_json::Value> {
+        let (_, page) = http::get(self.http()?, "/health").await.ok()?;
+        serde_json::from_str(&page).ok()
+    }
+
+    /// The sum of a metric over all labels that have `label`; 0 if it does not answer.
+    pub async fn metric(&self, name: &str, label: &str) -> f64 {
+        let Some(address) = self.http() else { return 0.0 };
+        let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
+        let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
+        http::samples(&page).filter(of).map(|sample| sample.value).sum()
+    }
+
     /// Its log file; one JSON object per line.
     pub fn log(&self) -> &Path {
         &self.launch.log
@@ -265,6 +288,16 @@ impl Mcsqueal {
             None => Ok(()),
             Some(status) => bail!("mcsqueal run ended with {status}\n{}", child.log_tail()),
         }
+    }
+
+    /// Freezes it: it does nothing, and does not know.
+    pub fn freeze(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Stop))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Continue))
     }
 
     /// `kill -9`; its stream stays.

@@ -1,16 +1,18 @@
 //! Waits until every lane has done everything, seen from outside alone.
 //!
-//! For each node: plant the key of a canary that the node owns, change the canary's row (which is then
+//! For each node and each partition of the stream, because none says anything of another: plant the key of a canary that
+//! the node owns and whose changes come through the partition, change the canary's row (which is then
 //! the last change of all), and wait until the key is gone: the lane has made every first delete. Plant
 //! it once more and wait until it is gone again, which is the second delete; a lane that was so far
 //! behind that one delete served as both makes none, so this wait ends after a time too.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use schemas::{cursor::partition_of, key::Key};
 use tokio::time::{Instant, sleep};
 
-use super::{CANARIES, CANARY_FIRST, Fills, Shop, prober, rows::Key};
+use super::{CANARIES, CANARY_FIRST, Fills, Shop, prober, rows};
 use crate::cache::Cache;
 
 const TTL_S: u32 = 600;
@@ -22,7 +24,7 @@ impl Shop {
     /// Returns when nothing that was committed before the call is left to delete. Fails after `deadline`.
     pub async fn drain(&self, deadline: Duration) -> Result<()> {
         let late = Instant::now() + deadline;
-        let canaries = self.one_canary_per_node()?;
+        let canaries = self.canaries()?;
         let mut cache = Cache::new(&self.0.nodes);
         let mut conn = self.connect().await?;
         for &id in &canaries {
@@ -33,16 +35,14 @@ impl Shop {
             prober::change(&mut conn, id).await.context("change a canary")?;
         }
         conn.disconnect().await.context("disconnect")?;
-        for (node, &id) in canaries.iter().enumerate() {
+        for &id in &canaries {
+            let key = self.canary_key(id);
             if !self.gone_by(&mut cache, id, late).await? {
+                let node = self.0.nodes.owner(&key)?;
                 let address = self.0.nodes.addresses().get(node).map_or("", String::as_str);
-                bail!(
-                    "not drained within {deadline:?}: {address} still has {}",
-                    self.canary_key(id)
-                );
+                bail!("not drained within {deadline:?}: {address} still has {key}");
             }
             if self.settings().fills == Fills::Plain {
-                let key = self.canary_key(id);
                 let planted = cache.set(&key, TTL_S, "canary again").await;
                 planted.context("plant a canary")?;
             }
@@ -70,20 +70,21 @@ impl Shop {
     }
 
     fn canary_key(&self, id: u32) -> String {
-        self.key_text(&Key::Product(id))
+        self.key_text(&rows::Key::Product(id))
     }
 
-    /// By number of the node. From the end, where the prober comes last.
-    fn one_canary_per_node(&self) -> Result<Vec<u32>> {
-        let nodes = self.0.nodes.addresses().len();
-        let mut found: Vec<Option<u32>> = vec![None; nodes];
+    /// One for each node and partition. From the end, where the prober comes last.
+    fn canaries(&self) -> Result<Vec<u32>> {
+        let partitions = self.settings().partitions;
+        let wanted = self.0.nodes.addresses().len() * usize::from(partitions);
+        let mut found = BTreeMap::new();
         for id in (CANARY_FIRST..CANARY_FIRST + CANARIES).rev() {
-            let owner = self.0.nodes.owner(&self.canary_key(id))?;
-            if let Some(slot @ None) = found.get_mut(owner) {
-                *slot = Some(id);
-            }
+            let text = self.canary_key(id);
+            let key = Key::new(text.clone()).context("the key of a canary")?;
+            let way = (self.0.nodes.owner(&text)?, partition_of(&key, partitions));
+            found.entry(way).or_insert(id);
         }
-        let found: Option<Vec<u32>> = found.into_iter().collect();
-        found.context("a node owns no canary")
+        ensure!(found.len() == wanted, "{} canaries for {wanted} ways", found.len());
+        Ok(found.into_values().collect())
     }
 }

@@ -78,6 +78,8 @@ pub struct Settings {
     pub fills: Fills,
     /// Where readers read; the database itself if empty.
     pub replicas: Vec<Opts>,
+    /// Of the stream that invalidations come through.
+    pub partitions: u16,
     /// How many rows there are.
     pub sizes: Sizes,
     /// Concurrent readers.
@@ -105,6 +107,7 @@ impl Settings {
             invalidation: Invalidation::Mcsqueal,
             fills: Fills::Plain,
             replicas: Vec::new(),
+            partitions: 1,
             sizes: Sizes { users: 1000, products: 1000 },
             readers: 16,
             writers: 6,

@@ -21,7 +21,8 @@ async fn it_waits_for_kafka_at_the_start() {
     needs.push("kafka");
     let Some(lab) = enter("it_waits_for_kafka_at_the_start", &needs).await else { return };
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
-    busy.mcsqueal.stop().await.expect("mcsqueal stops");
+    busy.kafka.as_ref().expect("on kafka").freeze().expect("freeze the broker");
+    busy.mcsqueal.stop().await.expect("mcsqueal stops, whoever does not answer");
     busy.kafka.as_mut().expect("on kafka").kill9().expect("kill the broker");
     let old = lines(&busy).len();
     busy.mcsqueal.start().expect("start mcsqueal");

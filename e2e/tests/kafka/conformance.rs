@@ -31,6 +31,7 @@ impl Topic {
             replication: 1,
             in_sync_min: 1,
             session_timeout: Duration::from_secs(1),
+            share_timeout: Duration::from_secs(2),
             ..Settings::new(brokers, topic, suite::now)
         };
         Topic { settings }

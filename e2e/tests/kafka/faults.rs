@@ -16,7 +16,7 @@ use schemas::{
     cursor::{Partition, Place},
     record::Record,
 };
-use stream::{Batch, Reader, Writer, kafka::Kafka};
+use stream::{Batch, Portion, Portions, Reader, Writer, kafka::Kafka};
 
 use crate::{
     conformance::Topic,
@@ -151,19 +151,39 @@ async fn partitions_are_shared() {
     let kafka = lab.servers.kafka().await.expect("kafka");
     let log = Topic::new(kafka.address()).open().await;
     let all: BTreeSet<Partition> = (0..suite::PARTITIONS).map(Partition).collect();
-    let one = log.share("region", "one").expect("a member");
-    let ours = one.partitions();
-    until("the first has all", GUARD, async || *ours.borrow() == all).await;
-    let two = log.share("region", "two").expect("a member");
-    let theirs = two.partitions();
-    until("each has its share", GUARD, async || {
-        let (ours, theirs) = (ours.borrow().clone(), theirs.borrow().clone());
-        !ours.is_empty()
-            && !theirs.is_empty()
-            && &ours | &theirs == all
-            && ours.is_disjoint(&theirs)
-    })
-    .await;
+    let share = |name| log.share("region", name).expect("a member");
+    let of = |portions: &Portions| match portions.now() {
+        Portion::All => None,
+        Portion::Of(ours) => Some(ours),
+    };
+    let one = share(Some("one"));
+    let ours = one.portions();
+    until("the first has all", GUARD, async || of(&ours).as_ref() == Some(&all)).await;
+    let two = share(None);
+    let theirs = two.portions();
+    let shared = |ours: &Portions, theirs: &Portions| {
+        let (Some(ours), Some(theirs)) = (of(ours), of(theirs)) else { return false };
+        let each = !ours.is_empty() && !theirs.is_empty();
+        each && &ours | &theirs == all && ours.is_disjoint(&theirs)
+    };
+    until("each has its share", GUARD, async || shared(&ours, &theirs)).await;
+
+    // One that is back under its name has its own again, and nobody else hears of it.
+    let (had, kept) = (of(&ours), of(&theirs));
     drop(one);
-    until("the second has all", GUARD, async || *theirs.borrow() == all).await;
+    let one = share(Some("one"));
+    let ours = one.portions();
+    until("it has its own again", GUARD, async || of(&ours) == had).await;
+    assert_eq!(of(&theirs), kept);
+
+    // Whoever is replaced under its name says so, and has nothing.
+    let again = share(Some("one"));
+    let (instead, trouble) = (again.portions(), one.trouble());
+    until("it is replaced", GUARD, async || trouble.borrow().is_some()).await;
+    assert!(ours.now().is_empty());
+    until("the new one has its share", GUARD, async || shared(&instead, &theirs)).await;
+
+    // One without a name leaves at once.
+    drop(two);
+    until("the first has all", GUARD, async || of(&instead).as_ref() == Some(&all)).await;
 }

@@ -10,6 +10,12 @@ use e2e::{
     random::Random,
     servers::{Kind, Mcsqueal},
 };
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{conformance::forget, covered::everything_is_covered};
@@ -23,6 +29,8 @@ const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 /// How soon everything must go on after the broker is back.
 const BROKER_BACK_MAX: Duration = Duration::from_secs(10);
 const GUARD: Duration = Duration::from_secs(60);
+/// Kafka makes indexes of 10 MiB in advance.
+const FILE_KIB_MAX: u32 = 12 << 10;
 
 fn needs() -> Vec<&'static str> {
     let mut needs = needs_of(Kind::Mysql).to_vec();
@@ -41,11 +49,7 @@ async fn kill9_broker_under_load() {
         kafka.kill9().expect("kill the broker");
         rest(&mut random, 3000).await;
         kafka.restart().await.expect("the broker is there again");
-        let back = Instant::now();
-        let before = deletes(&busy.mcsqueal).await;
-        until("deletes go on", GUARD, async || deletes(&busy.mcsqueal).await > before + 20.0).await;
-        let took = back.elapsed();
-        assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
+        goes_on(&busy.mcsqueal).await;
     }
     all_arrived(busy).await;
 }
@@ -58,20 +62,45 @@ async fn a_frozen_broker_is_waited_for() {
     sleep(Duration::from_secs(1)).await;
     let kafka = busy.kafka.as_ref().expect("on kafka");
     kafka.freeze().expect("freeze the broker");
-    let says_so = async || {
-        let address = busy.mcsqueal.http().expect("it listens");
-        let (status, page) = http::get(address, "/health").await.expect("an answer");
-        let health: serde_json::Value = serde_json::from_str(&page).expect("JSON");
-        status == 503 && health["stream"]["trouble"].is_string()
-    };
-    until("it says so", GUARD, says_so).await;
+    until("it says so", GUARD, async || is_in_trouble(&busy.mcsqueal).await).await;
     kafka.thaw().expect("thaw the broker");
-    let back = Instant::now();
-    let before = deletes(&busy.mcsqueal).await;
-    until("deletes go on", GUARD, async || deletes(&busy.mcsqueal).await > before + 20.0).await;
-    let took = back.elapsed();
-    assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
+    goes_on(&busy.mcsqueal).await;
     all_arrived(busy).await;
+}
+
+/// A broker whose disk is full halts. Once there is room, everything goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_waited_for() {
+    let Some(lab) = enter("a_full_disk_is_waited_for", &needs()).await else { return };
+    let kafka = lab.servers.kafka_with_files_of(FILE_KIB_MAX).await.expect("kafka");
+    let mut busy = Busy::start_on(lab, Kind::Mysql, kafka).await;
+    sleep(Duration::from_secs(1)).await;
+    let kafka = busy.kafka.as_mut().expect("on kafka");
+    fill_up(&kafka.address()).await;
+    until("the broker gives up", GUARD, async || kafka.has_ended()).await;
+    until("it says so", GUARD, async || is_in_trouble(&busy.mcsqueal).await).await;
+    busy.mcsqueal.alive().expect("it waits");
+    let kafka = busy.kafka.as_mut().expect("on kafka");
+    kafka.restart_with_room().await.expect("the broker is there again");
+    goes_on(&busy.mcsqueal).await;
+    all_arrived(busy).await;
+}
+
+/// Appends more to a topic of its own than a file may hold.
+async fn fill_up(brokers: &str) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("message.timeout.ms", "3000");
+    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin");
+    let new = NewTopic::new("filler", 1, TopicReplication::Fixed(1));
+    admin.create_topics([&new], &AdminOptions::new()).await.expect("made");
+    let producer: BaseProducer = config.create().expect("a producer");
+    let payload = vec![7; 500_000];
+    for _ in 0..FILE_KIB_MAX / 400 {
+        let one = BaseRecord::<(), _>::to("filler").payload(&payload);
+        producer.send(one).map_err(|(err, _)| err).expect("queued");
+    }
+    let flushed = tokio::task::spawn_blocking(move || producer.flush(GUARD)).await;
+    drop(flushed.expect("no panic")); // What is too much is refused, in some way.
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +157,7 @@ async fn retention_overtakes_a_node() {
     }
     busy.memcached[0].thaw().expect("thaw it");
     busy.mcsqueal.restart().await.expect("mcsqueal is ready again");
-    let gaps = async || metric(&busy.mcsqueal, "mcsqueal_lane_gaps_total", "").await > 0.0;
+    let gaps = async || busy.mcsqueal.metric("mcsqueal_lane_gaps_total", "").await > 0.0;
     until("a gap is found", GUARD, gaps).await;
     // Nodes are emptied twice, like keys are deleted twice; then customers fill them.
     sleep(Duration::from_secs(7)).await;
@@ -143,23 +172,31 @@ async fn all_arrived(mut busy: Busy) {
     busy.nothing_is_stale().await;
 }
 
-/// Deletes that nodes have answered so far.
-async fn deletes(mcsqueal: &Mcsqueal) -> f64 {
-    metric(mcsqueal, "mcsqueal_lane_deletes_total", "pass=\"First\"").await
+/// The broker is back: deletes go on soon.
+async fn goes_on(mcsqueal: &Mcsqueal) {
+    let back = Instant::now();
+    let before = deletes(mcsqueal).await;
+    until("deletes go on", GUARD, async || deletes(mcsqueal).await > before + 20.0).await;
+    let took = back.elapsed();
+    assert!(took < BROKER_BACK_MAX, "it went on after {took:?}");
 }
 
-async fn metric(mcsqueal: &Mcsqueal, name: &str, label: &str) -> f64 {
-    let Some(address) = mcsqueal.http() else { return 0.0 };
-    let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
-    let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
-    http::samples(&page).filter(of).map(|sample| sample.value).sum()
+/// Whether it says that the stream takes nothing.
+async fn is_in_trouble(mcsqueal: &Mcsqueal) -> bool {
+    let address = mcsqueal.http().expect("it listens");
+    let (status, page) = http::get(address, "/health").await.expect("an answer");
+    let health: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    status == 503 && health["stream"]["trouble"].is_string()
+}
+
+/// Deletes that nodes have answered so far.
+async fn deletes(mcsqueal: &Mcsqueal) -> f64 {
+    mcsqueal.metric("mcsqueal_lane_deletes_total", "pass=\"First\"").await
 }
 
 /// Whether it writes the stream, and reads the binlog.
 async fn leads(mcsqueal: &Mcsqueal) -> bool {
-    let Some(address) = mcsqueal.http() else { return false };
-    let Ok((_, page)) = http::get(address, "/health").await else { return false };
-    let health: serde_json::Value = serde_json::from_str(&page).unwrap_or_default();
+    let health = mcsqueal.health().await.unwrap_or_default();
     health["stream"]["leads"] == true && health["tailer"]["connected"] == true
 }
 

@@ -9,6 +9,7 @@ mod kills;
 mod lost;
 mod mirror;
 mod readers;
+mod sharing;
 #[path = "../../../stream/tests/suite/mod.rs"]
 mod suite;
 mod tools;

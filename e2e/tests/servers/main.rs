@@ -6,6 +6,7 @@ mod demo;
 mod every_key;
 mod kills;
 mod node;
+mod past;
 mod readme;
 mod recorder;
 mod refusals;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use expect_test::{Expect, expect};
 use fake::{Deletes, Executed, Fake, Fault};
-use invalidator::{Invalidator, LaneStatus, Metrics, NodeSettings, OnFloor, Settings};
+use invalidator::{Feed, Invalidator, LaneStatus, Metrics, NodeSettings, OnFloor, Settings};
 use prometheus_client::registry::Registry;
 use schemas::{
     cursor::{Partition, Place},
@@ -17,7 +17,7 @@ use schemas::{
     version::Version,
 };
 use stream::{
-    Batch, CursorStore, Reader, Writer,
+    Batch, CursorStore, Portions, Reader, Writer,
     embedded::{Embedded, Options},
 };
 use tokio::{
@@ -183,7 +183,8 @@ impl Lane {
         };
         let metrics = Metrics::register(&mut Registry::default());
         let shutdown = CancellationToken::new();
-        let running = Invalidator::start(&[settings], &log.reader(), log, &[], &metrics, &shutdown);
+        let feed = Feed { reader: log.reader(), cursors: log.clone(), portions: Portions::whole() };
+        let running = Invalidator::start(&[settings], &feed, &[], &metrics, &shutdown);
         let running = running.expect("a ring");
         let status = running.status().remove(0);
         Lane { running, status, shutdown, consumer: format!("main/{}", node.address) }

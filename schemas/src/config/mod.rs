@@ -116,6 +116,8 @@ pub struct Kafka {
     pub in_flight_bytes_max: usize,
     /// A writer that is silent for this long is replaced.
     pub session_timeout: Duration,
+    /// The partitions of an invalidator that is silent for this long go to the others.
+    pub share_timeout: Duration,
     /// Properties for the client library.
     pub properties: Vec<(String, String)>,
 }

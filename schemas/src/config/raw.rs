@@ -95,6 +95,7 @@ struct RawKafka {
     retention_s: Option<Spanned<u64>>,
     in_flight_bytes_max: Option<Spanned<u64>>,
     session_timeout_ms: Option<Spanned<u64>>,
+    share_timeout_ms: Option<Spanned<u64>>,
     #[serde(default)]
     properties: BTreeMap<String, String>,
 }
@@ -372,6 +373,8 @@ fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
     );
     let session_timeout_ms =
         number("session_timeout_ms", raw.session_timeout_ms.as_ref(), (500, 300_000), 3000);
+    let share_timeout_ms =
+        number("share_timeout_ms", raw.share_timeout_ms.as_ref(), (500, 300_000), 6000);
     let small = |number: u64| u16::try_from(number).ok().and_then(NonZeroU16::new);
     Some(Kafka {
         brokers: raw.brokers.into_inner(),
@@ -382,6 +385,7 @@ fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
         retention_age: Duration::from_secs(retention_s),
         in_flight_bytes_max: usize::try_from(in_flight_bytes_max).ok()?,
         session_timeout: Duration::from_millis(session_timeout_ms),
+        share_timeout: Duration::from_millis(share_timeout_ms),
         properties: raw.properties.into_iter().collect(),
     })
 }

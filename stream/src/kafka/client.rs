@@ -155,7 +155,7 @@ pub(super) fn poll(
 }
 
 /// Whether the client goes on by itself after this.
-fn passes(err: &KafkaError) -> bool {
+pub(super) fn passes(err: &KafkaError) -> bool {
     !matches!(
         err.rdkafka_error_code(),
         Some(

@@ -5,8 +5,14 @@
 //! silent. A leader leads until another one has claimed a term, whatever the group says meanwhile; that one which does
 //! not know yet that it was replaced does no harm is the work of terms.
 
-use super::{client::Context, group::Member, settings::Settings};
-use crate::StreamError;
+use prometheus_client::metrics::counter::Counter;
+
+use super::{
+    client::Context,
+    group::{Dealt, Member},
+    settings::Settings,
+};
+use crate::{Portion, StreamError};
 
 /// A member of the group of writers. Dropping it leaves the group.
 #[derive(Debug)]
@@ -17,12 +23,14 @@ impl Lead {
     pub(super) fn join(settings: &Settings, context: &Context) -> Result<Lead, StreamError> {
         let group = format!("{}-leader", settings.topic);
         let config = settings.member(&group, settings.session_timeout);
-        Member::join(&config, context, &settings.state_topic()).map(Lead)
+        let dealt = Dealt::nothing_yet(Counter::default());
+        Member::join(&config, context, &settings.state_topic(), dealt).map(Lead)
     }
 
     /// Returns once the group has chosen us.
     pub(super) async fn won(&self) -> Result<(), StreamError> {
-        let mut ours = self.0.partitions();
-        ours.wait_for(|ours| !ours.is_empty()).await.map(drop).map_err(|_| StreamError::Closed)
+        let chosen = |portion: &Portion| *portion != Portion::All && !portion.is_empty();
+        let mut portion = self.0.portion();
+        portion.wait_for(chosen).await.map(drop).map_err(|_| StreamError::Closed)
     }
 }

@@ -102,6 +102,7 @@ impl Kafka {
         if let Some(demanded) = demanded {
             findings.extend(topics::judge_session(&settings, demanded));
             settings.session_timeout = settings.session_timeout.max(demanded);
+            settings.share_timeout = settings.share_timeout.max(demanded);
         }
         for finding in &findings {
             tracing::warn!(finding, "the stream is less safe than it should be");
@@ -196,8 +197,9 @@ impl Kafka {
         self.inner.cursors.get_or_try_init(open).await.cloned()
     }
 
-    /// Joins a group of processes that share the partitions among themselves; `instance` names this one, for ever.
-    pub fn share(&self, group: &str, instance: &str) -> Result<Share, StreamError> {
+    /// Joins a group of processes that share the partitions among themselves. `instance` names this one, over its
+    /// restarts.
+    pub fn share(&self, group: &str, instance: Option<&str>) -> Result<Share, StreamError> {
         Share::join(&self.inner.settings, &self.inner.context, group, instance)
     }
 

@@ -48,6 +48,8 @@ pub struct Settings {
     /// After this without a sign of life, a leader is replaced. The brokers' `group.min.session.timeout.ms` may demand
     /// more.
     pub session_timeout: Duration,
+    /// After this without a sign of life, the partitions of a process that shares them go to the others. Likewise.
+    pub share_timeout: Duration,
     /// More properties for librdkafka (TLS, SASL, compression); see its CONFIGURATION.md.
     pub properties: Vec<(String, String)>,
     /// The clock.
@@ -72,6 +74,7 @@ impl Settings {
             retention_age: Duration::from_secs(24 * 3600),
             in_flight_bytes_max: 32 << 20,
             session_timeout: Duration::from_secs(3),
+            share_timeout: Duration::from_secs(6),
             properties: Vec::new(),
             now,
             metrics: Metrics::default(),
