@@ -13,7 +13,7 @@
 )]
 
 pub mod assemble;
-mod charset;
+pub mod charset;
 mod compressed;
 pub mod dump;
 mod event;

@@ -7,14 +7,14 @@
 //! | YEAR | four digits, `0000` |
 //! | DATE, DATETIME, TIMESTAMP (UTC), TIME | as the server prints them, with the fraction digits of the column |
 //! | FLOAT, DOUBLE | as `SELECT` prints them; with their own decimals, `FLOAT(7,3)`, only preflight can tell, and refuses them |
-//! | CHAR, VARCHAR, TEXT | UTF-8, from every character set that `charset.rs` knows |
+//! | CHAR, VARCHAR, TEXT | UTF-8, from every character set of both servers (`charset.rs`) |
 //! | BINARY, VARBINARY, BLOB | the bytes; BINARY padded with zeros to its length |
 //! | ENUM, SET | the label; labels with commas between them |
 //! | BIT | as an unsigned decimal number |
 //! | UUID, INET4, INET6 (MariaDB) | as the server prints them, if the caller says which columns these are: a binlog does not tell them from BINARY |
 //! | JSON (MySQL) | as the server prints it; MariaDB's is LONGTEXT |
 //!
-//! Geometries, vectors, compressed columns, and text in other character sets have none: a rule that needs one is
+//! Geometries, vectors, compressed columns, and text in character sets that are newer than this have none: a rule that needs one is
 //! refused. So is a JSON column without a path filter, since JSON has many texts for one value.
 
 use std::{

@@ -38,6 +38,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
         print(&mut out, &shown)?;
         if at == 0 {
             print(&mut out, &grants(&region, &rules, &report))?;
+            print(&mut out, &preflight::sessions(report.dialect))?;
         }
         passed &= report.is_passed();
     }

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use schemas::{config::Address, defaults};
+use schemas::{
+    config::{Address, Danger},
+    defaults,
+};
 
 /// A source, and how to read it.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Whether keys that statements name in comments are invalidated.
     pub statement_keys: StatementKeys,
+    /// What preflight may find and start all the same.
+    pub accept: Vec<Danger>,
     /// Bounds of what is published as one.
     pub limits: Limits,
 }
@@ -110,6 +115,7 @@ impl Settings {
             progress_interval: defaults::PROGRESS_INTERVAL,
             drain: Duration::from_secs(5),
             statement_keys: StatementKeys::Ignored,
+            accept: Vec::new(),
             limits: Limits::DEFAULT,
         }
     }

@@ -97,7 +97,6 @@ const COLUMNS: &str =
 
 /// Writes all phases.
 pub(super) async fn phases(database: &Database, size: Size) -> Result<Vec<Phase>> {
-    let bulk = format!("INSERT INTO bench.u ({COLUMNS}) SELECT {COLUMNS} FROM bench.seed");
     let oltp = "UPDATE bench.u SET score = score + 1, seen = NOW(6) WHERE id = @at + 1".to_owned();
     let wide = format!(
         "INSERT INTO bench.wide (c1) SELECT name FROM bench.seed LIMIT {}",
@@ -106,7 +105,7 @@ pub(super) async fn phases(database: &Database, size: Size) -> Result<Vec<Phase>
     let blobs =
         "INSERT INTO bench.blobs (body) VALUES (REPEAT('0123456789abcdef', 262144))".to_owned();
     Ok(vec![
-        phase(database, "bulk", size.bulk_statements, Keys::Each(BULK_ROWS), &bulk).await?,
+        bulk(database, size.bulk_statements).await?,
         phase(database, "oltp", size.oltp_transactions, Keys::Some, &oltp).await?,
         phase(
             database,
@@ -118,6 +117,12 @@ pub(super) async fn phases(database: &Database, size: Size) -> Result<Vec<Phase>
         .await?,
         phase(database, "blobs", size.blobs, Keys::Each(1), &blobs).await?,
     ])
+}
+
+/// Statements of many rows each.
+pub(super) async fn bulk(database: &Database, statements: u32) -> Result<Phase> {
+    let insert = format!("INSERT INTO bench.u ({COLUMNS}) SELECT {COLUMNS} FROM bench.seed");
+    phase(database, "bulk", statements, Keys::Each(BULK_ROWS), &insert).await
 }
 
 /// What a statement makes.

@@ -41,7 +41,7 @@ pub(super) async fn peak(database: &Database, form: Form, mib: u64) -> Result<f6
     conn.query_drop("DELETE FROM bench.noise").await.context("empty a table")?;
     let rows = mib * (1 << 20) / ROW_BYTES;
     let insert = format!(
-        "INSERT INTO bench.noise (body) SELECT RANDOM_BYTES({ROW_BYTES}) FROM bench.seed a, bench.seed b LIMIT {rows}"
+        "INSERT INTO bench.noise (body) SELECT RANDOM_BYTES({ROW_BYTES}) FROM bench.seed a, bench.seed b, bench.seed c LIMIT {rows}"
     );
     conn.query_drop(insert).await.context("write a large transaction")?;
     conn.query_drop("UPDATE bench.u SET state = state + 1 WHERE id = 1").await?;

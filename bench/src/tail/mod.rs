@@ -1,6 +1,7 @@
 //! How fast changes become keys: from memory, from a real server's socket, and how much memory that takes.
 
 mod backlog;
+mod debezium;
 mod decode;
 mod latency;
 mod memory;
@@ -91,6 +92,12 @@ fn run(args: Args<Scale>) -> Result<()> {
         from_memory(&mut figures, &phases, &rules, scale.runs)?;
         from_the_wire(&mut figures, &database, &phases, &rules, scale.runs).await?;
         drop(phases);
+        if let Some(jars) = std::env::var_os(debezium::JARS) {
+            // It is slow: a part of what ours reads is enough.
+            let statements = scale.size.bulk_statements.div_ceil(5);
+            let ratio = debezium::ratio(&database, &rules, jars.as_ref(), statements).await?;
+            figures.say("tail_vs_debezium_ratio", ratio, "x");
+        }
         let latencies = latency::measure(&database, &rules, scale.latency_seconds).await?;
         for (name, quantile) in [("tail_ack_p50_ms", 0.5), ("tail_ack_p99_ms", 0.99)] {
             figures.say(name, latencies.value_at_quantile(quantile) as f64 / 1000.0, "ms");

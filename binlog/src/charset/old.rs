@@ -12,6 +12,8 @@ pub(super) struct Old {
     width: Width,
     /// What servers make of some codes.
     own: &'static [(u16, char)],
+    /// What they make of the codes that follow each other, by the first of them.
+    own_runs: &'static [(u16, &'static str)],
     /// Codes that are no character: from, to.
     none: &'static [(u16, u16)],
 }
@@ -31,7 +33,7 @@ enum Width {
 }
 
 const fn plain(encoding: &'static Encoding, width: Width) -> Old {
-    Old { encoding, width, own: &[], none: &[] }
+    Old { encoding, width, own: &[], own_runs: &[], none: &[] }
 }
 
 static CP932: Old = plain(encoding_rs::SHIFT_JIS, Width::ShiftJis);
@@ -104,7 +106,7 @@ static GBK: Old = Old {
     ],
     ..plain(encoding_rs::GBK, Width::Two)
 };
-/// Only its characters of two bytes: which of the others moved between its editions, servers and tables disagree about.
+/// Characters that have moved between its editions are none, where servers and tables disagree about them.
 static GB18030: Old = Old {
     none: &[
         (0xa3a0, 0xa3a0),
@@ -125,6 +127,51 @@ static GB2312: Old = Old {
     own: &[(0xa1a4, '・'), (0xa1aa, '―')],
     none: &[(0xa2a1, 0xa2b0), (0xa2e3, 0xa2e4), (0xa6d9, 0xa6f5), (0xa8bb, 0xa8c0)],
     ..plain(encoding_rs::GBK, Width::Two)
+};
+/// What Hong Kong and Microsoft added is not there.
+static BIG5: Old = Old {
+    own: &[
+        (0xa145, '•'),
+        (0xa14e, '､'),
+        (0xa1c2, '‾'),
+        (0xa1e3, '∼'),
+        (0xa1f2, '♁'),
+        (0xa1f3, '☉'),
+        (0xa241, '／'),
+        (0xa242, '＼'),
+        (0xa244, '¥'),
+        (0xa246, '¢'),
+        (0xa247, '£'),
+    ],
+    own_runs: &[
+        (
+            0xc6a1,
+            "ヾゝゞ々ぁあぃいぅうぇえぉおかがきぎくぐけげこごさざしじすずせぜそぞただちぢっつづてでとどなに\
+             ぬねのはばぱひびぴふぶぷへべぺほぼぽまみむめもゃやゅゆょよらりるれろゎわゐゑをんァアィイゥウェ",
+        ),
+        (
+            0xc740,
+            "エォオカガキギクグケゲコゴサザシジスズセゼソゾタダチヂッツヅテデトドナニヌネノハバパヒビピフブプヘベペ\
+             ホボポマミムメモャヤュユ",
+        ),
+        (
+            0xc7a1,
+            "ョヨラリルレロヮワヰヱヲンヴヵヶДЕЁЖЗИЙКЛМУФХЦЧШЩЪЫЬЭЮЯабвгдеёжзийклмнопрстуфхцчшщъыьэюя①②③④⑤⑥⑦⑧⑨⑩⑴⑵⑶⑷⑸⑹⑺⑻⑼⑽",
+        ),
+    ],
+    none: &[
+        (0x8000, 0xa0ff),
+        (0xa15a, 0xa15a),
+        (0xa1c3, 0xa1c3),
+        (0xa1c5, 0xa1c5),
+        (0xa1fe, 0xa240),
+        (0xa2cc, 0xa2cc),
+        (0xa2ce, 0xa2ce),
+        (0xa3c0, 0xa3e1),
+        (0xc7fd, 0xc8ff),
+        (0xf9dd, 0xffff),
+    ],
+    ..plain(encoding_rs::BIG5, Width::Two)
 };
 /// What NEC and IBM added is not there, nor what users may add.
 static SJIS: Old = Old {
@@ -159,6 +206,7 @@ static EUCJPMS: Old = Old { none: &[(0xf500, 0xffff)], ..plain(encoding_rs::EUC_
 /// By collation id.
 pub(super) fn of(collation: u16) -> Option<&'static Old> {
     Some(match collation {
+        1 | 84 => &BIG5,
         2 | 9 | 21 | 27 | 77 => &LATIN2,
         7 | 74 => &KOI8R,
         12 | 91 => &UJIS,
@@ -195,11 +243,10 @@ impl Old {
             let code = match character {
                 [one] => u16::from(*one),
                 [high, low] => (u16::from(*high) << 8) | u16::from(*low),
-                [_, _, _, _] => return None,
                 _ => 0,
             };
-            if let Some((_, own)) = self.own.iter().find(|(own, _)| *own == code) {
-                text.push(*own);
+            if let Some(own) = self.own(code) {
+                text.push(own);
                 continue;
             }
             if code > 0x7f && self.none.iter().any(|&(from, to)| (from..=to).contains(&code)) {
@@ -215,6 +262,15 @@ impl Old {
             text.push_str(&decoded);
         }
         Some(text)
+    }
+
+    /// What servers make of a code, if that is not what the tables say.
+    fn own(&self, code: u16) -> Option<char> {
+        let in_run = |&(first, characters): &(u16, &'static str)| {
+            characters.chars().nth(code.checked_sub(first)?.into())
+        };
+        let single = self.own.iter().find(|(own, _)| *own == code).map(|(_, own)| *own);
+        single.or_else(|| self.own_runs.iter().find_map(in_run))
     }
 }
 

@@ -68,11 +68,24 @@ async fn refusals_of_server_settings() {
             ("--binlog-row-image=MINIMAL", ["binlog_row_image", "FULL"]),
         ] {
             let database = database(&lab.servers, kind, &[option]).await;
-            refused(&region(&database).await, lab.servers.directory(), &parts).await;
+            let region = region(&database).await;
+            refused(&region, lab.servers.directory(), &parts).await;
+            accepted_by_name(&region, lab.servers.directory(), parts[0]).await;
         }
         let database = database(&lab.servers, kind, &["--skip-log-bin"]).await;
         refused(&region(&database).await, lab.servers.directory(), &["log_bin"]).await;
     }
+}
+
+/// What was refused is accepted where the configuration names it, and still said.
+async fn accepted_by_name(region: &Region, directory: &Path, danger: &str) {
+    let source = format!("{}\"\naccept = [\"{danger}\"] # \"", region.source);
+    let accepting = Region { source, ..region.clone() };
+    let output = mcsqueal(&accepting, directory, &["check"]).await.expect("mcsqueal ends");
+    let said = said(&output);
+    assert!(output.status.success(), "mcsqueal check that accepts {danger}:\n{said}");
+    assert!(said.contains(&format!("warning: {danger} is ")), "{said}");
+    assert!(said.contains(&format!("(accepted: {danger})")), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,14 +111,14 @@ async fn refusals_of_rules_and_configuration() {
     let unknown_rule_key = Region { rules: rules.to_owned(), ..good.clone() };
     refused(&unknown_rule_key, directory, &["shop.rules.toml:3", "key"]).await;
 
-    columns_without_a_text(&database, &good, directory).await;
+    tables_and_columns(&database, &good, directory).await;
 
     let unknown_key = Region { source: "127.0.0.1:3306\"\nsorce = \"x".to_owned(), ..good };
     refused(&unknown_key, directory, &["region.toml:7", "sorce"]).await;
 }
 
-/// What a binlog leaves out is refused; what it writes as other bytes than clients have in their keys is not.
-async fn columns_without_a_text(database: &Database, good: &Region, directory: &Path) {
+/// What a binlog can leave out is refused; what it writes as other bytes than clients have in their keys is not.
+async fn tables_and_columns(database: &Database, good: &Region, directory: &Path) {
     let table = "CREATE TABLE shop.visits (id UUID PRIMARY KEY, i4 INET4, i6 INET6, seen FLOAT, \
                  slug VARCHAR(40) AS (CAST(id AS CHAR)) STORED, id_text VARCHAR(36))";
     let trigger = "CREATE TRIGGER shop.visits_text BEFORE INSERT ON shop.visits \
@@ -115,6 +128,11 @@ async fn columns_without_a_text(database: &Database, good: &Region, directory: &
         let rules = format!("[[rule]]\ntable = \"shop.visits\"\nkeys = [\"visit:{{{column}}}\"]\n");
         Region { rules, ..good.clone() }
     };
+    let log = "CREATE TABLE shop.log (id INT, KEY (id)) ENGINE = MyISAM";
+    database.run(&[log]).await.expect("a table");
+    let rules = "[[rule]]\ntable = \"shop.log\"\nkeys = [\"log:{id}\"]\n".to_owned();
+    let engine = ["shop.log is of engine MyISAM", "shop.log has no primary key"];
+    refused(&Region { rules, ..good.clone() }, directory, &engine).await;
     let what = "column slug of shop.visits is generated";
     refused(&region("slug"), directory, &[what, "# keep it in an ordinary column"]).await;
     for column in ["id", "i4", "i6", "seen", "id_text"] {

@@ -10,6 +10,7 @@ mod raw;
 use std::{fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 pub use address::{Address, AddressError};
+use serde::Deserialize;
 
 use crate::ring::Hashing;
 
@@ -53,6 +54,44 @@ pub struct Source {
     pub statement_keys: bool,
     /// The other servers that caches are filled from; they take the same account.
     pub replicas: Vec<Address>,
+    /// What preflight may find and start all the same.
+    pub accept: Vec<Danger>,
+}
+
+/// What could hide changes, by the name under which a configuration accepts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Danger {
+    /// Statements are logged as they are: each is a floor.
+    BinlogFormat,
+    /// Rows are logged without some of their columns: what needs those is a floor.
+    BinlogRowImage,
+    /// Rows are logged without the names of their columns: they are floors.
+    BinlogRowMetadata,
+    /// Some databases are not logged at all.
+    BinlogFilter,
+    /// What the server replicates from another is not in its binlog.
+    LogReplicaUpdates,
+    /// Servers that write at the same time, whose transactions have no common order.
+    SeveralWriters,
+    /// A storage engine whose changes can be on disk and not in the binlog after a crash.
+    StorageEngine,
+}
+
+impl Danger {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Danger::BinlogFormat => "binlog_format",
+            Danger::BinlogRowImage => "binlog_row_image",
+            Danger::BinlogRowMetadata => "binlog_row_metadata",
+            Danger::BinlogFilter => "binlog_filter",
+            Danger::LogReplicaUpdates => "log_replica_updates",
+            Danger::SeveralWriters => "several_writers",
+            Danger::StorageEngine => "storage_engine",
+        }
+    }
 }
 
 /// Where a password is read from, at start.
@@ -230,7 +269,7 @@ mod tests {
         check_refused(
             "[stream.embedded]",
             "[stream.kafka]\nbrokers = \"b:9092\"\ntopic = \"t\"\n[stream.embedded]",
-            expect!["shop.toml:30: stream: give one of embedded and kafka"],
+            expect!["shop.toml:33: stream: give one of embedded and kafka"],
         );
         let text = include_str!("../../../region-configs/shop-kafka.toml")
             .replace("127.0.0.1:9092", "here")
@@ -269,7 +308,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:49: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`"
+                "shop.toml:52: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`"
             ],
         );
         check_refused(
@@ -282,8 +321,14 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:47: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:50: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
+        );
+        check_refused(
+            "accept = []",
+            "accept = [\"everything\"]",
+            expect![[r#"
+                shop.toml:31: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `several_writers`, `storage_engine`"#]],
         );
     }
 
@@ -323,17 +368,17 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:59: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:62: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
             "partitions = 0",
-            expect!["shop.toml:34: stream.embedded.partitions: must be from 1 to 1024"],
+            expect!["shop.toml:37: stream.embedded.partitions: must be from 1 to 1024"],
         );
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:49: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:52: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

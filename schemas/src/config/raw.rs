@@ -9,8 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Address, Cluster, Embedded, Kafka, Node, OnFloor, Password, Problem, Region, Source, Stream,
-    Tls,
+    Address, Cluster, Danger, Embedded, Kafka, Node, OnFloor, Password, Problem, Region, Source,
+    Stream, Tls,
 };
 use crate::{defaults, ring::Hashing};
 
@@ -59,6 +59,8 @@ struct RawSource {
     statement_keys: bool,
     #[serde(default)]
     replicas: Vec<Spanned<String>>,
+    #[serde(default)]
+    accept: Vec<Danger>,
 }
 
 /// `"db-1:3306"`, or `["db-1:3306", "db-2:3306"]`.
@@ -314,6 +316,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         tls,
         statement_keys: raw.statement_keys,
         replicas,
+        accept: raw.accept,
     })
 }
 

@@ -1,10 +1,11 @@
 //! The questions. Each answer is bounded: only tables that rules are about are looked at closely.
 
+use binlog::charset;
 use mysql_async::{Conn, Row, Value, prelude::Queryable};
 use schemas::{gtid::Dialect, record::FilePosition, rules::Rules};
 use tokio::time::timeout;
 
-use super::{Answers, Column, Role, Table, Values};
+use super::{Answers, Column, Key, Replication, Role, Table, Values};
 use crate::{
     cascades::Cascade,
     source::{ANSWER_DEADLINE, SourceError},
@@ -13,9 +14,6 @@ use crate::{
 
 /// Tables that are asked for at a time.
 const TABLES_ASKED_MAX: usize = 200;
-/// Those whose text we cannot turn into UTF-8. A column of one is said to be of a type of its own: `varchar in swe7`.
-const OTHER_CHARACTER_SETS: &str =
-    "'armscii8', 'big5', 'cp850', 'cp852', 'dec8', 'geostd8', 'hp8', 'keybcs2', 'macce', 'swe7'";
 /// More columns in cascading foreign keys than any server has.
 const CASCADE_COLUMNS_MAX: usize = 100_000;
 
@@ -53,7 +51,7 @@ pub(crate) async fn ask(conn: &mut Conn, rules: &Rules) -> Result<Answers, Sourc
     answers.executed = executed(conn, dialect).await?;
     answers.oldest = oldest_file(conn).await?;
     answers.purged = purged(conn, dialect, answers.oldest.as_deref()).await?;
-    answers.is_replica = is_replica(conn, dialect).await;
+    answers.replication = replication(conn, dialect).await;
     answers.tables = tables(conn, rules).await?;
     let native = dialect == Dialect::MariaDb || !answers.is("innodb_native_foreign_keys", "OFF");
     if native {
@@ -195,17 +193,25 @@ fn value_text(value: Value) -> Option<String> {
 }
 
 /// Where we may not ask, it is taken for none: its own binlog then says so by what it lacks.
-async fn is_replica(conn: &mut Conn, dialect: Dialect) -> bool {
+async fn replication(conn: &mut Conn, dialect: Dialect) -> Replication {
     let questions: &[&str] = match dialect {
         Dialect::Mysql => &["SHOW REPLICA STATUS", "SHOW SLAVE STATUS"],
         Dialect::MariaDb => &["SHOW ALL SLAVES STATUS"],
     };
+    let runs = |row: &Row| {
+        let is_yes = |column| text(row, column).is_some_and(|running| running == "Yes");
+        is_yes("Replica_IO_Running") || is_yes("Slave_IO_Running")
+    };
     for question in questions {
-        if let Ok(row) = within(conn.query_first::<Row, _>(*question)).await {
-            return row.is_some();
+        if let Ok(rows) = within(conn.query::<Row, _>(*question)).await {
+            return match &rows[..] {
+                [] => Replication::None,
+                rows if rows.iter().any(runs) => Replication::Running,
+                _ => Replication::Stopped,
+            };
         }
     }
-    false
+    Replication::None
 }
 
 async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceError> {
@@ -229,23 +235,26 @@ async fn tables(conn: &mut Conn, rules: &Rules) -> Result<Vec<Table>, SourceErro
     );
     let mut tables = within(found).await?;
     for some in tables.chunks_mut(TABLES_ASKED_MAX) {
+        // A column in a set whose text we cannot have is said to be of a type of its own: `varchar in other`.
         let question = format!(
             "SELECT table_schema, table_name, column_name, \
-             IF(COALESCE(character_set_name, '') IN ({OTHER_CHARACTER_SETS}), \
+             IF(COALESCE(character_set_name, 'binary') NOT IN ('{}'), \
              CONCAT(data_type, ' in ', character_set_name), \
              IF(data_type IN ('float', 'double') AND numeric_scale IS NOT NULL, column_type, data_type)), \
-             COALESCE(generation_expression, '') <> '' FROM information_schema.columns \
+             COALESCE(generation_expression, '') <> '', column_key = 'PRI' FROM information_schema.columns \
              WHERE (table_schema, table_name) IN ({}) ORDER BY table_schema, table_name, ordinal_position",
+            charset::KNOWN.join("', '"),
             list(some)
         );
-        let columns: Vec<(String, String, String, String, bool)> =
+        let columns: Vec<(String, String, String, String, bool, bool)> =
             within(conn.query(question)).await?;
-        for (schema, table, name, kind, generated) in columns {
+        for (schema, table, name, kind, generated, primary) in columns {
             if let Some(table) =
                 some.iter_mut().find(|known| known.schema == schema && known.name == table)
             {
                 let origin = if generated { Values::Generated } else { Values::Given };
-                table.columns.push(Column { name, kind, origin });
+                let key = if primary { Key::Primary } else { Key::None };
+                table.columns.push(Column { name, kind, origin, key });
             }
         }
     }

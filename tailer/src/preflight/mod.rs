@@ -1,15 +1,18 @@
 //! Preflight: whether a server and a set of rules can be trusted to hide no change, and the SQL that mends what cannot.
 //!
-//! [`ask`] puts the questions; [`judge`] is pure. A finding that refuses stops the start; one that warns names what
-//! would turn into floors, or what nobody can see; a note says what is different from the usual.
+//! [`ask`] puts the questions; [`judge`] is pure. A finding that refuses stops the start, unless it has a name
+//! ([`Danger`]) and the configuration accepts it; one that warns names what would turn into floors, or what nobody can see.
 
 mod ask;
 mod grants;
+mod server;
+mod sessions;
 mod tables;
 
 use std::collections::BTreeMap;
 
 use schemas::{
+    config::Danger,
     gtid::{Dialect, GtidError, GtidSet, Uuid},
     record::{FilePosition, Origin},
     rules::Rules,
@@ -17,12 +20,13 @@ use schemas::{
 
 pub(crate) use ask::{ask, binlog_end, binlog_state, executed, sealed, standing};
 pub use grants::grants;
+pub use sessions::sessions;
 
 use crate::{
     cascades::Cascade,
     disguises::Disguised,
     epochs::origin_of,
-    settings::{Settings, StatementKeys},
+    settings::Settings,
     source::{self, SourceError},
     tailer::{Mode, Server},
 };
@@ -37,7 +41,7 @@ pub struct Answers {
     /// `SHOW GRANTS`, line by line.
     pub grants: Vec<String>,
     /// Whether the server is itself a replica.
-    pub is_replica: bool,
+    pub replication: Replication,
     /// `binlog_do_db` and `binlog_ignore_db`, as far as they may be asked.
     pub filters: Vec<String>,
     /// Every table that some rule is about.
@@ -52,6 +56,18 @@ pub struct Answers {
     pub oldest: Option<String>,
     /// The end of the binlog.
     pub end: Option<FilePosition>,
+}
+
+/// What a server takes from another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replication {
+    /// Nothing.
+    #[default]
+    None,
+    /// Nothing at the moment: it is set up, and stopped.
+    Stopped,
+    /// Its transactions.
+    Running,
 }
 
 /// A table that exists.
@@ -76,6 +92,18 @@ pub struct Column {
     pub kind: String,
     /// Where its values come from.
     pub origin: Values,
+    /// What it is to the primary key.
+    pub key: Key,
+}
+
+/// What a column is to the primary key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Key {
+    /// It is part of it.
+    Primary,
+    /// It is not.
+    #[default]
+    None,
 }
 
 /// Where a column's values come from.
@@ -154,8 +182,6 @@ pub enum Severity {
     Refuse,
     /// Some changes can be hidden, or become floors.
     Warn,
-    /// Good to know.
-    Note,
 }
 
 /// Asks the server and judges its answers.
@@ -180,7 +206,6 @@ impl std::fmt::Display for Report {
             let word = match severity {
                 Severity::Refuse => "refused",
                 Severity::Warn => "warning",
-                Severity::Note => "note",
             };
             let separator = if at == 0 { "" } else { "\n" };
             write!(f, "{separator}{word}: {what}")?;
@@ -202,13 +227,9 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
     let (executed, purged) = (set(&answers.executed)?, set(&answers.purged)?);
     let has_gtids = dialect == Dialect::MariaDb || answers.is("gtid_mode", "ON");
     let mode = if has_gtids { Mode::Gtid } else { Mode::Position };
-    let mut judge = Judge { dialect, answers, findings: Vec::new() };
-    judge.version();
-    judge.binlog();
-    judge.gtids(mode);
-    judge.topology(settings);
-    judge.statement_keys(settings);
-    judge.account(settings);
+    let accepted = &settings.accept;
+    let mut judge = Judge { dialect, answers, accepted, findings: Vec::new() };
+    server::judge(&mut judge, settings, mode);
     tables::judge(&mut judge, settings, rules);
     let mut findings = judge.findings;
     findings.sort_by_key(|finding| finding.severity); // Stable: the order above stays.
@@ -275,12 +296,25 @@ impl Answers {
 struct Judge<'a> {
     dialect: Dialect,
     answers: &'a Answers,
+    accepted: &'a [Danger],
     findings: Vec<Finding>,
 }
 
 impl Judge<'_> {
     fn find(&mut self, severity: Severity, what: impl Into<String>, fix: Vec<String>) {
         self.findings.push(Finding { severity, what: what.into(), fix });
+    }
+
+    /// Refuses, unless the configuration accepts it by name.
+    fn find_danger(&mut self, danger: Danger, what: impl Into<String>, mut fix: Vec<String>) {
+        let (what, name) = (what.into(), danger.name());
+        if self.accepted.contains(&danger) {
+            let what = format!("{what} (accepted: {name})");
+            self.find(Severity::Warn, what, fix);
+        } else {
+            fix.push(format!("# or, to run all the same, below [source]: accept = [\"{name}\"]"));
+            self.find(Severity::Refuse, what, fix);
+        }
     }
 
     /// The statement that sets a variable for good.
@@ -292,184 +326,6 @@ impl Judge<'_> {
                 format!("# and in my.cnf, below [mariadb]: {name} = {value}"),
             ],
         }
-    }
-
-    fn version(&mut self) {
-        let mut numbers = self
-            .answers
-            .version
-            .split(['.', '-'])
-            .map(|part| part.parse::<u32>().unwrap_or_default());
-        let mut version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        // Some MariaDB servers say `5.5.5-` before their version, for old replicas.
-        if self.dialect == Dialect::MariaDb
-            && version == (5, 5)
-            && self.answers.version.starts_with("5.5.5-")
-        {
-            numbers.next();
-            version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        }
-        let oldest = match self.dialect {
-            Dialect::Mysql => (8, 0),
-            Dialect::MariaDb => (10, 6),
-        };
-        if version < oldest {
-            let what = format!(
-                "the server is {} {}, older than {}.{}",
-                self.dialect, self.answers.version, oldest.0, oldest.1
-            );
-            self.find(Severity::Refuse, what, vec![]);
-        }
-    }
-
-    fn binlog(&mut self) {
-        if !self.answers.is_on("log_bin") {
-            let section = if self.dialect == Dialect::MariaDb { "mariadb" } else { "mysqld" };
-            let fix =
-                vec![format!("# in my.cnf, below [{section}], then restart: log_bin = binlog")];
-            self.find(Severity::Refuse, "log_bin is OFF: there is no binlog to read", fix);
-        }
-        let demands = [
-            ("binlog_format", "ROW", "statements do not say which rows they changed"),
-            ("binlog_row_image", "FULL", "keys are built from the whole row, before and after"),
-            ("binlog_row_metadata", "FULL", "only then does each event name its columns"),
-        ];
-        for (name, wanted, why) in demands {
-            // A server that no longer has the variable no longer has the choice.
-            if let Some(value) = self.answers.variable(name)
-                && !value.eq_ignore_ascii_case(wanted)
-            {
-                let fix = self.set(name, wanted);
-                self.find(
-                    Severity::Refuse,
-                    format!("{name} is {value}, and must be {wanted}: {why}"),
-                    fix,
-                );
-            }
-        }
-        for filter in &self.answers.filters {
-            let what = format!("{filter}: changes elsewhere are not in the binlog");
-            self.find(
-                Severity::Refuse,
-                what,
-                vec!["# remove it from my.cnf, and restart".to_owned()],
-            );
-        }
-        if self.answers.is("binlog_checksum", "NONE") {
-            let fix = self.set("binlog_checksum", "CRC32");
-            self.find(
-                Severity::Warn,
-                "binlog_checksum is NONE: events that changed on the way cannot be told",
-                fix,
-            );
-        }
-        if self.answers.is("binlog_row_value_options", "PARTIAL_JSON") {
-            let what = "binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors";
-            self.find(Severity::Warn, what, self.set("binlog_row_value_options", "''"));
-        }
-    }
-
-    fn gtids(&mut self, mode: Mode) {
-        if mode == Mode::Position {
-            let what = format!(
-                "gtid_mode is {}: reading by file and position, which ends when another server takes over; \
-                 then a floor is raised over all keys",
-                self.answers.variable("gtid_mode").unwrap_or("not there")
-            );
-            let fix = [
-                "enforce_gtid_consistency = ON",
-                "gtid_mode = OFF_PERMISSIVE",
-                "gtid_mode = ON_PERMISSIVE",
-                "gtid_mode = ON",
-            ];
-            self.find(Severity::Warn, what, fix.map(|set| format!("SET PERSIST {set};")).to_vec());
-        }
-        if self.answers.executed.split(',').count() > 1 && self.dialect == Dialect::MariaDb {
-            let what = "the binlog has transactions of several domains: every change between them opens an epoch";
-            self.find(Severity::Warn, what, vec![]);
-        }
-    }
-
-    fn topology(&mut self, settings: &Settings) {
-        if self.answers.variable("server_id") == Some(settings.server_id.to_string().as_str()) {
-            let what = format!(
-                "server_id {} is the server's own; ours must be another",
-                settings.server_id
-            );
-            self.find(Severity::Refuse, what, vec![]);
-        }
-        if Role::of(self.answers.variable("read_only").unwrap_or_default()) == Role::ReadOnly {
-            let what = "the server is read-only: it is not read before it takes writes";
-            let fix = vec!["# name the server that takes writes as the source".to_owned()];
-            self.find(Severity::Warn, what, fix);
-        }
-        let logs =
-            self.answers.is_on("log_replica_updates") || self.answers.is_on("log_slave_updates");
-        if self.answers.is_replica && !logs {
-            let name = if self.dialect == Dialect::MariaDb {
-                "log_slave_updates"
-            } else {
-                "log_replica_updates"
-            };
-            let fix = vec![format!("# in my.cnf, then restart: {name} = ON")];
-            let what = format!(
-                "the server is a replica and {name} is OFF: what it replicates is not in its binlog"
-            );
-            self.find(Severity::Refuse, what, fix);
-        }
-        let several = self.answers.is_on("wsrep_on")
-            || (self.answers.is("group_replication_single_primary_mode", "OFF")
-                && self
-                    .answers
-                    .variable("group_replication_group_name")
-                    .is_some_and(|name| !name.is_empty()));
-        if several {
-            let what =
-                "several servers write at the same time: every change of the writer opens an epoch";
-            self.find(Severity::Warn, what, vec![]);
-        }
-    }
-
-    fn statement_keys(&mut self, settings: &Settings) {
-        let name = match self.dialect {
-            Dialect::Mysql => "binlog_rows_query_log_events",
-            Dialect::MariaDb => "binlog_annotate_row_events",
-        };
-        if settings.statement_keys == StatementKeys::Taken && !self.answers.is_on(name) {
-            let what = format!("{name} is OFF: keys that statements name are not in the binlog");
-            self.find(Severity::Refuse, what, self.set(name, "ON"));
-        }
-    }
-
-    fn account(&mut self, settings: &Settings) {
-        let monitor =
-            if self.dialect == Dialect::MariaDb { "BINLOG MONITOR" } else { "REPLICATION CLIENT" };
-        let has = |privilege: &str| {
-            let global = self.answers.grants.iter().filter(|line| line.contains(" ON *.* "));
-            global
-                .into_iter()
-                .any(|line| line.contains(privilege) || line.contains("ALL PRIVILEGES"))
-        };
-        // A role's privileges are not in the lines.
-        let has_roles = self
-            .answers
-            .grants
-            .iter()
-            .any(|line| line.starts_with("GRANT ") && !line.contains(" ON "));
-        let missing: Vec<&str> =
-            ["REPLICATION SLAVE", monitor].into_iter().filter(|name| !has(name)).collect();
-        if missing.is_empty() || self.answers.grants.is_empty() {
-            return;
-        }
-        let severity = if has_roles || !missing.contains(&"REPLICATION SLAVE") {
-            Severity::Warn
-        } else {
-            Severity::Refuse
-        };
-        let missing = missing.join(", ");
-        let what = format!("account {} lacks {missing}", settings.user);
-        let fix = vec![format!("GRANT {missing} ON *.* TO {};", grants::account(&settings.user))];
-        self.find(severity, what, fix);
     }
 }
 

@@ -1,9 +1,9 @@
 //! The rules against the tables that exist.
 
 use binlog::table_map::Disguise;
-use schemas::{gtid::Dialect, rules::Rules};
+use schemas::{config::Danger, gtid::Dialect, rules::Rules};
 
-use super::{Column, Judge, Severity, Table, Values, grants};
+use super::{Column, Judge, Key, Severity, Table, Values, grants};
 use crate::{
     cascades::Cascade,
     disguises::{self, Disguised},
@@ -32,16 +32,7 @@ pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
     let tables = &judge.answers.tables;
     for table in tables {
         columns(judge, rules, table);
-        if !["InnoDB", "ROCKSDB", ""].contains(&table.engine.as_str()) {
-            let name = format!("{}.{}", table.schema, table.name);
-            let what = format!(
-                "{name} is of engine {}: its changes cannot be rolled back, and are not atomic",
-                table.engine
-            );
-            let fix =
-                vec![format!("ALTER TABLE `{}`.`{}` ENGINE = InnoDB;", table.schema, table.name)];
-            judge.find(Severity::Warn, what, fix);
-        }
+        storage(judge, table);
     }
     let is_mapped = |cascade: &&Cascade| {
         let (schema, name) = &cascade.child;
@@ -56,6 +47,26 @@ pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, rules: &Rules) {
             child.0, child.1, parent.0, parent.1
         );
         let fix = vec!["# change such rows by statements of their own".to_owned()];
+        judge.find(Severity::Warn, what, fix);
+    }
+}
+
+/// Whether what is in the table is also in the binlog, and how soon on replicas.
+fn storage(judge: &mut Judge<'_>, table: &Table) {
+    let Table { schema, name, engine, columns } = table;
+    if !["InnoDB", "ROCKSDB", ""].contains(&engine.as_str()) {
+        let what = format!(
+            "{schema}.{name} is of engine {engine}: after a crash, its changes can be there and not in the binlog"
+        );
+        let fix = vec![format!("ALTER TABLE `{schema}`.`{name}` ENGINE = InnoDB;")];
+        judge.find_danger(Danger::StorageEngine, what, fix);
+    }
+    if columns.iter().all(|column| column.key != Key::Primary) {
+        let what = format!(
+            "{schema}.{name} has no primary key: replicas scan it for each changed row and fall behind, and what is read \
+             there is not cached meanwhile"
+        );
+        let fix = vec![format!("# ALTER TABLE `{schema}`.`{name}` ADD PRIMARY KEY (...);")];
         judge.find(Severity::Warn, what, fix);
     }
 }

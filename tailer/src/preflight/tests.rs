@@ -13,7 +13,12 @@ keys = ["user:{id}"]
 "#;
 
 fn column(name: &str, kind: &str) -> Column {
-    Column { name: name.to_owned(), kind: kind.to_owned(), origin: Values::Given }
+    Column { name: name.to_owned(), kind: kind.to_owned(), ..Column::default() }
+}
+
+/// The primary key.
+fn id() -> Column {
+    Column { key: Key::Primary, ..column("id", "int") }
 }
 
 fn good(version: &str) -> Answers {
@@ -33,7 +38,7 @@ fn good(version: &str) -> Answers {
         schema: "shop".to_owned(),
         name: "users".to_owned(),
         engine: "InnoDB".to_owned(),
-        columns: vec![column("id", "int"), column("tags", "json")],
+        columns: vec![id(), column("tags", "json")],
     };
     Answers {
         version: version.to_owned(),
@@ -106,44 +111,52 @@ fn settings_that_hide_changes() {
         "8.4.0",
         all,
         expect![[r#"
-        refused: log_bin is OFF: there is no binlog to read
-            # in my.cnf, below [mysqld], then restart: log_bin = binlog
-        refused: binlog_format is STATEMENT, and must be ROW: statements do not say which rows they changed
-            SET PERSIST binlog_format = ROW;
-        refused: binlog_row_image is MINIMAL, and must be FULL: keys are built from the whole row, before and after
-            SET PERSIST binlog_row_image = FULL;
-        refused: binlog_row_metadata is MINIMAL, and must be FULL: only then does each event name its columns
-            SET PERSIST binlog_row_metadata = FULL;
-        refused: binlog_do_db is other: changes elsewhere are not in the binlog
-            # remove it from my.cnf, and restart
-        warning: binlog_checksum is NONE: events that changed on the way cannot be told
-            SET PERSIST binlog_checksum = CRC32;
-        warning: binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors
-            SET PERSIST binlog_row_value_options = '';"#]],
+            refused: log_bin is OFF: there is no binlog to read
+                # in my.cnf, below [mysqld], then restart: log_bin = binlog
+            refused: binlog_format is STATEMENT, and must be ROW: statements do not say which rows they changed
+                SET PERSIST binlog_format = ROW;
+                # or, to run all the same, below [source]: accept = ["binlog_format"]
+            refused: binlog_row_image is MINIMAL, and must be FULL: keys are built from the whole row, before and after
+                SET PERSIST binlog_row_image = FULL;
+                # or, to run all the same, below [source]: accept = ["binlog_row_image"]
+            refused: binlog_row_metadata is MINIMAL, and must be FULL: only then does each event name its columns
+                SET PERSIST binlog_row_metadata = FULL;
+                # or, to run all the same, below [source]: accept = ["binlog_row_metadata"]
+            refused: binlog_do_db is other: changes elsewhere are not in the binlog
+                # remove it from my.cnf, and restart
+                # or, to run all the same, below [source]: accept = ["binlog_filter"]
+            warning: binlog_checksum is NONE: events that changed on the way cannot be told
+                SET PERSIST binlog_checksum = CRC32;
+            warning: binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors
+                SET PERSIST binlog_row_value_options = '';"#]],
     );
     check(
         "11.8.3-MariaDB",
         all,
         expect![[r#"
-        refused: log_bin is OFF: there is no binlog to read
-            # in my.cnf, below [mariadb], then restart: log_bin = binlog
-        refused: binlog_format is STATEMENT, and must be ROW: statements do not say which rows they changed
-            SET GLOBAL binlog_format = ROW;
-            # and in my.cnf, below [mariadb]: binlog_format = ROW
-        refused: binlog_row_image is MINIMAL, and must be FULL: keys are built from the whole row, before and after
-            SET GLOBAL binlog_row_image = FULL;
-            # and in my.cnf, below [mariadb]: binlog_row_image = FULL
-        refused: binlog_row_metadata is MINIMAL, and must be FULL: only then does each event name its columns
-            SET GLOBAL binlog_row_metadata = FULL;
-            # and in my.cnf, below [mariadb]: binlog_row_metadata = FULL
-        refused: binlog_do_db is other: changes elsewhere are not in the binlog
-            # remove it from my.cnf, and restart
-        warning: binlog_checksum is NONE: events that changed on the way cannot be told
-            SET GLOBAL binlog_checksum = CRC32;
-            # and in my.cnf, below [mariadb]: binlog_checksum = CRC32
-        warning: binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors
-            SET GLOBAL binlog_row_value_options = '';
-            # and in my.cnf, below [mariadb]: binlog_row_value_options = ''"#]],
+            refused: log_bin is OFF: there is no binlog to read
+                # in my.cnf, below [mariadb], then restart: log_bin = binlog
+            refused: binlog_format is STATEMENT, and must be ROW: statements do not say which rows they changed
+                SET GLOBAL binlog_format = ROW;
+                # and in my.cnf, below [mariadb]: binlog_format = ROW
+                # or, to run all the same, below [source]: accept = ["binlog_format"]
+            refused: binlog_row_image is MINIMAL, and must be FULL: keys are built from the whole row, before and after
+                SET GLOBAL binlog_row_image = FULL;
+                # and in my.cnf, below [mariadb]: binlog_row_image = FULL
+                # or, to run all the same, below [source]: accept = ["binlog_row_image"]
+            refused: binlog_row_metadata is MINIMAL, and must be FULL: only then does each event name its columns
+                SET GLOBAL binlog_row_metadata = FULL;
+                # and in my.cnf, below [mariadb]: binlog_row_metadata = FULL
+                # or, to run all the same, below [source]: accept = ["binlog_row_metadata"]
+            refused: binlog_do_db is other: changes elsewhere are not in the binlog
+                # remove it from my.cnf, and restart
+                # or, to run all the same, below [source]: accept = ["binlog_filter"]
+            warning: binlog_checksum is NONE: events that changed on the way cannot be told
+                SET GLOBAL binlog_checksum = CRC32;
+                # and in my.cnf, below [mariadb]: binlog_checksum = CRC32
+            warning: binlog_row_value_options is PARTIAL_JSON: updates of JSON columns that rules name become floors
+                SET GLOBAL binlog_row_value_options = '';
+                # and in my.cnf, below [mariadb]: binlog_row_value_options = ''"#]],
     );
 }
 
@@ -167,7 +180,7 @@ fn gtids_and_topology() {
         ],
     );
     let replica = |answers: &mut Answers| {
-        answers.is_replica = true;
+        answers.replication = Replication::Stopped;
         set(answers, "log_replica_updates", "OFF");
         set(answers, "server_id", "4217");
     };
@@ -175,16 +188,23 @@ fn gtids_and_topology() {
         "8.4.0",
         replica,
         expect![[r#"
-        refused: server_id 4217 is the server's own; ours must be another
-        refused: the server is a replica and log_replica_updates is OFF: what it replicates is not in its binlog
-            # in my.cnf, then restart: log_replica_updates = ON"#]],
+            refused: server_id 4217 is the server's own; ours must be another
+            refused: the server is a replica and log_replica_updates is OFF: what it replicates is not in its binlog
+                # in my.cnf, then restart: log_replica_updates = ON
+                # or, to run all the same, below [source]: accept = ["log_replica_updates"]"#]],
     );
     check(
         "11.8.3-MariaDB",
-        |answers| set(answers, "wsrep_on", "ON"),
-        expect![
-            "warning: several servers write at the same time: every change of the writer opens an epoch"
-        ],
+        |answers| {
+            set(answers, "wsrep_on", "ON");
+            answers.replication = Replication::Running;
+        },
+        expect![[r#"
+            refused: several servers write at the same time, and their changes have no common order
+                # let one server take all writes, and set read_only = ON on the others
+                # or, to run all the same, below [source]: accept = ["several_writers"]
+            warning: the server takes writes, and replicates from another one: if that one takes writes too (a ring), their changes have no common order
+                # on the one that should not take writes: SET GLOBAL read_only = ON;"#]],
     );
 }
 
@@ -240,6 +260,7 @@ keys = ["cart:{id}"]
 "#;
     let mut answers = good("8.4.0");
     answers.tables[0].engine = "MyISAM".to_owned();
+    answers.tables[0].columns[0].key = Key::None;
     let table = |name: &str| ("shop".to_owned(), name.to_owned());
     answers.cascades = Some(vec![Cascade {
         name: "f".to_owned(),
@@ -255,9 +276,12 @@ keys = ["cart:{id}"]
         refused: rules.toml:5: rule "users": key "mail:{emial}": table shop.users has no column "emial"; it has: id, tags
         refused: rule "users": column tags of shop.users is JSON, which has many texts for one value
             # in the rule: {tags|json:$.path}
-        warning: rule "carts": no table matches /tenant_\d+\.carts/ (that the account may see)
-        warning: shop.users is of engine MyISAM: its changes cannot be rolled back, and are not atomic
+        refused: shop.users is of engine MyISAM: after a crash, its changes can be there and not in the binlog
             ALTER TABLE `shop`.`users` ENGINE = InnoDB;
+            # or, to run all the same, below [source]: accept = ["storage_engine"]
+        warning: rule "carts": no table matches /tenant_\d+\.carts/ (that the account may see)
+        warning: shop.users has no primary key: replicas scan it for each changed row and fall behind, and what is read there is not cached meanwhile
+            # ALTER TABLE `shop`.`users` ADD PRIMARY KEY (...);
         warning: foreign key f of shop.users changes rows that the binlog does not name: each change of shop.countries that it follows is a floor
             # change such rows by statements of their own"#]].assert_eq(&judged(rules, &answers));
 }
@@ -271,7 +295,7 @@ table = "shop.users"
 keys = ["user:{id}", "slug:{slug}", "visit:{visit}", "weight:{weight}"]
 "#;
     let columns = vec![
-        column("id", "int"),
+        id(),
         Column { origin: Values::Generated, ..column("slug", "varchar") },
         column("visit", "uuid"),
         column("weight", "double"),
@@ -291,9 +315,9 @@ keys = ["user:{id}", "slug:{slug}", "visit:{visit}", "weight:{weight}"]
 fn columns_in_character_sets_without_conversion() {
     let rules = "[[rule]]\nname = \"users\"\ntable = \"shop.users\"\nkeys = [\"user:{name}\"]\n";
     let mut answers = good("8.4.0");
-    answers.tables[0].columns.push(column("name", "varchar in gbk"));
+    answers.tables[0].columns.push(column("name", "varchar in other"));
     expect![[r#"
-        refused: rule "users": column name of shop.users is of type varchar in gbk, which has no conversion to UTF-8
+        refused: rule "users": column name of shop.users is of type varchar in other, which has no conversion to UTF-8
             # convert the table: ALTER TABLE ... CONVERT TO CHARACTER SET utf8mb4"#]].assert_eq(&judged(rules, &answers));
 }
 
@@ -304,4 +328,66 @@ fn answers_without_sense_are_errors() {
     let settings = Settings::new("shop", "127.0.0.1:3306".parse().unwrap(), 4217);
     let rules = Rules::parse("rules.toml", RULES).unwrap();
     assert!(judge(&settings, &rules, &answers).is_err());
+}
+
+/// Everything that could hide changes is accepted by its name, and by no other.
+#[test]
+fn dangers_are_accepted_by_name() {
+    let mut answers = good("8.4.0");
+    for (name, value) in [
+        ("binlog_format", "MIXED"),
+        ("binlog_row_image", "NOBLOB"),
+        ("binlog_row_metadata", "MINIMAL"),
+        ("group_replication_group_name", "aaaaaaaa-0000-0000-0000-000000000000"),
+        ("group_replication_single_primary_mode", "OFF"),
+        ("log_replica_updates", "OFF"),
+    ] {
+        set(&mut answers, name, value);
+    }
+    answers.replication = Replication::Stopped;
+    answers.filters.push("binlog_ignore_db is other".to_owned());
+    answers.tables[0].engine = "MyISAM".to_owned();
+    let rules = Rules::parse("rules.toml", RULES).unwrap();
+    let found = |accept: Vec<Danger>| {
+        let address: Address = "127.0.0.1:3306".parse().unwrap();
+        let settings = Settings { accept, ..Settings::new("shop", address, 4217) };
+        judge(&settings, &rules, &answers).unwrap()
+    };
+    let all = [
+        Danger::BinlogFormat,
+        Danger::BinlogRowImage,
+        Danger::BinlogRowMetadata,
+        Danger::BinlogFilter,
+        Danger::LogReplicaUpdates,
+        Danger::SeveralWriters,
+        Danger::StorageEngine,
+    ];
+    let refused = |report: &Report| -> Vec<String> {
+        let refused = report.findings.iter().filter(|it| it.severity == Severity::Refuse);
+        refused.map(|it| it.fix.last().cloned().unwrap_or_default()).collect()
+    };
+    assert_eq!(refused(&found(vec![])).len(), all.len());
+    for danger in all {
+        let rest: Vec<Danger> = all.into_iter().filter(|other| *other != danger).collect();
+        let name = danger.name();
+        let fix = format!("# or, to run all the same, below [source]: accept = [\"{name}\"]");
+        assert_eq!(refused(&found(rest)), [fix]);
+    }
+    let accepted = found(all.to_vec());
+    assert!(accepted.is_passed(), "{accepted}");
+    expect![[r#"
+        warning: binlog_format is MIXED, and must be ROW: statements do not say which rows they changed (accepted: binlog_format)
+            SET PERSIST binlog_format = ROW;
+        warning: binlog_row_image is NOBLOB, and must be FULL: keys are built from the whole row, before and after (accepted: binlog_row_image)
+            SET PERSIST binlog_row_image = FULL;
+        warning: binlog_row_metadata is MINIMAL, and must be FULL: only then does each event name its columns (accepted: binlog_row_metadata)
+            SET PERSIST binlog_row_metadata = FULL;
+        warning: binlog_ignore_db is other: changes elsewhere are not in the binlog (accepted: binlog_filter)
+            # remove it from my.cnf, and restart
+        warning: the server is a replica and log_replica_updates is OFF: what it replicates is not in its binlog (accepted: log_replica_updates)
+            # in my.cnf, then restart: log_replica_updates = ON
+        warning: several servers write at the same time, and their changes have no common order (accepted: several_writers)
+            SELECT group_replication_switch_to_single_primary_mode();
+        warning: shop.users is of engine MyISAM: after a crash, its changes can be there and not in the binlog (accepted: storage_engine)
+            ALTER TABLE `shop`.`users` ENGINE = InnoDB;"#]].assert_eq(&accepted.to_string());
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schemas::{
     cursor::{Partition, StreamId, Term},
-    record::{Checkpoint, EpochStart, Floor, Record, Scope},
+    record::{Checkpoint, EpochStart, FilePosition, Floor, Record, Scope},
 };
 use stream::{Batch, Pending, StreamError, Writer};
 use tokio::sync::{oneshot, watch};
@@ -29,6 +29,14 @@ impl Book {
     /// The newest checkpoint.
     pub(super) fn checkpoint(&self) -> Option<Checkpoint> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// The next tailer begins there.
+    pub(super) fn resume_at(&self, position: FilePosition) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(checkpoint) = &mut shared.1 {
+            checkpoint.position = Some(position);
+        }
     }
 
     /// Waits until `enough` is written, and takes everything.

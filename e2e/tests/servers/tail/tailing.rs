@@ -201,6 +201,11 @@ impl Tailing {
             ran.unwrap_or_else(|err| panic!("{statement}: {err}"));
         }
         conn.disconnect().await.expect("the end of a session");
+        self.shown_since(database).await
+    }
+
+    /// What came of everything since the last look.
+    pub(super) async fn shown_since(&mut self, database: &Database) -> String {
         let written = self.mark(database).await;
         self.shown(&written)
     }

@@ -10,6 +10,7 @@ use std::{
 
 use binlog::{
     assemble::{Change, Commit, Rows},
+    charset,
     layout::{Field, Layout},
 };
 use e2e::{
@@ -31,14 +32,15 @@ use super::{
 use crate::support::random;
 
 /// Of both servers, but for the last, which MariaDB does not have.
-const CHARACTER_SETS: [&str; 22] = [
-    "cp1250", "cp1251", "cp1256", "cp1257", "cp866", "cp932", "eucjpms", "euckr", "gb2312", "gbk",
-    "greek", "hebrew", "koi8r", "koi8u", "latin2", "latin5", "latin7", "macroman", "sjis",
+const CHARACTER_SETS: [&str; 33] = [
+    "armscii8", "big5", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "cp932",
+    "dec8", "eucjpms", "euckr", "gb2312", "gbk", "geostd8", "greek", "hebrew", "hp8", "keybcs2",
+    "koi8r", "koi8u", "latin1", "latin2", "latin5", "latin7", "macce", "macroman", "sjis", "swe7",
     "tis620", "ujis", "gb18030",
 ];
 /// Those with characters of more than one byte.
-const OF_TWO_BYTES: [&str; 8] =
-    ["cp932", "eucjpms", "euckr", "gb18030", "gb2312", "gbk", "sjis", "ujis"];
+const OF_TWO_BYTES: [&str; 9] =
+    ["big5", "cp932", "eucjpms", "euckr", "gb18030", "gb2312", "gbk", "sjis", "ujis"];
 /// Differences that are shown.
 const SHOWN_MAX: usize = 50;
 
@@ -81,12 +83,14 @@ async fn theirs(database: &Database, table: &str) -> Texts {
     rows.into_iter().collect()
 }
 
-/// Every code of one or two bytes that the server takes for a character.
+/// Every code of one or two bytes that the server takes for a character; of GB18030 also those of four bytes: all up to
+/// U+FFFF, and some beyond.
 async fn every_character_of(database: &Database, set: &str) -> (Texts, Texts) {
     let before = executed(database).await;
     let table = format!("shop.in_{set}");
-    let create =
-        format!("CREATE TABLE {table} (id INT PRIMARY KEY, text VARCHAR(8) CHARACTER SET {set})");
+    let create = format!(
+        "CREATE TABLE {table} (id INT UNSIGNED PRIMARY KEY, text VARCHAR(8) CHARACTER SET {set})"
+    );
     let digits = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL \
         SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9 UNION ALL SELECT 10 UNION ALL \
         SELECT 11 UNION ALL SELECT 12 UNION ALL SELECT 13 UNION ALL SELECT 14 UNION ALL SELECT 15)";
@@ -100,8 +104,31 @@ async fn every_character_of(database: &Database, set: &str) -> (Texts, Texts) {
          WHERE t IS NOT NULL AND n < {end}"
     );
     database.run(&["SET sql_mode = ''", &create, &insert]).await.expect("characters");
+    if set == "gb18030" {
+        let four_bytes = four_bytes(&table);
+        let statements: Vec<&str> = four_bytes.iter().map(String::as_str).collect();
+        database.run(&statements).await.expect("characters of four bytes");
+    }
     let ours = texts_behind(database, before).await;
     (ours, theirs(database, &table).await)
+}
+
+/// Inserts characters of GB18030 of four bytes, of which there are 126 * 100 for each first one.
+fn four_bytes(table: &str) -> [String; 3] {
+    let insert = |numbers: &str| {
+        let code = "((n DIV 12600 + 129) << 24) + ((n DIV 1260 % 10 + 48) << 16) \
+            + ((n DIV 10 % 126 + 129) << 8) + n % 10 + 48";
+        format!(
+            "INSERT INTO {table} WITH RECURSIVE numbers (n) AS ({numbers}), \
+             chars AS (SELECT {code} c, CHAR({code} USING gb18030) t FROM numbers) \
+             SELECT c, t FROM chars WHERE t IS NOT NULL"
+        )
+    };
+    [
+        "SET sql_mode = '', cte_max_recursion_depth = 100000".to_owned(),
+        insert("SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 39419"),
+        insert("SELECT 189000 UNION ALL SELECT n + 101 FROM numbers WHERE n < 1237500"),
+    ]
 }
 
 /// What we make of the rows that were inserted behind `before`.
@@ -165,6 +192,7 @@ async fn every_character() {
         assert_eq!(count, 0, "{kind}:\n{}", wrong.join("\n"));
         let expected = match kind {
             Kind::Mysql => expect![[r#"
+                big5 7
                 eucjpms 940
                 latin5 32
                 tis620 41
@@ -172,6 +200,7 @@ async fn every_character() {
                 gb18030 19
             "#]],
             Kind::Mariadb => expect![[r#"
+                big5 7
                 eucjpms 940
                 latin5 32
                 tis620 41
@@ -179,6 +208,28 @@ async fn every_character() {
             "#]],
         };
         expected.assert_eq(&counts);
+    }
+}
+
+/// No server has a character set that we do not know, nor a collation.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_collation() {
+    for kind in [Kind::Mysql, Kind::Mariadb] {
+        let Some((_lab, database)) = server("every_collation", kind).await else { continue };
+        let question = match kind {
+            Kind::Mysql => "SELECT character_set_name, id FROM information_schema.collations",
+            Kind::Mariadb => {
+                "SELECT character_set_name, id FROM information_schema.collation_character_set_applicability"
+            }
+        };
+        let mut conn = database.connect().await.expect("a connection");
+        let all: Vec<(String, u16)> = conn.query(question).await.expect("collations");
+        conn.disconnect().await.expect("the end of a session");
+        assert!(all.len() > 200, "{kind}: {}", all.len());
+        let unknown = all.iter().filter(|(set, collation)| {
+            !charset::KNOWN.contains(&set.as_str()) || !charset::is_known(*collation)
+        });
+        assert_eq!(unknown.collect::<Vec<_>>(), Vec::<&(String, u16)>::new(), "{kind}");
     }
 }
 
