@@ -522,6 +522,31 @@ mod tests {
     }
 
     #[test]
+    fn marks_are_kept_where_somebody_says_for_how_long() {
+        let check = |versions: &str, expect: Expect| {
+            let text = format!("[control]\nlisten = \"127.0.0.1:1\"\n[versions]\n{versions}");
+            let raw = toml::from_str::<RawConfig>(&text).expect("a file");
+            let resolved = resolve(&NodeArgs::default(), raw, Path::new(""));
+            let shown = resolved.map(|config| {
+                let rules = config.control.expect("a control port").rules;
+                format!("{} marks, {:?}", rules.markers_max, rules.marker_ttl_max)
+            });
+            expect.assert_eq(&shown.unwrap_or_else(|err| format!("{err:#}")));
+        };
+        check("", expect!["0 marks, 0ns"]);
+        check("marker_ttl_ms_max = 30000", expect!["100000 marks, 30s"]);
+        check("marker_ttl_ms_max = 30000\nmarkers_max = 5", expect!["5 marks, 30s"]);
+        check(
+            "markers_max = 5",
+            expect!["versions.markers_max has no effect without marker_ttl_ms_max"],
+        );
+        check(
+            "marker_ttl_ms_max = 30000\nmarkers_max = 0",
+            expect!["versions.markers_max: not between 1 and 100000000"],
+        );
+    }
+
+    #[test]
     fn typos_are_refused() {
         for (text, field) in [
             ("memory_megabyte = 3", "memory_megabyte"),

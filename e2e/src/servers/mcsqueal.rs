@@ -272,6 +272,16 @@ impl Mcsqueal {
         self.child.take().map_or(Ok(()), |mut child| child.kill9())
     }
 
+    /// Freezes it: connections stay open, nothing is answered, nothing is forgotten.
+    pub fn freeze(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Stop))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Continue))
+    }
+
     /// Stops it as an operator would.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };

@@ -3,6 +3,7 @@
 mod degraded;
 mod held;
 mod herd;
+mod markers;
 mod storm;
 
 use std::time::Duration;
