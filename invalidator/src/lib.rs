@@ -21,6 +21,7 @@ mod report;
 mod settings;
 mod shell;
 mod socket;
+mod tls;
 mod trouble;
 
 pub use control::ControlPort;
@@ -29,3 +30,4 @@ pub use metrics::Metrics;
 pub use report::LaneStatus;
 pub use settings::{NodeSettings, OnFloor, Settings};
 pub use shell::Invalidator;
+pub use tls::{Identity, Tls, TlsError};

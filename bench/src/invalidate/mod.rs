@@ -175,11 +175,11 @@ impl Stage {
 
     async fn start_lane(&self) -> Result<Invalidator> {
         let clock = Clock::new(Arc::clone(&self.node));
-        let options = control::Options { listen: (Ipv4Addr::LOCALHOST, 0).into() };
+        let options = control::Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), tls: None };
         let port = ControlServer::bind(Arc::clone(&self.control), clock, &options).await?;
         let address = port.address()?.to_string();
         tokio::spawn(port.run(self.shutdown.clone()));
-        let control = Some(ControlPort { address, secret: None });
+        let control = Some(ControlPort { address, secret: None, tls: None });
         let cluster = invalidator::Settings {
             cluster: "bench".to_owned(),
             hashing: Hashing::Ketama,

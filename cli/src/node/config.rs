@@ -88,10 +88,21 @@ struct RawUnix {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawTls {
+pub(super) struct RawTls {
     certificate_chain: PathBuf,
     key: PathBuf,
     client_authorities: Option<PathBuf>,
+}
+
+impl RawTls {
+    /// Paths are relative to the file's folder.
+    pub(super) fn settings(&self, folder: &Path) -> TlsSettings {
+        TlsSettings {
+            certificate_chain: folder.join(&self.certificate_chain),
+            key: folder.join(&self.key),
+            client_authorities: self.client_authorities.as_ref().map(|path| folder.join(path)),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -303,11 +314,7 @@ fn tls(
         return Ok(Some(TlsSettings { certificate_chain, key, client_authorities }));
     }
     match file {
-        Some(tls) => Ok(Some(TlsSettings {
-            certificate_chain: folder.join(&tls.certificate_chain),
-            key: folder.join(&tls.key),
-            client_authorities: tls.client_authorities.as_ref().map(|path| folder.join(path)),
-        })),
+        Some(tls) => Ok(Some(tls.settings(folder))),
         None if args.tls => bail!("-Z needs -o ssl_chain_cert=FILE,ssl_key=FILE"),
         None => Ok(None),
     }
@@ -499,7 +506,7 @@ mod tests {
         check(
             "--control 0.0.0.0:11911",
             expect![[
-                "--control 0.0.0.0:11911 is not a loopback address: whoever reaches it can delete everything; give --control-secret-file"
+                "--control 0.0.0.0:11911 is not a loopback address: whoever reaches it can delete everything; give --control-secret-file, or control.tls with client_authorities"
             ]],
         );
         check("-Z", expect!["-Z needs -o ssl_chain_cert=FILE,ssl_key=FILE"]);

@@ -15,7 +15,7 @@ use protocol::control::Secret;
 use schemas::defaults;
 use serde::Deserialize;
 
-use super::args::NodeArgs;
+use super::{args::NodeArgs, config::RawTls};
 
 /// Leases that are remembered.
 const LEASES_MAX: usize = 1_000_000;
@@ -38,6 +38,7 @@ pub(crate) struct Control {
 pub(super) struct RawControl {
     listen: Option<SocketAddr>,
     secret_file: Option<PathBuf>,
+    tls: Option<RawTls>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -74,7 +75,7 @@ impl Control {
         let mut rules =
             rules_of(&RawVersions::default()).expect("the defaults are within their bounds");
         rules.fill_age_max = fill_age_max;
-        Control { options: control::Options { listen }, secret, rules }
+        Control { options: control::Options { listen, tls: None }, secret, rules }
     }
 
     /// `None` where no invalidator is expected: a plain memcached.
@@ -94,12 +95,15 @@ impl Control {
         let in_file = control.and_then(|control| control.secret_file.as_ref());
         let path = args.control_secret_file.clone().or(in_file.map(|path| folder.join(path)));
         let secret = path.as_deref().map(read_secret).transpose()?;
+        let tls = control.and_then(|control| control.tls.as_ref()).map(|tls| tls.settings(folder));
+        let shown = tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
         ensure!(
-            listen.ip().is_loopback() || secret.is_some(),
-            "--control {listen} is not a loopback address: whoever reaches it can delete everything; give --control-secret-file"
+            listen.ip().is_loopback() || secret.is_some() || shown,
+            "--control {listen} is not a loopback address: whoever reaches it can delete everything; give --control-secret-file, \
+             or control.tls with client_authorities"
         );
         let rules = rules_of(versions.unwrap_or(&RawVersions::default()))?;
-        Ok(Some(Control { options: control::Options { listen }, secret, rules }))
+        Ok(Some(Control { options: control::Options { listen, tls }, secret, rules }))
     }
 }
 
