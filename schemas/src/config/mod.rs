@@ -339,7 +339,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:59: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:61: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",

@@ -24,13 +24,17 @@ use crate::support::{Lab, enter_alone, is_long, random};
 const NODES: usize = 4;
 const FILL_AGE_MAX: Duration = Duration::from_secs(2);
 const STALENESS_MAX: Duration = Duration::from_secs(1);
+/// One fill in a hundred sleeps for up to a second: so long nobody waits for it.
+const LEASE: Duration = Duration::from_millis(50);
 /// Values that were read and compared with what the database has acknowledged; a hundredth if it must not take long.
 const CHECKS: u64 = 1_000_000;
+/// Some fifty reads for each commit.
+const WRITER_REST: Duration = Duration::from_millis(60);
 /// Until the caches are full, and for as long as the hit rate is measured.
 const WARM: Duration = Duration::from_secs(3);
 const MEASURED: Duration = Duration::from_secs(5);
-const MEASURED_LONG: Duration = Duration::from_secs(60);
-/// Hit rates may differ by so much; a short run says less.
+const MEASURED_LONG: Duration = Duration::from_secs(30);
+/// What the caches answer may differ by so much; a short run says less.
 const HIT_RATE_MARGIN: f64 = 0.03;
 const HIT_RATE_MARGIN_LONG: f64 = 0.01;
 /// Between two faults.
@@ -50,7 +54,8 @@ async fn nothing_stale_while_everything_fails_in_turn() {
     assert_eq!((ours.stale, ours.late), (0, 0), "{ours:?}");
     assert!(ours.checks > ours.reads / 4 && ours.fills > 1000, "it did not cache: {ours:?}");
     let margin = if is_long() { HIT_RATE_MARGIN_LONG } else { HIT_RATE_MARGIN };
-    assert!(ours.hit_rate > naive.hit_rate - margin, "{} of {}", ours.hit_rate, naive.hit_rate);
+    let answered = ours.hit_rate + ours.flagged_rate;
+    assert!(answered > naive.hit_rate - margin, "{answered} of {}", naive.hit_rate);
     storm.mcsqueal.stop().await.expect("a clean stop");
 }
 
@@ -117,9 +122,10 @@ impl Storm {
         let (mut nodes, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..NODES {
             let versions = format!(
-                "fill_age_ms_max = {}\nstaleness_ms_max = {}",
+                "fill_age_ms_max = {}\nstaleness_ms_max = {}\nlease_ms = {}",
                 FILL_AGE_MAX.as_millis(),
-                STALENESS_MAX.as_millis()
+                STALENESS_MAX.as_millis(),
+                LEASE.as_millis()
             );
             let node = lab.servers.versioned_node(&versions).await.expect("a node");
             let port = node.control().expect("a control port");
@@ -159,7 +165,7 @@ impl Storm {
 
     fn settings(&self) -> Settings {
         let replicas = self.replicas.iter().map(Database::root).collect();
-        Settings { replicas, ..Settings::new(FILL_AGE_MAX, 7) }
+        Settings { replicas, writer_rest: WRITER_REST, ..Settings::new(FILL_AGE_MAX, 7) }
     }
 
     /// Lets the shop run, calmly first, and then with all of these strikes in turn until enough was checked.
