@@ -338,9 +338,10 @@ pub(crate) fn cluster_settings(
 ) -> Result<invalidator::Settings, Failure> {
     let path = cluster.control_secret.as_ref().map(|path| load::beside(file, path));
     let secret = path.as_deref().map(node::read_secret).transpose().map_err(Failure::Config)?;
+    let tls = cluster.control_tls.as_ref().map(|tls| control_tls(file, tls)).transpose()?;
     let named = |node: &config::Node| {
         let address = node.control.as_ref()?.to_string();
-        Some(ControlPort { address, secret: secret.clone() })
+        Some(ControlPort { address, secret: secret.clone(), tls: tls.clone() })
     };
     let node = |node: &config::Node| {
         let address = node.address.to_string();
@@ -357,6 +358,15 @@ pub(crate) fn cluster_settings(
             config::OnFloor::Alarm => invalidator::OnFloor::Alarm,
         },
     })
+}
+
+fn control_tls(file: &Path, tls: &config::ControlTls) -> Result<invalidator::Tls, Failure> {
+    let identity = tls.identity.as_ref().map(|identity| invalidator::Identity {
+        certificate_chain: load::beside(file, &identity.certificate_chain),
+        key: load::beside(file, &identity.key),
+    });
+    let loaded = invalidator::Tls::load(&load::beside(file, &tls.ca_file), identity.as_ref());
+    loaded.context("cluster.control_tls").map_err(Failure::Config)
 }
 
 /// Written beside and renamed, so that whoever waits for the file reads it whole.

@@ -7,6 +7,7 @@
 pub mod busy;
 pub mod cache;
 pub mod demo;
+pub mod herd;
 pub mod http;
 pub mod lab;
 pub mod random;

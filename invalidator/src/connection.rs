@@ -72,7 +72,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects to `host:port`, whose name is looked up anew each time, and asks for the version.
     pub(crate) async fn open(address: &str) -> Result<Connection, ConnectionError> {
-        let socket = Socket::open(address).await?;
+        let socket = Socket::open(address, None).await?;
         let mut connection = Connection { socket, expected: VecDeque::new(), unproven: 0 };
         connection.queue(&Request::Version);
         let greeting = async {

@@ -8,7 +8,7 @@ use protocol::control::{
 use schemas::cursor::StreamId;
 use tokio::time::timeout;
 
-use crate::{connection::ConnectionError, settings::ANSWER_DEADLINE, socket::Socket};
+use crate::{connection::ConnectionError, settings::ANSWER_DEADLINE, socket::Socket, tls::Tls};
 
 /// A node that takes nothing while so much waits is given up.
 pub(crate) const OUTPUT_BYTES_MAX: usize = 8 << 20;
@@ -19,6 +19,7 @@ pub struct ControlPort {
     /// `host:port`.
     pub address: String,
     pub secret: Option<Secret>,
+    pub tls: Option<Tls>,
 }
 
 /// A connection whose node has said what it must say first.
@@ -30,7 +31,7 @@ pub(crate) struct ControlConnection {
 
 impl ControlConnection {
     pub(crate) async fn open(port: &ControlPort) -> Result<ControlConnection, ConnectionError> {
-        let socket = Socket::open(&port.address).await?;
+        let socket = Socket::open(&port.address, port.tls.as_ref()).await?;
         let (nonce, secret) = (Nonce::default(), port.secret.clone());
         let mut connection = ControlConnection { socket, nonce, secret };
         let challenged = async {

@@ -101,12 +101,22 @@ struct Last {
 }
 
 impl Last {
+    /// What the server said, if it says the same again.
+    fn means(&self, said: &str) -> Option<GtidSet> {
+        self.executed.clone().filter(|_| self.said == said)
+    }
+
     fn read(&mut self, dialect: Dialect, said: String) -> Result<GtidSet, Unanswered> {
-        if let Some(executed) = self.executed.as_ref().filter(|_| self.said == said) {
-            return Ok(executed.clone());
+        match self.means(&said) {
+            Some(executed) => Ok(executed),
+            None => self.learn(dialect, said.clone(), &said),
         }
+    }
+
+    /// From now on, `said` means `set`.
+    fn learn(&mut self, dialect: Dialect, said: String, set: &str) -> Result<GtidSet, Unanswered> {
         let executed =
-            GtidSet::parse(dialect, &said).map_err(|_| Unanswered::Answer(said.clone()))?;
+            GtidSet::parse(dialect, set).map_err(|_| Unanswered::Answer(set.to_owned()))?;
         (self.said, self.executed) = (said, Some(executed.clone()));
         Ok(executed)
     }
@@ -138,7 +148,7 @@ async fn ask(
     let said = match (dialect, instance.role) {
         (Dialect::Mysql, _) => global(conn, "@@global.gtid_executed").await?,
         (Dialect::MariaDb, Role::Replica) => global(conn, "@@global.gtid_slave_pos").await?,
-        (Dialect::MariaDb, Role::Primary) => snapshot(conn).await?,
+        (Dialect::MariaDb, Role::Primary) => return snapshot(conn, last).await,
     };
     last.read(dialect, said)
 }
@@ -148,8 +158,9 @@ async fn global(conn: &mut Conn, name: &str) -> Result<String, Unanswered> {
     Ok(said.unwrap_or_default())
 }
 
-/// Where the binlog was when a snapshot was opened that contains every transaction up to there, and none behind.
-async fn snapshot(conn: &mut Conn) -> Result<String, Unanswered> {
+/// Where the binlog was when a snapshot was opened that contains every transaction up to there, and none behind. What that place means
+/// is asked only when it has moved: before MariaDB 11.4, the server reads its binlog from the beginning to tell.
+async fn snapshot(conn: &mut Conn, last: &mut Last) -> Result<GtidSet, Unanswered> {
     conn.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
     let rows: Vec<(String, String)> =
         conn.query("SHOW SESSION STATUS LIKE 'binlog\\_snapshot\\_%'").await?;
@@ -159,12 +170,17 @@ async fn snapshot(conn: &mut Conn) -> Result<String, Unanswered> {
         row.map(|(_, value)| value.clone()).unwrap_or_default()
     };
     let (file, position) = (value("binlog_snapshot_file"), value("binlog_snapshot_position"));
+    let place = format!("{file}:{position}");
+    if let Some(executed) = last.means(&place) {
+        return Ok(executed);
+    }
     let plain = file.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
     let number = !position.is_empty() && position.bytes().all(|it| it.is_ascii_digit());
     if file.is_empty() || !plain || !number {
-        return Err(Unanswered::Answer(format!("{file}:{position}")));
+        return Err(Unanswered::Answer(place));
     }
     let asked = format!("SELECT BINLOG_GTID_POS('{file}', {position})");
     let said: Option<Option<String>> = conn.query_first(asked).await?;
-    said.flatten().ok_or_else(|| Unanswered::Answer(format!("{file}:{position}")))
+    let said = said.flatten().ok_or_else(|| Unanswered::Answer(place.clone()))?;
+    last.learn(Dialect::MariaDb, place, &said)
 }

@@ -25,6 +25,7 @@ mod report;
 mod settings;
 mod shell;
 mod socket;
+mod tls;
 mod trouble;
 
 pub use connection::ConnectionError;
@@ -36,3 +37,4 @@ pub use metrics::Metrics;
 pub use report::LaneStatus;
 pub use settings::{NodeSettings, OnFloor, Settings};
 pub use shell::Invalidator;
+pub use tls::{Identity, Tls, TlsError};

@@ -12,7 +12,7 @@ const BENCHMARKS: [(&str, &[&str]); 5] = [
     ("stream", &["kafka"]),
     ("node", &["memcached"]),
     ("hitratio", &[]),
-    ("invalidate", &[]),
+    ("invalidate", &["mysql", "kafka"]),
 ];
 
 /// Runs the command; true if the benchmark succeeded.
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     let debug =
         stages::build(&["build", "--quiet", "--release", "-p", "bench", "--bin", &program])?;
     let release: PathBuf = debug.with_file_name("release");
-    if *name == "node" {
+    if ["node", "invalidate"].contains(name) {
         stages::build(&["build", "--quiet", "--release", "-p", "cli", "--bins"])?;
     }
     let found = servers::provide(needs, pull)?;

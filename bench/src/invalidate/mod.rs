@@ -1,7 +1,11 @@
 //! How fast deletes come from the stream to a cache node of ours, how soon, and what versions cost the node. Stream, lane and node run
-//! in this process, with a real control port between them.
+//! in this process, with a real control port between them. Then with everything around: how soon a commit's keys are served no more, and
+//! how often the database is read when a key changes that many want.
 
+mod commit;
 mod gets;
+mod herds;
+mod region;
 
 use std::{
     net::Ipv4Addr,
@@ -42,6 +46,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::region::Backend;
 use crate::{
     args::{self, Args},
     figures::{Figures, median},
@@ -94,6 +99,16 @@ async fn run(args: Args<Scale>) -> Result<()> {
     figures.say("invalidate_added_delay_ms", median(middle), "ms");
     figures.say("invalidate_added_delay_p99_ms", median(slow), "ms");
     figures.say("node_versions_cost_ratio", median(costs), "ratio");
+    for backend in [Backend::Embedded, Backend::Kafka] {
+        let delays = commit::delays(backend, args.scale.latency_seconds * 2).await?;
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
+            let name = format!("invalidate_{}_commit_{name}_ms", backend.name());
+            figures.say(&name, delays.value_at_quantile(quantile) as f64 / 1000.0, "ms");
+        }
+    }
+    let [near, lagging] = herds::reads().await?;
+    figures.say("herd_reads_per_invalidation", near as f64, "reads");
+    figures.say("herd_reads_per_invalidation_lagging", lagging as f64, "reads");
     args.json.map_or(Ok(()), |path| figures.write(&path))
 }
 
@@ -175,11 +190,11 @@ impl Stage {
 
     async fn start_lane(&self) -> Result<Invalidator> {
         let clock = Clock::new(Arc::clone(&self.node));
-        let options = control::Options { listen: (Ipv4Addr::LOCALHOST, 0).into() };
+        let options = control::Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), tls: None };
         let port = ControlServer::bind(Arc::clone(&self.control), clock, &options).await?;
         let address = port.address()?.to_string();
         tokio::spawn(port.run(self.shutdown.clone()));
-        let control = Some(ControlPort { address, secret: None });
+        let control = Some(ControlPort { address, secret: None, tls: None });
         let cluster = invalidator::Settings {
             cluster: "bench".to_owned(),
             hashing: Hashing::Ketama,

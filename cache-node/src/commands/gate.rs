@@ -2,14 +2,14 @@
 
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 
-use schemas::version::Version;
+use schemas::{key::Key, version::Version};
 
 use crate::{
-    node::Node,
+    node::{Judged, Node},
     now::{Expiry, Now},
     rules::{
-        Accepted, Ask, Condition, Fill, Leased, Mark, Reader, Refused, Rules, Served, Subject,
-        Token,
+        Accepted, Ask, Condition, Fill, Leased, Mark, MarkersFull, Named, Nonce, Reader, Refused,
+        Rules, Served, Subject, Token,
     },
     store::Entry,
 };
@@ -112,6 +112,30 @@ impl<'a> Gate<'a> {
     /// Whether the region lacks the last change of the key.
     pub(super) fn hints_primary(&self, now: Now, key: &[u8]) -> bool {
         self.asked().is_some_and(|rules| rules.hints_primary(now.moment, &Subject::new(key)))
+    }
+
+    /// A client is about to write the key.
+    pub(super) fn mark(&mut self, now: Now, key: &[u8], nonce: Nonce) -> Result<(), MarkersFull> {
+        // What no stream can delete by name cannot be marked either.
+        let (Some(rules), Ok(_)) = (self.changed(), Key::new(key.to_vec())) else {
+            return Err(MarkersFull);
+        };
+        rules.mark(now.moment, &Subject::new(key), nonce)
+    }
+
+    /// A client has written the key. Not to be called by one who holds a shard.
+    pub(super) fn name_mark(
+        &mut self,
+        now: Now,
+        key: &[u8],
+        nonce: Nonce,
+        version: Version,
+    ) -> Named {
+        let node = self.node;
+        let (Some(rules), Ok(key)) = (self.changed(), Key::new(key.to_vec())) else {
+            return Named::Expired;
+        };
+        rules.name_mark(now.moment, &key, nonce, version, &mut Judged { node, now })
     }
 
     /// A client deleted the key: who has a lease, by this CAS, has lost it.

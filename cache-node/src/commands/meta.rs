@@ -16,7 +16,7 @@ use super::{
 use crate::{
     node::make_stale,
     now::{Expiry, Now},
-    rules::{Ask, Fill, Mark, Reader, Served, Stale, Token},
+    rules::{Ask, Fill, Mark, Named, Nonce, Reader, Served, Stale, Token},
     store::{Entry, Held, Store, Traits, item_bytes},
     usage::Access,
 };
@@ -340,8 +340,13 @@ impl Turn<'_> {
 
     pub(super) fn meta_delete(&mut self, meta: &Meta<'_>, out: &mut Vec<u8>) {
         self.counters.cmd_meta.up();
-        self.note(&meta.key, Access::Delete);
-        let code: &[u8] = match self.remove(meta) {
+        let removed = if let Some(nonce) = meta.flags.mark {
+            self.mark(meta, Nonce(nonce))
+        } else {
+            self.note(&meta.key, Access::Delete);
+            self.remove(meta)
+        };
+        let code: &[u8] = match removed {
             Stored::Yes { .. } if meta.flags.is_quiet() => return,
             Stored::Yes { .. } => b"HD",
             Stored::Exists => b"EX",
@@ -352,6 +357,20 @@ impl Turn<'_> {
         out.extend_from_slice(code);
         echo(meta, out);
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Says that the key is about to be written, or (`V`) at which version it was.
+    fn mark(&mut self, meta: &Meta<'_>, nonce: Nonce) -> Stored {
+        self.gate.change();
+        let (key, now) = (&*meta.key, self.now);
+        let Some(version) = meta.flags.version else {
+            let marked = self.gate.mark(now, key, nonce);
+            return marked.map_or(Stored::No, |()| Stored::Yes { cas: 0, bytes: 0 });
+        };
+        match self.gate.name_mark(now, key, nonce, Version::from_bits(version)) {
+            Named::InTime => Stored::Yes { cas: 0, bytes: 0 },
+            Named::Expired => Stored::NotFound,
+        }
     }
 
     /// Takes the entry away, or its value (`x`), or its good name (`I`).

@@ -306,6 +306,60 @@ fn one_reader_at_a_time_renews_what_is_not_served() {
     stage.check("ms a 3 C102\r\nnew\r\n", expect!["HD|"]);
 }
 
+/// A writer marks, writes at 11, and says so; meanwhile, and until the region shows 11, nobody is served what was before.
+#[test]
+fn a_writer_marks_what_he_writes() {
+    let mut stage = Stage::new();
+    stage.check("set a 0 0 3\r\nold\r\nmd a m7\r\n", expect!["STORED|HD|"]);
+    stage.check("get a\r\nmg a v\r\nmg a v G\r\n", expect!["END|EN|EN G|"]);
+    let written = version(11).bits();
+    stage.check(&format!("md a m7 V{written}\r\nmg a v G\r\n"), expect!["HD|EN G|"]);
+    // Who reads the primary may fill; the region's readers may not, and what the region shows is refused.
+    stage.check("mg a v N30\r\nset a 0 0 3\r\nold\r\n", expect!["EN|NOT_STORED|"]);
+    stage.push_primary(11);
+    stage.check("mg a c N30 G\r\nms a 3 C105\r\nnew\r\n", expect!["HD c105 W G|HD|"]);
+    stage.check("mg a v\r\n", expect!["EN|"]);
+    stage.reach(11);
+    stage.check("mg a v\r\n", expect!["VA 3|new|"]);
+}
+
+#[test]
+fn marks_stand_by_themselves() {
+    let mut stage = Stage::new();
+    stage.check("set a 0 0 3\r\nold\r\nmd a m7\r\nmd a m8\r\n", expect!["STORED|HD|HD|"]);
+    // What the region has already lifts its own mark, and no other.
+    let (shown, later) = (version(10).bits(), version(12).bits());
+    stage.check(&format!("md a m7 V{shown}\r\nmg a v\r\n"), expect!["HD|EN|"]);
+    stage.check(&format!("md a m8 V{later} q\r\nmg a v\r\n"), expect!["EN|"]);
+    stage.reach(12);
+    // It was a delete.
+    stage.check("mg a v\r\n", expect!["EN|"]);
+}
+
+#[test]
+fn a_mark_ends_with_its_time() {
+    let mut stage = Stage::new();
+    stage.check("set a 0 0 3\r\nold\r\nmd a m7\r\nmg a v\r\n", expect!["STORED|HD|EN|"]);
+    stage.wait(2);
+    stage.check("mg a v\r\n", expect!["VA 3|old|"]);
+    // Its version comes too late for reads in between, and counts all the same.
+    let written = version(11).bits();
+    stage.check(&format!("md a m7 V{written}\r\nmg a v\r\n"), expect!["NF|EN|"]);
+}
+
+#[test]
+fn marks_are_words_of_nodes_with_a_source() {
+    let mut stage = Stage::new();
+    stage.check(
+        "md a mx\r\nmd YSBi b m7\r\n",
+        expect!["CLIENT_ERROR bad token in command line format|NS|"],
+    );
+    for at in 0..150 {
+        let answer = stage.ask(&format!("md key{at} m1\r\n"));
+        assert_eq!(answer, if at < 100 { "HD\r\n" } else { "NS\r\n" }, "mark {at}");
+    }
+}
+
 #[test]
 fn counters_without_a_source_obey_nothing() {
     let mut stage = Stage::new();

@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -17,11 +17,11 @@ use super::{
     session::{Next, Session},
     wall,
 };
-use crate::server::Clock;
+use crate::server::{Clock, ServerError, Tls, TlsSettings};
 
 /// Most connections: one for each invalidator, and a few that were replaced.
 const CONNECTIONS_MAX: usize = 64;
-/// Whoever has not said a good `hello` by then is dropped.
+/// A connection has shown who it is by then.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// A lane speaks many times a second; one that is silent for so long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -32,6 +32,7 @@ const READ_BYTES: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub listen: SocketAddr,
+    pub tls: Option<TlsSettings>,
 }
 
 /// See the module.
@@ -40,6 +41,7 @@ pub struct ControlServer {
     control: Arc<Control>,
     clock: Clock,
     listener: TcpListener,
+    tls: Option<Tls>,
 }
 
 impl ControlServer {
@@ -48,9 +50,12 @@ impl ControlServer {
         control: Arc<Control>,
         clock: Clock,
         options: &Options,
-    ) -> io::Result<ControlServer> {
-        let listener = TcpListener::bind(options.listen).await?;
-        Ok(ControlServer { control, clock, listener })
+    ) -> Result<ControlServer, ServerError> {
+        let tls = options.tls.as_ref().map(Tls::load).transpose()?;
+        let listener = TcpListener::bind(options.listen).await.map_err(|source| {
+            ServerError::Listen { address: options.listen.to_string(), source }
+        })?;
+        Ok(ControlServer { control, clock, listener, tls })
     }
 
     /// Where it listens.
@@ -81,8 +86,9 @@ impl ControlServer {
                 continue;
             };
             let (control, clock) = (Arc::clone(&self.control), self.clock.clone());
+            let tls = self.tls.clone();
             connections.spawn(async move {
-                if let Err(err) = serve(stream, control, clock).await {
+                if let Err(err) = attend(stream, tls, control, clock).await {
                     tracing::debug!(%peer, error = %err, "a control connection broke");
                 }
                 drop(place);
@@ -91,15 +97,37 @@ impl ControlServer {
     }
 }
 
-async fn serve(mut stream: TcpStream, control: Arc<Control>, clock: Clock) -> io::Result<()> {
+async fn attend(
+    stream: TcpStream,
+    tls: Option<Tls>,
+    control: Arc<Control>,
+    clock: Clock,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let late = Instant::now().checked_add(HELLO_DEADLINE).ok_or(io::ErrorKind::TimedOut)?;
+    match tls {
+        None => serve(stream, late, control, clock).await,
+        Some(tls) => {
+            let stream = timeout_at(late, tls.acceptor().accept(stream)).await??;
+            serve(stream, late, control, clock).await
+        }
+    }
+}
+
+/// Whoever has not said a good `hello` by `late` is dropped.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    late: Instant,
+    control: Arc<Control>,
+    clock: Clock,
+) -> io::Result<()> {
     let nonce = nonce().map_err(io::Error::other)?;
     let mut session = Session::new(control, nonce);
-    let late = Instant::now().checked_add(HELLO_DEADLINE).ok_or(io::ErrorKind::TimedOut)?;
     let mut next = Next::Read;
     loop {
         if !session.output.is_empty() {
             timeout(SILENCE_MAX, stream.write_all(&session.output)).await??;
+            timeout(SILENCE_MAX, stream.flush()).await??;
             session.output.clear();
         }
         if next == Next::Close {

@@ -146,6 +146,11 @@ impl Markers {
         if in_time { Named::InTime } else { Named::Expired }
     }
 
+    /// Whether no key is marked: the common case, and quickly known.
+    pub(super) fn marks_nothing(&self, now: Moment) -> bool {
+        self.marked.is_empty() && now >= self.unknown_until
+    }
+
     /// Whether reads of the key must go to the primary. `reached` is the version that lifts a named mark.
     pub(super) fn is_marked(&self, now: Moment, hash: u64, reached: Version, known: Known) -> bool {
         let pending = |marker: &Marker| marker.pending.iter().any(|(_, until)| now < *until);

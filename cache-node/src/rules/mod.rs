@@ -161,7 +161,7 @@ impl Rules {
 
     /// Whether the last change of the key is not visible everywhere in the region yet.
     pub fn hints_primary(&self, now: Moment, subject: &Subject<'_>) -> bool {
-        let deleted = self.tombstones.get(subject.hash);
+        let deleted = self.tombstones.get(subject.hash());
         self.is_marked(now, subject) || deleted > self.positions.region()
     }
 
@@ -169,7 +169,7 @@ impl Rules {
         let deleted = if Cure::StaleMarkSticks.works() {
             mark.condition == Condition::Stale
         } else {
-            self.tombstones.get(subject.hash) > mark.filled
+            self.tombstones.get(subject.hash()) > mark.filled
         };
         let floor = mark.filled < self.floors.of(subject.key) && Cure::ServeAsksFloor.works();
         deleted || floor || self.floors.is_lost(mark.filled)
@@ -183,12 +183,15 @@ impl Rules {
     }
 
     fn is_marked(&self, now: Moment, subject: &Subject<'_>) -> bool {
+        if self.markers.marks_nothing(now) {
+            return false;
+        }
         let reached = if Cure::MarkerLiftsAtPosition.works() {
             self.positions.region()
         } else {
             self.progress.applied(self.partition(subject))
         };
-        self.markers.is_marked(now, subject.hash, reached, self.known())
+        self.markers.is_marked(now, subject.hash(), reached, self.known())
     }
 
     fn is_unsourced(&self, subject: &Subject<'_>) -> bool {
@@ -196,7 +199,7 @@ impl Rules {
     }
 
     fn partition(&self, subject: &Subject<'_>) -> Partition {
-        let rest = subject.hash.checked_rem(u64::from(self.progress.partitions()));
+        let rest = subject.hash().checked_rem(u64::from(self.progress.partitions()));
         Partition(rest.and_then(|rest| u16::try_from(rest).ok()).unwrap_or_default())
     }
 }
@@ -224,18 +227,18 @@ impl Rules {
         } else {
             return if hinted { Leased::ReadPrimary } else { Leased::Read };
         };
-        if self.leases.is_held(subject.hash, now) {
+        if self.leases.is_held(subject.hash(), now) {
             return Leased::Wait;
         }
         let filled = if Cure::LeasePositionByReader.works() { filled } else { primary };
         let deadline = now.later(self.settings.lease);
-        self.leases.issue(subject.hash, Lease { token, filled, deadline });
+        self.leases.issue(subject.hash(), Lease { token, filled, deadline });
         leased
     }
 
     /// Whoever holds this lease has lost it.
     pub fn void_lease(&mut self, subject: &Subject<'_>, token: Token) {
-        self.leases.take(subject.hash, token);
+        self.leases.take(subject.hash(), token);
     }
 
     /// Whether a value may be stored, and what to keep with it.
@@ -261,7 +264,7 @@ impl Rules {
         let plain = self.positions.lowest_in_window();
         Ok(match fill {
             Fill::Lease(token) => {
-                let lease = self.leases.take(subject.hash, token).ok_or(Refused::NoLease)?;
+                let lease = self.leases.take(subject.hash(), token).ok_or(Refused::NoLease)?;
                 if Cure::LeaseTakesPositionAtIssue.works() {
                     lease.filled
                 } else {
@@ -280,8 +283,9 @@ impl Rules {
         subject: &Subject<'_>,
         filled: Version,
     ) -> Result<(), Refused> {
-        let deleted = self.tombstones.get(subject.hash);
-        let named = self.markers.named(now, subject.hash, self.known());
+        let hash = subject.hash();
+        let deleted = self.tombstones.get(hash);
+        let named = self.markers.named(now, hash, self.known());
         if filled < named && Cure::AcceptAsksMarker.works() {
             return Err(Refused::Deleted);
         }
@@ -351,7 +355,7 @@ impl Rules {
         } else {
             self.positions.region()
         };
-        let hash = Subject::new(key.as_bytes()).hash;
+        let hash = Subject::new(key.as_bytes()).hash();
         if let Some(evicted) = self.tombstones.add(hash, version, lapsed)
             && Cure::EvictionRaisesFillFloor.works()
         {
@@ -373,7 +377,7 @@ impl Rules {
             Fate::Stale
         });
         if Cure::DeleteVoidsLease.works() {
-            self.leases.void_below(Subject::new(key.as_bytes()).hash, version);
+            self.leases.void_below(Subject::new(key.as_bytes()).hash(), version);
         }
         found
     }
@@ -459,7 +463,7 @@ impl Rules {
         subject: &Subject<'_>,
         nonce: Nonce,
     ) -> Result<(), MarkersFull> {
-        self.markers.mark(now, subject.hash, nonce, self.known())
+        self.markers.mark(now, subject.hash(), nonce, self.known())
     }
 
     /// After a write: what is older than `version` is stale, and reads are misses until the region has it.
@@ -475,7 +479,7 @@ impl Rules {
         if Cure::MarkerDeletes.works() {
             self.make_stale(key, asked.needs, entries);
         }
-        let (hash, known) = (Subject::new(key.as_bytes()).hash, self.known());
+        let (hash, known) = (Subject::new(key.as_bytes()).hash(), self.known());
         self.markers.name(now, hash, nonce, asked, known)
     }
 

@@ -62,6 +62,39 @@ pub(super) struct Progress {
     /// it must show at least.
     shown: Option<(UnixMicros, Moment)>,
     believed: Option<(UnixMicros, Moment)>,
+    together: Together,
+}
+
+/// What all partitions come to. Every read asks, so it is summed up when one of them changes.
+#[derive(Clone, Copy, Debug)]
+struct Together {
+    /// `None`: not fresh.
+    fresh_until: Option<Moment>,
+    quarantined: bool,
+}
+
+impl Together {
+    fn of(partitions: &[State]) -> Together {
+        let fresh_until =
+            |state: &State| state.deadline.filter(|_| state.missing == Missing::Nothing);
+        let held = |state: &State| {
+            state.quarantine != Quarantine::None || matches!(state.missing, Missing::Hole(_))
+        };
+        let fresh = partitions.iter().map(fresh_until);
+        Together {
+            fresh_until: if Cure::FreshEveryPartition.works() {
+                // `None` is the least.
+                fresh.min().flatten()
+            } else {
+                fresh.max().flatten()
+            },
+            quarantined: if Cure::QuarantineEveryPartition.works() {
+                partitions.iter().any(held)
+            } else {
+                partitions.iter().all(held)
+            },
+        }
+    }
 }
 
 impl Progress {
@@ -73,6 +106,7 @@ impl Progress {
     ) -> Progress {
         let partitions = vec![State::default(); usize::from(partitions.max(1))];
         Progress {
+            together: Together::of(&partitions),
             partitions,
             staleness_max,
             clock_skew_max,
@@ -107,26 +141,12 @@ impl Progress {
 
     /// Whether every partition is at most `staleness_max` behind.
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
-        let fresh = |state: &State| {
-            state.missing == Missing::Nothing && state.deadline.is_some_and(|until| now < until)
-        };
-        if Cure::FreshEveryPartition.works() {
-            !self.skewed && self.partitions.iter().all(fresh)
-        } else {
-            !self.skewed && self.partitions.iter().any(fresh)
-        }
+        !self.skewed && self.together.fresh_until.is_some_and(|until| now < until)
     }
 
     /// Whether some partition has not yet reached the head that its lane named, or has a hole that no floor covers.
     pub(super) fn is_quarantined(&self) -> bool {
-        let held = |state: &State| {
-            state.quarantine != Quarantine::None || matches!(state.missing, Missing::Hole(_))
-        };
-        if Cure::QuarantineEveryPartition.works() {
-            self.partitions.iter().any(held)
-        } else {
-            self.partitions.iter().all(held)
-        }
+        self.together.quarantined
     }
 
     /// A lane has connected, and names where the partition ends. A node that is not fresh, or in quarantine because of any
@@ -138,8 +158,10 @@ impl Progress {
             self.state(partition).is_some_and(|state| state.quarantine != Quarantine::None)
         };
         let returning = held || !self.is_fresh(now);
-        let Some(state) = self.state_mut(partition) else { return };
-        if returning && Cure::QuarantineOnReturn.works() {
+        if !returning || !Cure::QuarantineOnReturn.works() {
+            return;
+        }
+        self.change(partition, |state| {
             let head = match state.quarantine {
                 // A connection that is gone may still deliver what it had sampled.
                 Quarantine::Until(before) => before.max(head),
@@ -147,12 +169,12 @@ impl Progress {
             };
             state.quarantine = Quarantine::Until(head);
             state.leave_quarantine();
-        }
+        });
     }
 
     /// What is before `at` was not seen here, and will not be.
     pub(super) fn begin(&mut self, partition: Partition, at: Place) {
-        if let Some(state) = self.state_mut(partition) {
+        self.change(partition, |state| {
             let place = state.cursor.map_or(at, |cursor| cursor.max(at));
             state.missing = match (state.cursor, state.missing) {
                 (None, _) | (_, Missing::Before(_)) => Missing::Before(place),
@@ -160,7 +182,7 @@ impl Progress {
             };
             state.cursor = Some(place);
             state.leave_quarantine();
-        }
+        });
     }
 
     /// The records in `(from, to]` were applied. Refused, and nothing moves, if there is a hole before them.
@@ -171,7 +193,6 @@ impl Progress {
         to: Place,
     ) -> Result<Place, Rewind> {
         let cursor = self.cursor(partition);
-        let Some(state) = self.state_mut(partition) else { return Err(Rewind { cursor: None }) };
         let joins = cursor.is_some_and(|cursor| from <= cursor) || !Cure::BatchAsksFrom.works();
         if !joins {
             return Err(Rewind { cursor });
@@ -181,16 +202,18 @@ impl Progress {
         } else {
             to
         };
-        state.cursor = Some(moved);
-        state.leave_quarantine();
-        Ok(moved)
+        let known = self.change(partition, |state| {
+            state.cursor = Some(moved);
+            state.leave_quarantine();
+        });
+        known.map(|()| moved).ok_or(Rewind { cursor: None })
     }
 
     /// Every invalidation of the partition up to `version` was applied; unless some before the cursor were not.
     pub(super) fn raise_applied(&mut self, partition: Partition, version: Version) {
-        if let Some(state) =
-            self.state_mut(partition).filter(|state| state.missing == Missing::Nothing)
-        {
+        // Neither freshness nor quarantine asks for it.
+        let state = self.partitions.get_mut(usize::from(partition.0));
+        if let Some(state) = state.filter(|state| state.missing == Missing::Nothing) {
             state.applied = state.applied.max(version);
         }
     }
@@ -208,19 +231,21 @@ impl Progress {
         let age =
             Duration::from_micros(wall.0.saturating_sub(at.0)).saturating_add(self.clock_skew_max);
         let left = self.staleness_max.checked_sub(age);
-        let Some(state) = self.state_mut(partition) else { return false };
         let deadline = left.map_or(Moment::START, |left| now.later(left));
-        state.deadline = Some(state.deadline.map_or(deadline, |before| before.max(deadline)));
-        let covered = match state.missing {
-            Missing::Nothing => false,
-            Missing::Before(place) | Missing::Hole(place) => {
-                place <= from || !Cure::BeginAsksLaterProgress.works()
+        let covered = self.change(partition, |state| {
+            state.deadline = Some(state.deadline.map_or(deadline, |before| before.max(deadline)));
+            let covered = match state.missing {
+                Missing::Nothing => false,
+                Missing::Before(place) | Missing::Hole(place) => {
+                    place <= from || !Cure::BeginAsksLaterProgress.works()
+                }
+            };
+            if covered {
+                state.missing = Missing::Nothing;
             }
-        };
-        if covered {
-            state.missing = Missing::Nothing;
-        }
-        covered
+            covered
+        });
+        covered.unwrap_or(false)
     }
 
     /// What our wall clock says, unless it has jumped back: then what it would say.
@@ -248,6 +273,7 @@ impl Progress {
         for state in &mut self.partitions {
             state.quarantine = Quarantine::HeadUnknown;
         }
+        self.together = Together::of(&self.partitions);
     }
 
     /// What is kept over a restart: cursors and what was applied, but neither ages nor quarantine.
@@ -258,6 +284,7 @@ impl Progress {
             state.deadline = None;
             state.quarantine = Quarantine::HeadUnknown;
         }
+        kept.together = Together::of(&kept.partitions);
         kept
     }
 
@@ -265,8 +292,11 @@ impl Progress {
         self.partitions.get(usize::from(partition.0))
     }
 
-    fn state_mut(&mut self, partition: Partition) -> Option<&mut State> {
-        self.partitions.get_mut(usize::from(partition.0))
+    /// Changes a partition; `None` if there is none.
+    fn change<T>(&mut self, partition: Partition, by: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let done = self.partitions.get_mut(usize::from(partition.0)).map(by);
+        self.together = Together::of(&self.partitions);
+        done
     }
 }
 

@@ -79,11 +79,10 @@ pub enum Condition {
     Stale,
 }
 
-/// A key with its hash, which is computed once.
+/// A key.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub(super) key: &'a [u8],
-    pub(super) hash: u64,
 }
 
 /// What a reader asks for.
@@ -208,8 +207,13 @@ pub enum Fate {
 }
 
 impl<'a> Subject<'a> {
-    /// A key of 1 to 250 bytes. The hash is the one that spreads keys over partitions.
+    /// A key of 1 to 250 bytes.
     pub fn new(key: &'a [u8]) -> Subject<'a> {
-        Subject { key, hash: xxh64(key, 0) }
+        Subject { key }
+    }
+
+    /// The hash that spreads keys over partitions. Most reads need none.
+    pub(super) fn hash(&self) -> u64 {
+        xxh64(self.key, 0)
     }
 }

@@ -35,7 +35,7 @@ pub(super) enum Listener {
 
 /// Makes a TLS session of an accepted socket.
 #[derive(Clone)]
-pub(super) struct Tls(TlsAcceptor);
+pub(crate) struct Tls(TlsAcceptor);
 
 /// There is nothing to show.
 impl std::fmt::Debug for Tls {
@@ -45,8 +45,46 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    pub(super) fn acceptor(&self) -> &TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> &TlsAcceptor {
         &self.0
+    }
+
+    /// Reads the files.
+    pub(crate) fn load(settings: &TlsSettings) -> Result<Tls, ServerError> {
+        let wrong = |path: &Path, err: &dyn std::fmt::Display| ServerError::Tls {
+            what: format!("{}: {err}", path.display()),
+        };
+        let certificates = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, ServerError> {
+            let read = CertificateDer::pem_file_iter(path).map_err(|err| wrong(path, &err))?;
+            read.collect::<Result<_, _>>().map_err(|err| wrong(path, &err))
+        };
+        let chain = certificates(&settings.certificate_chain)?;
+        let labelled = PrivateKeyDer::from_pem_file(&settings.key)
+            .map_err(|err| wrong(&settings.key, &err))?;
+        // What the bytes are counts, and not what the label says: there are files in use where the two differ.
+        let key = PrivateKeyDer::try_from(labelled.secret_der().to_vec())
+            .map_err(|err| wrong(&settings.key, &err))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|err| ServerError::Tls { what: err.to_string() })?;
+        let builder = match &settings.client_authorities {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(path)? {
+                    roots.add(certificate).map_err(|err| wrong(path, &err))?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder
+                    .with_client_cert_verifier(verifier.build().map_err(|err| wrong(path, &err))?)
+            }
+        };
+        let config = builder
+            .with_single_cert(chain, key)
+            .map_err(|err| wrong(&settings.certificate_chain, &err))?;
+        Ok(Tls(TlsAcceptor::from(Arc::new(config))))
     }
 }
 
@@ -66,7 +104,7 @@ pub(super) enum Socket {
 
 /// Binds everything that the options name.
 pub(super) async fn bind(options: &Options) -> Result<Vec<Listener>, ServerError> {
-    let tls = options.tls.as_ref().map(tls).transpose()?;
+    let tls = options.tls.as_ref().map(Tls::load).transpose()?;
     let mut out = Vec::new();
     for address in &options.tcp {
         let tls = match (address.transport, &tls) {
@@ -115,41 +153,6 @@ async fn unix(socket: &UnixSocket) -> Result<Listener, ServerError> {
 fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket())
-}
-
-fn tls(settings: &TlsSettings) -> Result<Tls, ServerError> {
-    let wrong = |path: &Path, err: &dyn std::fmt::Display| ServerError::Tls {
-        what: format!("{}: {err}", path.display()),
-    };
-    let certificates = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, ServerError> {
-        let read = CertificateDer::pem_file_iter(path).map_err(|err| wrong(path, &err))?;
-        read.collect::<Result<_, _>>().map_err(|err| wrong(path, &err))
-    };
-    let chain = certificates(&settings.certificate_chain)?;
-    let labelled =
-        PrivateKeyDer::from_pem_file(&settings.key).map_err(|err| wrong(&settings.key, &err))?;
-    // What the bytes are counts, and not what the label says: there are files in use where the two differ.
-    let key = PrivateKeyDer::try_from(labelled.secret_der().to_vec())
-        .map_err(|err| wrong(&settings.key, &err))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|err| ServerError::Tls { what: err.to_string() })?;
-    let builder = match &settings.client_authorities {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|err| wrong(path, &err))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().map_err(|err| wrong(path, &err))?)
-        }
-    };
-    let config = builder
-        .with_single_cert(chain, key)
-        .map_err(|err| wrong(&settings.certificate_chain, &err))?;
-    Ok(Tls(TlsAcceptor::from(Arc::new(config))))
 }
 
 impl Listener {

@@ -88,10 +88,21 @@ struct RawUnix {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawTls {
+pub(super) struct RawTls {
     certificate_chain: PathBuf,
     key: PathBuf,
     client_authorities: Option<PathBuf>,
+}
+
+impl RawTls {
+    /// Paths are relative to the file's folder.
+    pub(super) fn settings(&self, folder: &Path) -> TlsSettings {
+        TlsSettings {
+            certificate_chain: folder.join(&self.certificate_chain),
+            key: folder.join(&self.key),
+            client_authorities: self.client_authorities.as_ref().map(|path| folder.join(path)),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -303,11 +314,7 @@ fn tls(
         return Ok(Some(TlsSettings { certificate_chain, key, client_authorities }));
     }
     match file {
-        Some(tls) => Ok(Some(TlsSettings {
-            certificate_chain: folder.join(&tls.certificate_chain),
-            key: folder.join(&tls.key),
-            client_authorities: tls.client_authorities.as_ref().map(|path| folder.join(path)),
-        })),
+        Some(tls) => Ok(Some(tls.settings(folder))),
         None if args.tls => bail!("-Z needs -o ssl_chain_cert=FILE,ssl_key=FILE"),
         None => Ok(None),
     }
@@ -499,7 +506,7 @@ mod tests {
         check(
             "--control 0.0.0.0:11911",
             expect![[
-                "--control 0.0.0.0:11911 is not a loopback address: whoever reaches it can delete everything; give --control-secret-file"
+                "--control 0.0.0.0:11911 is not a loopback address: whoever reaches it can delete everything; give --control-secret-file, or control.tls with client_authorities"
             ]],
         );
         check("-Z", expect!["-Z needs -o ssl_chain_cert=FILE,ssl_key=FILE"]);
@@ -519,6 +526,31 @@ mod tests {
         assert!(!config.server.users.is_empty());
         let control = config.control.expect("a control port");
         assert_eq!(control.rules.tombstones_max, 1_000_000);
+    }
+
+    #[test]
+    fn marks_are_kept_where_somebody_says_for_how_long() {
+        let check = |versions: &str, expect: Expect| {
+            let text = format!("[control]\nlisten = \"127.0.0.1:1\"\n[versions]\n{versions}");
+            let raw = toml::from_str::<RawConfig>(&text).expect("a file");
+            let resolved = resolve(&NodeArgs::default(), raw, Path::new(""));
+            let shown = resolved.map(|config| {
+                let rules = config.control.expect("a control port").rules;
+                format!("{} marks, {:?}", rules.markers_max, rules.marker_ttl_max)
+            });
+            expect.assert_eq(&shown.unwrap_or_else(|err| format!("{err:#}")));
+        };
+        check("", expect!["0 marks, 0ns"]);
+        check("marker_ttl_ms_max = 30000", expect!["100000 marks, 30s"]);
+        check("marker_ttl_ms_max = 30000\nmarkers_max = 5", expect!["5 marks, 30s"]);
+        check(
+            "markers_max = 5",
+            expect!["versions.markers_max has no effect without marker_ttl_ms_max"],
+        );
+        check(
+            "marker_ttl_ms_max = 30000\nmarkers_max = 0",
+            expect!["versions.markers_max: not between 1 and 100000000"],
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cache_node::{
     control,
     rules::{self, Lossy, OnStale},
@@ -15,10 +15,13 @@ use protocol::control::Secret;
 use schemas::defaults;
 use serde::Deserialize;
 
-use super::args::NodeArgs;
+use super::{args::NodeArgs, config::RawTls};
 
-/// Leases that are remembered, and marks.
+/// Leases that are remembered.
 const LEASES_MAX: usize = 1_000_000;
+/// Marks that are kept, where they are: every write of the last `marker_ttl` needs one for each of its keys.
+const MARKERS_DEFAULT: usize = 100_000;
+const MARKERS_MAX: usize = 100_000_000;
 const TOMBSTONES_MAX: usize = 100_000_000;
 const MILLIS_MAX: u64 = 3_600_000;
 
@@ -35,6 +38,7 @@ pub(crate) struct Control {
 pub(super) struct RawControl {
     listen: Option<SocketAddr>,
     secret_file: Option<PathBuf>,
+    tls: Option<RawTls>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,6 +51,8 @@ pub(super) struct RawVersions {
     degraded_ttl_ms: Option<u64>,
     clock_skew_ms_max: Option<u64>,
     tombstones_max: Option<usize>,
+    marker_ttl_ms_max: Option<u64>,
+    markers_max: Option<usize>,
     #[serde(default)]
     unsourced: Vec<String>,
 }
@@ -69,7 +75,7 @@ impl Control {
         let mut rules =
             rules_of(&RawVersions::default()).expect("the defaults are within their bounds");
         rules.fill_age_max = fill_age_max;
-        Control { options: control::Options { listen }, secret, rules }
+        Control { options: control::Options { listen, tls: None }, secret, rules }
     }
 
     /// `None` where no invalidator is expected: a plain memcached.
@@ -89,12 +95,15 @@ impl Control {
         let in_file = control.and_then(|control| control.secret_file.as_ref());
         let path = args.control_secret_file.clone().or(in_file.map(|path| folder.join(path)));
         let secret = path.as_deref().map(read_secret).transpose()?;
+        let tls = control.and_then(|control| control.tls.as_ref()).map(|tls| tls.settings(folder));
+        let shown = tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
         ensure!(
-            listen.ip().is_loopback() || secret.is_some(),
-            "--control {listen} is not a loopback address: whoever reaches it can delete everything; give --control-secret-file"
+            listen.ip().is_loopback() || secret.is_some() || shown,
+            "--control {listen} is not a loopback address: whoever reaches it can delete everything; give --control-secret-file, \
+             or control.tls with client_authorities"
         );
         let rules = rules_of(versions.unwrap_or(&RawVersions::default()))?;
-        Ok(Some(Control { options: control::Options { listen }, secret, rules }))
+        Ok(Some(Control { options: control::Options { listen, tls }, secret, rules }))
     }
 }
 
@@ -127,6 +136,19 @@ fn rules_of(raw: &RawVersions) -> Result<rules::Settings> {
         clock_skew_max < staleness_max,
         "versions.clock_skew_ms_max: must be below staleness_ms_max, or nothing is ever fresh"
     );
+    // Who marks nothing has no mark to lose, and nothing to wait for at a start.
+    let marker_ttl_max = millis("marker_ttl_ms_max", raw.marker_ttl_ms_max, Duration::ZERO)?;
+    let markers_max = match (raw.markers_max, marker_ttl_max) {
+        (None, Duration::ZERO) => 0,
+        (Some(_), Duration::ZERO) => {
+            bail!("versions.markers_max has no effect without marker_ttl_ms_max")
+        }
+        (markers_max, _) => markers_max.unwrap_or(MARKERS_DEFAULT),
+    };
+    ensure!(
+        markers_max <= MARKERS_MAX && raw.markers_max != Some(0),
+        "versions.markers_max: not between 1 and {MARKERS_MAX}"
+    );
     Ok(rules::Settings {
         partitions: 1, // The stream says how many.
         fill_age_max: millis("fill_age_ms_max", raw.fill_age_ms_max, defaults::FILL_AGE_MAX)?,
@@ -139,11 +161,10 @@ fn rules_of(raw: &RawVersions) -> Result<rules::Settings> {
             Some(RawOnStale::Miss) => OnStale::Miss,
         },
         degraded_ttl: millis("degraded_ttl_ms", raw.degraded_ttl_ms, defaults::DEGRADED_TTL)?,
-        // No command marks a key, so none can have been lost at a start.
-        marker_ttl_max: Duration::ZERO,
+        marker_ttl_max,
         tombstones_max,
         leases_max: LEASES_MAX,
-        markers_max: 1,
+        markers_max,
         lossy: Lossy::Flush,
         unsourced: raw.unsourced.iter().map(|prefix| prefix.as_bytes().into()).collect(),
     })

@@ -35,13 +35,13 @@ pub(crate) async fn inside(
             let (node, control) = make(config.node, Some(&source))?;
             let server = Server::bind(node, config.server).await.context("--nodes mcsqueal")?;
             let control = control.context("a node with a control port")?;
-            let options = control::Options { listen };
+            let options = control::Options { listen, tls: None };
             let control = ControlServer::bind(control, server.clock(), &options).await;
             let control = control.context("listen for the invalidator")?;
             let port = control.address().context("listen for the invalidator")?.to_string();
             ports.insert(
                 address.clone(),
-                ControlPort { address: port, secret: Some(secret.clone()) },
+                ControlPort { address: port, secret: Some(secret.clone()), tls: None },
             );
             tokio::spawn(control.run(shutdown.clone()));
             let shutdown = shutdown.clone();

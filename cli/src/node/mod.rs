@@ -78,16 +78,11 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
         }
         None => None,
     };
-    let server = Server::bind(Arc::clone(&node), config.server).await.map_err(|err| match err {
-        ServerError::Tls { .. } => Failure::Config(err.into()),
-        err => Failure::Failed(err.into()),
-    })?;
+    let server = Server::bind(Arc::clone(&node), config.server).await.map_err(not_bound)?;
     let control = match (control, &config.control) {
         (Some(control), Some(Control { options, .. })) => {
             let bound = ControlServer::bind(control, server.clock(), options).await;
-            let bound =
-                bound.with_context(|| format!("listen on {} (--control)", options.listen))?;
-            Some(bound)
+            Some(bound.map_err(not_bound)?)
         }
         _ => None,
     };
@@ -128,6 +123,14 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Certificates are configuration; a port that is taken is not.
+fn not_bound(err: ServerError) -> Failure {
+    match err {
+        ServerError::Tls { .. } => Failure::Config(err.into()),
+        err => Failure::Failed(err.into()),
+    }
 }
 
 /// A node, and what its control port needs, if it has one.

@@ -40,6 +40,8 @@ pub struct Region {
     pub nodes: Vec<String>,
     /// Their control ports, in the same order; empty for stock memcached.
     pub controls: Vec<String>,
+    /// More lines of the cluster's section.
+    pub cluster: String,
     /// Longest time between a reader's SELECT and its `set`.
     pub fill_age_max: Duration,
     /// The text of the rules file.
@@ -118,6 +120,7 @@ impl Region {
             replicas: Vec::new(),
             nodes,
             controls: Vec::new(),
+            cluster: String::new(),
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
@@ -152,6 +155,7 @@ replicas = {replicas:?}
 name = "main"
 hashing = "ketama"
 fill_age_ms_max = {fill_age_ms_max}
+{cluster}
 nodes = [
 {nodes}]
 
@@ -162,6 +166,7 @@ listen = "127.0.0.1:0"
             replicas = self.replicas,
             stream = self.stream.to_toml(),
             user = self.account.user,
+            cluster = self.cluster,
             fill_age_ms_max = self.fill_age_max.as_millis(),
         )
     }
@@ -303,6 +308,16 @@ impl Mcsqueal {
     /// `kill -9`; its stream stays.
     pub fn kill9(&mut self) -> Result<()> {
         self.child.take().map_or(Ok(()), |mut child| child.kill9())
+    }
+
+    /// Freezes it: connections stay open, nothing is answered, nothing is forgotten.
+    pub fn freeze(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Stop))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Continue))
     }
 
     /// Stops it as an operator would.

@@ -11,6 +11,7 @@ mod mcsqueal;
 mod memcached;
 mod node;
 mod port;
+mod proxy;
 mod replica;
 mod template;
 
@@ -26,6 +27,7 @@ pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_bina
 pub use memcached::Memcached;
 pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;
+pub use proxy::{Proxy, Way, Weather};
 pub use replica::{Link, options_of};
 
 /// The variable that names the directory in which everything of this run is kept.

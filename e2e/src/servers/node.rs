@@ -73,9 +73,15 @@ impl Servers {
     /// Starts a cache node that knows versions: an invalidator must connect to its control port. `versions` are lines of its
     /// file's `[versions]`.
     pub async fn versioned_node(&self, versions: &str) -> Result<CacheNode> {
+        self.controlled_node("", versions).await
+    }
+
+    /// Likewise; `control` are lines of its file's `[control]`.
+    pub async fn controlled_node(&self, control: &str, versions: &str) -> Result<CacheNode> {
         let directory = self.new_directory("versions")?;
         let file = directory.path().join("node.toml");
-        std::fs::write(&file, format!("[versions]\n{versions}\n")).context("write a node file")?;
+        let text = format!("[control]\n{control}\n[versions]\n{versions}\n");
+        std::fs::write(&file, text).context("write a node file")?;
         let file = file.display().to_string();
         let flags = ["--control", "127.0.0.1:0", "--config", &file];
         self.node_in(directory, &flags).await

@@ -124,7 +124,10 @@ async fn read(
             return Ok(());
         }
         // Flagged: whoever takes it knows that it is old.
-        Ok(Looked::Old(_)) => return Ok(()),
+        Ok(Looked::Old(_)) => {
+            stats.flagged.add_one();
+            return Ok(());
+        }
         Ok(Looked::Lease { cas, from: where_from }) => (lease, from) = (Some(cas), where_from),
         Ok(Looked::Miss { from: where_from }) => from = where_from,
         Ok(Looked::Wait) => {}

@@ -24,11 +24,16 @@ const SHARDS: u64 = 64;
 pub(super) struct Staleness {
     hasher: RandomState,
     // Each guards a share of the rows; never held across an await, never two at once.
-    shards: Vec<Mutex<HashMap<Entity, Versions>>>,
+    shards: Vec<Mutex<HashMap<Entity, Row>>>,
 }
 
-/// Version, and when its COMMIT was acknowledged; ascending.
-type Versions = VecDeque<(u64, Instant)>;
+#[derive(Debug, Default)]
+struct Row {
+    /// Version, and when its COMMIT was acknowledged; ascending.
+    versions: VecDeque<(u64, Instant)>,
+    /// Somebody deletes it, or has done so, or wanted to.
+    leaving: bool,
+}
 
 impl Default for Staleness {
     fn default() -> Staleness {
@@ -40,7 +45,7 @@ impl Default for Staleness {
 impl Staleness {
     /// `entity` is at `version` as of `acknowledged`. A deleted row is at `u64::MAX`.
     pub(super) fn committed(&self, entity: Entity, version: u64, acknowledged: Instant) {
-        self.with(entity, |versions| {
+        self.with(entity, |Row { versions, .. }| {
             // Two writers of one row report in any order.
             let at = versions.partition_point(|&(known, _)| known < version);
             versions.insert(at, (version, acknowledged));
@@ -50,7 +55,13 @@ impl Staleness {
         });
     }
 
-    /// For how long `version` had been superseded when a read began that returned it; `None` if it had
+    /// `entity` is about to be deleted. That it is not there is then as good a thing to show as it was before it came, and from a moment
+    /// on that nobody knows exactly.
+    pub(super) fn leaves(&self, entity: Entity) {
+        self.with(entity, |row| row.leaving = true);
+    }
+
+    /// For how long `version` (0: not there) had been superseded when a read began that returned it; `None` if it had
     /// not been.
     pub(super) fn age(
         &self,
@@ -58,13 +69,16 @@ impl Staleness {
         version: u64,
         read_began: Instant,
     ) -> Option<Duration> {
-        self.with(entity, |versions| {
+        self.with(entity, |Row { versions, leaving }| {
+            if version == 0 && *leaving {
+                return None;
+            }
             let newer = versions.iter().find(|&&(known, _)| known > version);
             newer.and_then(|&(_, acknowledged)| read_began.checked_duration_since(acknowledged))
         })
     }
 
-    fn with<T>(&self, entity: Entity, then: impl FnOnce(&mut Versions) -> T) -> T {
+    fn with<T>(&self, entity: Entity, then: impl FnOnce(&mut Row) -> T) -> T {
         let shard = usize::try_from(self.hasher.hash_one(entity) % SHARDS).unwrap_or(0);
         let mut rows = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         then(rows.entry(entity).or_default())
@@ -90,5 +104,9 @@ mod tests {
         assert_eq!(staleness.age(row, 3, at(99)), None);
         staleness.committed(row, u64::MAX, at(40));
         assert_eq!(staleness.age(row, 3, at(99)), Some(Duration::from_millis(59)));
+        // That it was not there is old news until somebody takes it away.
+        assert_eq!(staleness.age(row, 0, at(99)), Some(Duration::from_millis(79)));
+        staleness.leaves(row);
+        assert_eq!(staleness.age(row, 0, at(99)), None);
     }
 }

@@ -24,6 +24,8 @@ pub struct Stats {
     pub reads: Counter,
     /// Lookups that the cache answered.
     pub hits: Counter,
+    /// Lookups that the cache answered with a value that it called old; their reader takes it.
+    pub flagged: Counter,
     /// Values that were put into the cache.
     pub fills: Counter,
     /// Fills that slept between SELECT and `set`.

@@ -180,6 +180,7 @@ impl Work<'_> {
     async fn cancel_order(&mut self) -> Result<(), Error> {
         let id = self.some_order();
         let Some(row) = queries::lock_order(self.conn, id).await? else { return Ok(()) };
+        self.shop.0.staleness.leaves(Entity::Order(id));
         self.conn.exec_drop("DELETE FROM orders WHERE id = ?", (id,)).await?;
         self.note_order(&row);
         self.changes.versions.push((Entity::Order(id), u64::MAX));

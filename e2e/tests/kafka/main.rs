@@ -8,6 +8,7 @@ mod faults;
 mod kills;
 mod lost;
 mod mirror;
+mod overlap;
 mod readers;
 mod sharing;
 #[path = "../../../stream/tests/suite/mod.rs"]

@@ -61,8 +61,10 @@ pub struct MetaFlags {
     pub initial: u64,
     /// `D`: by how much `ma` counts.
     pub delta: Option<u64>,
-    /// `V`: of `ms`, the fill version; of `mg`, the version that the value must contain.
+    /// `V`: of `ms`, the fill version; of `mg`, the version that the value must contain; of `md` with `m`, that of a write.
     pub version: Option<u64>,
+    /// `m`, of `md`: the writer's own name for the mark that he sets or lifts.
+    pub mark: Option<u64>,
 }
 
 impl<'a> Meta<'a> {
@@ -157,6 +159,9 @@ impl MetaFlags {
                 self.version = Some(number(argument).ok_or(TOKEN)?);
             }
             b'V' | b'G' if versions == Versions::Accept => {}
+            b'm' if versions == Versions::Accept => {
+                self.mark = Some(number(argument).ok_or(TOKEN)?);
+            }
             b'I' | b'L' | b'O' | b'P' | b'c' | b'f' | b'h' | b'k' | b'l' | b'q' | b's' | b't'
             | b'u' | b'v' | b'x' => {}
             _ => return Err(UNKNOWN),

@@ -68,7 +68,13 @@ fn meta(name: &str, meta: &Meta<'_>) -> String {
         ("R", flags.recache.map(i64::from)),
         ("F", flags.has(b'F').then_some(i64::from(flags.client_flags))),
     ];
-    let wide = [("C", flags.cas), ("E", flags.cas_new), ("D", flags.delta), ("V", flags.version)];
+    let wide = [
+        ("C", flags.cas),
+        ("E", flags.cas_new),
+        ("D", flags.delta),
+        ("V", flags.version),
+        ("m", flags.mark),
+    ];
     let numbers = numbers.iter().filter_map(|(name, value)| Some(format!(" {name}={}", (*value)?)));
     let wide = wide.iter().filter_map(|(name, value)| Some(format!(" {name}={}", (*value)?)));
     let mode = flags.mode.map(|mode| format!(" M={}", char::from(mode)));
@@ -212,7 +218,7 @@ fn leases() {
 fn meta_commands() {
     check(
         b"mg a v c N30 T-1 R5 Oxy\r\nms a 2 T0 F7 MS C1 E2 V9\r\nab\r\nmd a q I\r\nma a D5 J1 M+\r\nmn\r\n\
-          me a\r\nmg YWI= b k\r\n",
+          me a\r\nmg YWI= b k\r\nmd a m18446744073709551615 V9\r\nmd a m\r\n",
         expect![[r#"
             mg a [v,c,N30,T-1,R5,Oxy] N=30 T=-1 R=5
             ms a [T0,F7,MS,C1,E2,V9] T=0 F=7 C=1 E=2 V=9 M=S "ab"
@@ -220,7 +226,9 @@ fn meta_commands() {
             ma a [D5,J1,M+] D=5 M=+
             mn
             me a
-            mg ab [b,k]"#]],
+            mg ab [b,k]
+            md a [m18446744073709551615,V9] V=9 m=18446744073709551615
+            "CLIENT_ERROR bad token in command line format\r\n" Wanted"#]],
     );
 }
 
@@ -250,8 +258,10 @@ fn meta_refusals() {
 #[test]
 fn versions_are_refused_as_memcached_does() {
     let limits = Limits { versions: Versions::Refuse, ..LIMITS };
-    expect![[r#""CLIENT_ERROR invalid flag\r\n" Wanted"#]]
-        .assert_eq(&however_cut(limits, b"mg a V1\r\n").join("\n"));
+    for line in ["mg a V1", "mg a V", "mg a G", "md a m1", "md a m1 V1"] {
+        let refused = however_cut(limits, format!("{line}\r\n").as_bytes()).join("\n");
+        assert_eq!(refused, r#""CLIENT_ERROR invalid flag\r\n" Wanted"#, "{line}");
+    }
 }
 
 #[test]

@@ -177,6 +177,24 @@ pub struct Cluster {
     pub on_floor: OnFloor,
     /// What nodes of ours must be shown on their control ports.
     pub control_secret: Option<PathBuf>,
+    /// How their control ports are encrypted; `None`: not at all.
+    pub control_tls: Option<ControlTls>,
+}
+
+/// Encrypted connections to control ports. Files are PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlTls {
+    /// Nodes must show a certificate that one of these has signed.
+    pub ca_file: PathBuf,
+    /// What they are shown.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub certificate_chain: PathBuf,
+    pub key: PathBuf,
 }
 
 /// One cache node.
@@ -308,7 +326,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:52: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`"
+                "shop.toml:49: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
             ],
         );
         check_refused(
@@ -368,7 +386,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:62: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:64: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Address, Cluster, Danger, Embedded, Kafka, Node, OnFloor, Password, Problem, Region, Source,
-    Stream, Tls,
+    Address, Cluster, ControlTls, Danger, Embedded, Identity, Kafka, Node, OnFloor, Password,
+    Problem, Region, Source, Stream, Tls,
 };
 use crate::{defaults, ring::Hashing};
 
@@ -120,6 +120,15 @@ struct RawCluster {
     fill_age_ms_max: Option<Spanned<u64>>,
     on_floor: Option<OnFloor>,
     control_secret_file: Option<PathBuf>,
+    control_tls: Option<RawControlTls>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawControlTls {
+    ca_file: PathBuf,
+    certificate_chain: Option<PathBuf>,
+    key: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -445,6 +454,18 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         (1, FILL_AGE_MS_MAX),
         u64::try_from(defaults::FILL_AGE_MAX.as_millis()).unwrap_or(FILL_AGE_MS_MAX),
     );
+    let control_tls = raw.control_tls.map(|tls| {
+        let identity = match (tls.certificate_chain, tls.key) {
+            (Some(certificate_chain), Some(key)) => Some(Identity { certificate_chain, key }),
+            (None, None) => None,
+            _ => {
+                let what = "cluster.control_tls: certificate_chain and key belong together";
+                check.refuse(&raw.name, what.to_owned());
+                None
+            }
+        };
+        ControlTls { ca_file: tls.ca_file, identity }
+    });
     Cluster {
         name: raw.name.into_inner().into(),
         hashing: raw.hashing,
@@ -452,6 +473,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         fill_age_max: Duration::from_millis(fill_age_ms_max),
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
         control_secret: raw.control_secret_file,
+        control_tls,
     }
 }
 

@@ -6,7 +6,7 @@ mod flags;
 mod inside;
 mod life;
 mod soak;
-mod sockets;
+pub(crate) mod sockets;
 mod stats;
 mod users;
 mod wire;

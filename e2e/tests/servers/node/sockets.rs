@@ -29,14 +29,14 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec
 
 /// What a client shows of itself.
 #[derive(Clone, Copy)]
-enum Shows {
+pub(crate) enum Shows {
     Nothing,
     /// The server's own certificate, which signs itself.
     Certificate,
 }
 
 /// The certificate signs itself; it is valid for a hundred years.
-fn connector(fixtures: &Path, shows: Shows) -> TlsConnector {
+pub(crate) fn connector(fixtures: &Path, shows: Shows) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(fixtures.join("node.crt"));
     let certificate = certificate.expect("a certificate");

@@ -1,39 +1,20 @@
 //! Herds: when a key that everybody wants is deleted, one reader reads the database, also while the replicas are far behind; and when
 //! that one dies, another one takes his place.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use e2e::{
-    cache::{Cache, From, Looked},
+    cache::{Cache, Looked},
+    herd::{Herd, Reads},
     servers::{Kind, Link},
 };
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::Instant;
 
-use super::{DEADLINE, POLL, Stage, TTL_S, value_of};
+use super::{DEADLINE, Stage, TTL_S};
 use crate::support::{enter_alone, tenth_unless_long, until};
 
 const THING: u32 = 3;
 const READERS: u32 = 1000;
-/// How long a SELECT takes at the least: long enough for everybody to ask in the meantime.
-const SELECT: Duration = Duration::from_millis(50);
-
-/// What the readers have done.
-#[derive(Default)]
-struct Counts {
-    near: AtomicU64,
-    primary: AtomicU64,
-    /// Readers that have seen the value that is waited for.
-    seen: AtomicU64,
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_database_read_for_each_key_and_invalidation() {
@@ -46,64 +27,31 @@ async fn one_database_read_for_each_key_and_invalidation() {
     let mut cache = Cache::new(&stage.nodes);
     stage.fill(&mut cache, 1, THING).await;
 
-    let counts = herd(&stage, "v1").await;
-    let reads = (counts.near.load(Ordering::Relaxed), counts.primary.load(Ordering::Relaxed));
+    let reads = herd(&stage, "v1").await;
     // From the replica, or from the primary if the replica did not have it at once.
-    assert_eq!(reads.0 + reads.1, 1, "the replicas are at hand: {reads:?}");
+    assert_eq!(reads.near + reads.primary, 1, "the replicas are at hand: {reads:?}");
 
     stage.chain[1].stop_applying().await.expect("the replica stands still");
-    let counts = herd(&stage, "v2").await;
-    let reads = (counts.near.load(Ordering::Relaxed), counts.primary.load(Ordering::Relaxed));
-    assert_eq!(reads, (0, 1), "the replica is behind");
+    let reads = herd(&stage, "v2").await;
+    assert_eq!(reads, Reads { near: 0, primary: 1 }, "the replica is behind");
     assert_eq!(stage.shown(1, THING).await, "v1", "the replica is behind");
     stage.chain[1].start_applying().await.expect("the replica goes on");
     stage.mcsqueal.stop().await.expect("a clean stop");
 }
 
-/// All readers want the thing, which becomes `value`. Returns when each of them has it.
-async fn herd(stage: &Stage, value: &'static str) -> Arc<Counts> {
-    let counts: Arc<Counts> = Arc::default();
-    let readers = u64::from(tenth_unless_long(READERS));
-    let mut tasks = JoinSet::new();
-    for _ in 0..readers {
-        let (counts, nodes) = (Arc::clone(&counts), stage.nodes.clone());
-        let databases = [stage.chain[0].root(), stage.chain[1].root()];
-        tasks.spawn(async move {
-            let mut cache = Cache::new(&nodes);
-            let late = Instant::now() + DEADLINE;
-            while Instant::now() < late {
-                match cache.look(&format!("thing:{THING}")).await {
-                    Ok(Looked::Value(found)) if found == value => {
-                        counts.seen.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
-                    Ok(Looked::Lease { cas, from }) => {
-                        let (count, database) = match from {
-                            From::Primary => (&counts.primary, &databases[0]),
-                            From::Anywhere => (&counts.near, &databases[1]),
-                        };
-                        count.fetch_add(1, Ordering::Relaxed);
-                        let conn = mysql_async::Conn::new(database.clone()).await;
-                        let read = value_of(&mut conn.expect("a connection"), THING).await;
-                        sleep(SELECT).await;
-                        let filled = cache.fill(&format!("thing:{THING}"), cas, TTL_S, &read).await;
-                        assert!(filled.expect("the node answers"), "nothing has changed since");
-                    }
-                    _ => {}
-                }
-                sleep(POLL).await;
-            }
-        });
-    }
-    // Everybody is there, and reads the old value.
-    sleep(Duration::from_millis(300)).await;
+/// All readers want the thing, which becomes `value`.
+async fn herd(stage: &Stage, value: &str) -> Reads {
+    let herd = Herd {
+        nodes: stage.nodes.clone(),
+        key: format!("thing:{THING}"),
+        select: format!("SELECT value FROM shop.things WHERE id = {THING}"),
+        near: stage.chain[1].root(),
+        primary: stage.chain[0].root(),
+        readers: tenth_unless_long(READERS),
+    };
     let change = format!("UPDATE shop.things SET value = '{value}' WHERE id = {THING}");
-    stage.chain[0].run(&[&change]).await.expect("a change");
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("a reader ends");
-    }
-    assert_eq!(counts.seen.load(Ordering::Relaxed), readers, "not everybody has {value}");
-    counts
+    let reads = herd.run(value, stage.chain[0].run(&[&change])).await;
+    reads.expect("everybody gets the value")
 }
 
 #[tokio::test(flavor = "multi_thread")]

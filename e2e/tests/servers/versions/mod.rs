@@ -3,7 +3,10 @@
 mod degraded;
 mod held;
 mod herd;
+mod markers;
+mod secure;
 mod storm;
+mod strikes;
 
 use std::time::Duration;
 
@@ -48,8 +51,19 @@ impl Stage {
                 chain[at].is_held_by_somebody().await.expect("semi-synchronous replication");
             }
         }
-        let primary = &chain[0];
         let node = lab.servers.versioned_node(versions).await.expect("a node");
+        Stage::around(lab, node, chain, read, "").await
+    }
+
+    /// Around a node and replicating databases; `cluster` are lines of the region file.
+    async fn around(
+        lab: Lab,
+        node: CacheNode,
+        chain: Vec<Database>,
+        read: &[usize],
+        cluster: &str,
+    ) -> Stage {
+        let primary = &chain[0];
         let fill_age_max = Duration::from_secs(2);
         let region = Region::shop(primary, vec![node.address()], fill_age_max).await;
         let create = [
@@ -69,6 +83,7 @@ impl Stage {
             replicas: read.iter().map(|at| chain[*at].address()).collect(),
             controls: node.control().into_iter().collect(),
             rules: RULES.to_owned(),
+            cluster: cluster.to_owned(),
             ..region.expect("a region")
         };
         let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
