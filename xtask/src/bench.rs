@@ -26,7 +26,7 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     let debug =
         stages::build(&["build", "--quiet", "--release", "-p", "bench", "--bin", &program])?;
     let release: PathBuf = debug.with_file_name("release");
-    if ["node", "invalidate"].contains(name) {
+    if matches!(name.as_str(), "node" | "invalidate") {
         stages::build(&["build", "--quiet", "--release", "-p", "cli", "--bins"])?;
     }
     let found = servers::provide(needs, pull)?;

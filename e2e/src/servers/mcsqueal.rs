@@ -295,16 +295,6 @@ impl Mcsqueal {
         }
     }
 
-    /// Freezes it: it does nothing, and does not know.
-    pub fn freeze(&self) -> Result<()> {
-        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Stop))
-    }
-
-    /// Lets it go on.
-    pub fn thaw(&self) -> Result<()> {
-        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Continue))
-    }
-
     /// `kill -9`; its stream stays.
     pub fn kill9(&mut self) -> Result<()> {
         self.child.take().map_or(Ok(()), |mut child| child.kill9())
