@@ -262,3 +262,20 @@ fn statistics() {
     "]],
     );
 }
+
+/// The REST API's word for a fill that the rules refuse.
+#[tokio::test]
+async fn what_may_be_old_is_not_put() {
+    let (stage, mut lane) = Stage::attached();
+    stage.say(&mut lane, "batch 0 1:6 1:7 2 1.10\nd user:1\na\n");
+    let side = crate::http::router(Arc::clone(&stage.node), crate::access::Users::default());
+    let put = |key: &str| {
+        let request = axum::http::Request::builder().method("PUT").uri(format!("/cache/{key}"));
+        let request = request.body(axum::body::Body::from("v")).expect("a request");
+        tower::ServiceExt::oneshot(side.clone(), request)
+    };
+    for (key, status) in [("user:1", 409), ("user:2", 200)] {
+        let answer = put(key).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{key}");
+    }
+}
