@@ -22,7 +22,8 @@ pub(crate) const STAGES: [&str; 9] =
 /// Test programs that need real servers; each is a stage of its own.
 const ON_SERVERS: [&str; 2] = ["servers", "kafka"];
 /// Histories of the simulation, and of its long form.
-const SEEDS: [&str; 2] = ["10000", "1000000"];
+const SEEDS: &str = "10000";
+const SEEDS_LONG: &str = "1000000";
 /// Seconds of fuzzing for each parser, and in a long run.
 const FUZZ_SECONDS: [&str; 2] = ["5", "60"];
 /// After this, whatever runs is killed; in a long run after ten times as long.
@@ -149,8 +150,11 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
             programs(|program| !ON_SERVERS.contains(&program.name.as_str()), &[], length, outcome)
         }
         "sim" => {
-            let seeds = SEEDS[usize::from(length == Length::Long)];
-            ensure!(simulate(&["--seeds".to_owned(), seeds.to_owned()])?, "a promise was broken");
+            let args = match length {
+                Length::Default => ["--seeds", SEEDS].map(str::to_owned).to_vec(),
+                Length::Long => ["--seeds", SEEDS_LONG, "--release"].map(str::to_owned).to_vec(),
+            };
+            ensure!(simulate(&args)?, "a promise was broken");
             Ok(())
         }
         "doc" => cargo(&["test", "--doc", "--workspace", "--quiet"]),
@@ -250,11 +254,18 @@ impl Outcome {
     }
 }
 
-/// Runs the simulation with these options; true if it finds nothing.
+/// Runs the simulation with these options; true if it finds nothing. `--release` is ours: nearly twice as fast, but built for
+/// longer, and without the switches that mutants need.
 pub(crate) fn simulate(args: &[String]) -> Result<bool> {
-    let program = build(&["build", "--quiet", "-p", "sim", "--bins"])?.join("sim");
+    let is_release = |arg: &&String| *arg == "--release";
+    let sim = ["build", "--quiet", "-p", "sim", "--bins"];
+    let program = if args.iter().any(|arg| is_release(&arg)) {
+        build(&[&sim[..], &["--release"]].concat())?.with_file_name("release").join("sim")
+    } else {
+        build(&sim)?.join("sim")
+    };
     let mut argv = vec![program.into_os_string()];
-    argv.extend(args.iter().map(Into::into));
+    argv.extend(args.iter().filter(|arg| !is_release(arg)).map(Into::into));
     let status = dies_with_us(&argv).current_dir(workspace()).status();
     Ok(status.context("run the simulation")?.success())
 }
