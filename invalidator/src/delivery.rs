@@ -38,7 +38,7 @@ struct Visit {
     useful: bool,
 }
 
-impl<R: Reader, S: CursorStore> Delivery<R, S> {
+impl<R: Reader, S: CursorStore + Clone> Delivery<R, S> {
     /// Runs until `shutdown`; an error is a stream that cannot be used any more.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), StreamError> {
         let ended = self.deliver(&shutdown).await;
@@ -164,7 +164,7 @@ impl<R: Reader, S: CursorStore> Delivery<R, S> {
     ) -> Result<(), StreamError> {
         if now >= visit.store_at {
             visit.store_at = now + STORE_INTERVAL;
-            self.intake.store(lane.cursors()).await?;
+            self.intake.store_meanwhile(lane.cursors()).await?;
         }
         let unread = self.intake.unread(now).await?;
         self.report.backlog(lane, unread);

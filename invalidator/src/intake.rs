@@ -12,7 +12,7 @@ use schemas::{
     ring::Ring,
 };
 use stream::{CursorStore, Entry, Portion, Portions, Read, ReadLimit, Reader, StreamError};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     lane::{Lane, Work},
@@ -77,9 +77,11 @@ pub(crate) struct Intake<R, S> {
     measured_at: Option<Instant>,
     /// As they were stored last.
     stored: Places,
+    /// What is being stored.
+    storing: Option<(Places, JoinHandle<Result<(), StreamError>>)>,
 }
 
-impl<R: Reader, S: CursorStore> Intake<R, S> {
+impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
     pub(crate) fn new(feed: Feed<R, S>, consumer: String, share: Share) -> Intake<R, S> {
         Intake {
             feed,
@@ -91,6 +93,7 @@ impl<R: Reader, S: CursorStore> Intake<R, S> {
             unread: Unread::default(),
             measured_at: None,
             stored: Places::new(),
+            storing: None,
         }
     }
 
@@ -130,17 +133,43 @@ impl<R: Reader, S: CursorStore> Intake<R, S> {
 
     /// Makes the lane's cursors durable, as far as they have moved.
     pub(crate) async fn store(&mut self, cursors: &Places) -> Result<(), StreamError> {
+        self.finish_storing().await?;
+        self.begin_storing(cursors);
+        self.finish_storing().await
+    }
+
+    /// The same, while the lane goes on. What went wrong is said the next time.
+    pub(crate) async fn store_meanwhile(&mut self, cursors: &Places) -> Result<(), StreamError> {
+        if self.storing.as_ref().is_some_and(|(_, storing)| !storing.is_finished()) {
+            return Ok(());
+        }
+        self.finish_storing().await?;
+        self.begin_storing(cursors);
+        Ok(())
+    }
+
+    fn begin_storing(&mut self, cursors: &Places) {
         let has_moved = |at: &(&Partition, &Place)| self.stored.get(at.0) != Some(at.1);
         let moved: Places = cursors.iter().filter(has_moved).map(|(of, to)| (*of, *to)).collect();
         if moved.is_empty() {
-            return Ok(());
+            return;
         }
         let stream = self.feed.reader.stream_id();
         let cursor =
             |(&partition, &place): (&Partition, &Place)| Cursor { stream, partition, place };
         let list = moved.iter().map(cursor).collect();
-        self.feed.cursors.store(&self.consumer, list).await?;
-        self.stored.extend(moved);
+        let (store, consumer) = (self.feed.cursors.clone(), self.consumer.clone());
+        let storing = tokio::spawn(async move { store.store(&consumer, list).await });
+        self.storing = Some((moved, storing));
+    }
+
+    async fn finish_storing(&mut self) -> Result<(), StreamError> {
+        let Some((_, storing)) = &mut self.storing else { return Ok(()) };
+        let stored = storing.await.unwrap_or(Err(StreamError::Closed));
+        let moved = self.storing.take().map(|(moved, _)| moved).unwrap_or_default();
+        stored?;
+        // Of what is somebody else's by now, the store knows better.
+        self.stored.extend(moved.into_iter().filter(|(of, _)| self.places.contains_key(of)));
         Ok(())
     }
 

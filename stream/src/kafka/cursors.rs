@@ -29,7 +29,7 @@ pub struct KafkaCursors {
 #[derive(Debug)]
 struct Shared {
     follower: Follower<Table>,
-    /// Guards the producer, which writes one note after the other.
+    /// Guards the producer, which writes the notes of one lane after those of another.
     writer: Mutex<Writer>,
 }
 
@@ -100,17 +100,17 @@ impl CursorStore for KafkaCursors {
         self.with(move |shared| {
             let mut writer = shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
             let late = Instant::now() + ANSWER_DEADLINE;
-            for cursor in cursors {
-                let value = format!("{} {}", cursor.stream, cursor.place).into_bytes();
-                let key = format!("{consumer}/{}", cursor.partition);
-                let note = Note { key, ends: None, value: Some(value) };
-                let written = writer.0.write(&note, || Instant::now() < late);
-                written.map_err(|err| match err {
-                    StreamError::Closed => no_answer(),
-                    err => err,
-                })?;
-            }
-            Ok(())
+            let note = |cursor: &Cursor| Note {
+                key: format!("{consumer}/{}", cursor.partition),
+                ends: None,
+                value: Some(format!("{} {}", cursor.stream, cursor.place).into_bytes()),
+            };
+            let notes: Vec<Note> = cursors.iter().map(note).collect();
+            let written = writer.0.write_all(&notes, || Instant::now() < late);
+            written.map_err(|err| match err {
+                StreamError::Closed => no_answer(),
+                err => err,
+            })
         })
         .await
     }

@@ -1,6 +1,9 @@
-//! [`Scribe`]: writes notes to a compacted topic, one after the other.
+//! [`Scribe`]: writes notes to a compacted topic, in order.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rdkafka::{
     error::KafkaError,
@@ -16,20 +19,20 @@ use super::{
 };
 use crate::StreamError;
 
-/// What became of the note that is on its way.
-type Outcome = Arc<Mutex<Option<Result<i64, KafkaError>>>>;
+/// What became of the notes that were on their way, oldest first.
+type Outcomes = Arc<Mutex<VecDeque<Result<i64, KafkaError>>>>;
 
 /// See the module.
 pub(super) struct Scribe {
     producer: BaseProducer<Delivery>,
     topic: String,
-    outcome: Outcome,
-    /// A note is on its way.
-    under_way: bool,
+    outcomes: Outcomes,
+    /// Notes on their way.
+    under_way: usize,
 }
 
-/// Keeps the offset of the note that was delivered last.
-type Delivery = With<Outcome>;
+/// Keeps the offsets of the notes that were delivered.
+type Delivery = With<Outcomes>;
 
 impl ProducerContext for Delivery {
     type DeliveryOpaque = ();
@@ -39,7 +42,7 @@ impl ProducerContext for Delivery {
             Ok(message) => Ok(message.offset()),
             Err((err, _)) => Err(err.clone()),
         };
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push_back(outcome);
     }
 }
 
@@ -49,10 +52,10 @@ impl Scribe {
         context: &Context,
         topic: String,
     ) -> Result<Scribe, StreamError> {
-        let outcome = Outcome::default();
-        let delivery = With { context: context.clone(), told: Arc::clone(&outcome) };
+        let outcomes = Outcomes::default();
+        let delivery = With { context: context.clone(), told: Arc::clone(&outcomes) };
         let producer = settings.producer().create_with_context(delivery).map_err(append_error)?;
-        Ok(Scribe { producer, topic, outcome, under_way: false })
+        Ok(Scribe { producer, topic, outcomes, under_way: 0 })
     }
 
     /// Writes a note; returns its offset once it is durable. Blocks, for as long as `go_on` says.
@@ -73,7 +76,29 @@ impl Scribe {
         }
     }
 
-    /// Hands a note over, if no other is on its way.
+    /// Writes notes together; returns once all of them are durable. Likewise.
+    pub(super) fn write_all(
+        &mut self,
+        notes: &[Note],
+        go_on: impl Fn() -> bool,
+    ) -> Result<(), StreamError> {
+        while self.is_busy()? {
+            self.wait(&go_on)?;
+        }
+        for note in notes {
+            self.start(note)?;
+        }
+        let mut written = Ok(());
+        while self.under_way > 0 {
+            match self.outcome() {
+                Some(outcome) => written = written.and(outcome.map(drop)),
+                None => self.wait(&go_on)?,
+            }
+        }
+        written.map_err(append_error)
+    }
+
+    /// Hands a note over, behind those that are on their way.
     pub(super) fn start(&mut self, note: &Note) -> Result<(), StreamError> {
         let format = record::FORMAT_VERSION.to_string();
         let mut headers =
@@ -87,24 +112,27 @@ impl Scribe {
             message = message.payload(value);
         }
         self.producer.send(message).map_err(|(err, _)| append_error(err))?;
-        self.under_way = true;
+        self.under_way = self.under_way.saturating_add(1);
         Ok(())
     }
 
     /// Whether a note is still on its way; an error is what became of it.
     pub(super) fn is_busy(&mut self) -> Result<bool, StreamError> {
-        if self.under_way {
+        if self.under_way > 0 {
             self.producer.poll(std::time::Duration::ZERO);
             if let Some(outcome) = self.outcome() {
                 outcome.map_err(append_error)?;
             }
         }
-        Ok(self.under_way)
+        Ok(self.under_way > 0)
     }
 
     fn outcome(&mut self) -> Option<Result<i64, KafkaError>> {
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.under_way &= outcome.is_none();
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = outcomes.pop_front();
+        if outcome.is_some() {
+            self.under_way = self.under_way.saturating_sub(1);
+        }
         outcome
     }
 
