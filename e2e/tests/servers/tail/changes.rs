@@ -9,9 +9,9 @@ use tokio::time::sleep;
 
 use super::{
     book::Book,
-    tailing::{TRANSACTION_KEYS_MAX, Tailing, server},
+    tailing::{TRANSACTION_KEYS_MAX, Tailing, database, tables},
 };
-use crate::support::{Lab, is_long};
+use crate::support::{Lab, enter, is_long};
 
 /// Servers give up the prepared transactions of a session that has ended.
 const LET_GO: Duration = Duration::from_millis(500);
@@ -25,8 +25,10 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(test: &str, kind: Kind) -> Option<Bench> {
-        let (lab, database) = server(test, kind).await?;
+    async fn start(test: &str, kind: Kind, options: &[&str]) -> Option<Bench> {
+        let lab = enter(test, &[kind.name()]).await?;
+        let database = database(&lab, kind, options).await;
+        tables(&database).await;
         let tailing = Tailing::start(&database.address(), &Book::default()).await;
         Some(Bench { tailing, database, told: String::new(), _lab: lab })
     }
@@ -40,7 +42,7 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_mysql() {
-    let Some(mut bench) = Bench::start("changes_of_mysql", Kind::Mysql).await else { return };
+    let Some(mut bench) = Bench::start("changes_of_mysql", Kind::Mysql, &[]).await else { return };
     rows(&mut bench).await;
     compressed_transactions(&mut bench).await;
     row_images(&mut bench).await;
@@ -55,7 +57,9 @@ async fn changes_of_mysql() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_mariadb() {
-    let Some(mut bench) = Bench::start("changes_of_mariadb", Kind::Mariadb).await else { return };
+    let Some(mut bench) = Bench::start("changes_of_mariadb", Kind::Mariadb, &[]).await else {
+        return;
+    };
     rows(&mut bench).await;
     compressed_events(&mut bench).await;
     row_images(&mut bench).await;
@@ -71,6 +75,16 @@ async fn changes_of_mariadb() {
     cascades(&mut bench).await;
     sizes(&mut bench).await;
     expect_file!["changes.mariadb.txt"].assert_eq(&bench.told);
+}
+
+/// As all MySQL servers before 9.6 are, which do not have the option: the storage engine follows foreign keys, and the binlog has nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn cascades_of_mysql_that_only_the_engine_sees() {
+    let test = "cascades_of_mysql_that_only_the_engine_sees";
+    let native = ["--loose-innodb-native-foreign-keys=ON"];
+    let Some(mut bench) = Bench::start(test, Kind::Mysql, &native).await else { return };
+    cascades(&mut bench).await;
+    expect_file!["cascades.native.txt"].assert_eq(&bench.told);
 }
 
 async fn rows(bench: &mut Bench) {
