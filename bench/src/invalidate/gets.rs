@@ -7,13 +7,14 @@ use cache_node::{
     access::Users,
     node::Node,
     now::Now,
-    rules::{Agreement, Batch, Item, Rules},
+    rules::{Agreement, Batch, Continuity, EpochNews, Item, Rules},
     server::Session,
 };
 use schemas::{
     cursor::{Partition, Place, Term},
     moment::Moment,
     record::UnixMicros,
+    version::Version,
 };
 use tokio::time::Instant;
 
@@ -50,6 +51,8 @@ pub(super) fn cost_ratio() -> Result<f64> {
 fn fresh_rules() -> Result<Rules> {
     let mut rules = Rules::new(NOW.moment, rules_settings(PARTITIONS));
     rules.clocks(Agreement::Close);
+    let (last, resumed) = (Version::ZERO, Version::ZERO);
+    rules.epoch(&EpochNews { epoch: 1, last, continuity: Continuity::Lossless, resumed });
     let place = |sequence| Place { term: Term(1), sequence };
     for partition in (0..PARTITIONS).map(Partition) {
         rules.begin(partition, place(0));
