@@ -6,7 +6,7 @@ mod api;
 mod listen;
 mod metrics;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -28,6 +28,8 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// Most connections to the side port at once.
 pub const CONNECTIONS_MAX: usize = 256;
+/// A connection on which no answer began for so long is closed: its client is slow, or has nothing to say.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What every handler needs.
 #[derive(Clone, Debug)]
