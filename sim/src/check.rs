@@ -164,6 +164,13 @@ impl Check {
         self.errant.insert(txn);
     }
 
+    /// What is lost and was not announced is known only to the operator.
+    pub(crate) fn lost_unread(&mut self, db: &Topology) {
+        let lost =
+            db.all().filter(|(at, txn)| txn.lost_at.is_some() && !self.lost.contains_key(at));
+        self.errant.extend(lost.map(|(at, _)| at));
+    }
+
     pub(crate) fn committed(&mut self, id: KeyId, txn: TxnId, version: Version) {
         self.committed[id].push((txn, version));
     }
@@ -175,7 +182,8 @@ impl Check {
         }
         for (at, txn) in db.all() {
             // Whoever reads a server that somebody wrote to still sees it; the epoch that counts comes after that.
-            let open = self.errant.contains(&at) && db.instances[txn.server].readable;
+            let server = &db.instances[txn.server];
+            let open = self.errant.contains(&at) && server.readable && server.log.contains(&at);
             // One that is of this very epoch is lost to a later one.
             let own = server_of(start) == Some(txn.server) && txn.number >= start.first;
             if txn.lost_at.is_some() && !open && !own {
@@ -422,6 +430,9 @@ impl Check {
         let applied =
             told.deleted.get(&id).and_then(|txns| txns.iter().rev().find(survives)).copied();
         let mut wrong = None;
+        let is_unread =
+            |value: TxnId| self.errant.contains(&value) && !self.lost.contains_key(&value);
+        let applied = applied.filter(|_| !value.is_some_and(is_unread));
         if let Some(applied) = applied.filter(|txn| value < Some(*txn)) {
             wrong = Some(format!("older than the delete of {applied:?}, which it has applied"));
         }
@@ -536,7 +547,7 @@ impl Check {
             let floor = rules.fill_floor().max(rules.serve_floor(&Subject::new(name.as_bytes())));
             // What is published again in a later epoch is covered by what covers its own version.
             let own = self.own.get(txn).map_or(*version, |own| (*own).min(*version));
-            if floor < own {
+            if floor < own && !rules.is_cut(own) {
                 self.fail(now, format!("node {node} says that it has applied {applied}, and was never told of {name} at {version}"));
             }
         }

@@ -347,7 +347,9 @@ impl World {
             format!("writer {writer} flushes {writes:?} at server {server}, marked {marked:?}")
         });
         let txn = self.db.flush(server, writes);
-        let visible = if self.weather != Weather::Calm && self.one_in(8) {
+        let visible = if self.operator.slow == Some(server) {
+            self.rng.u64(300..2_500) * MS
+        } else if self.weather != Weather::Calm && self.one_in(8) {
             self.delay(50, 400)
         } else {
             self.delay(1, 6)

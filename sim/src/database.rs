@@ -205,18 +205,17 @@ impl Topology {
     }
 
     /// `server` becomes the primary; what only its predecessor has is lost.
-    pub fn promote(&mut self, now: u64, server: usize) -> Vec<TxnId> {
+    pub fn promote(&mut self, now: u64, server: usize) {
         let kept: BTreeSet<TxnId> = self.instances[server].log.iter().copied().collect();
         let old = std::mem::replace(&mut self.primary, server);
-        let mut lost = self.instances[old].log.clone();
-        lost.retain(|id| !kept.contains(id));
-        for id in &lost {
-            self.txns[id.0 as usize].lost_at.get_or_insert(now);
+        for id in self.instances[old].log.clone() {
+            if !kept.contains(&id) {
+                self.txns[id.0 as usize].lost_at.get_or_insert(now);
+            }
         }
         self.instances[old].writable = false;
         self.instances[server].writable = true;
         self.instances[server].follows = None;
-        lost
     }
 
     /// Every transaction, in the order in which they were written.

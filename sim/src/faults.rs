@@ -98,7 +98,7 @@ impl World {
                 self.regions[region].unreachable.insert(server);
                 self.later(heals, Step::HealPoll { region, server });
             }
-            22 => self.purge(heals),
+            22 => self.purge_unread(heals),
             23 => {
                 self.note(|| "nobody writes".to_owned());
                 self.operator.quiet_until = self.now + heals + 500 * MS;
@@ -220,7 +220,7 @@ impl World {
     }
 
     /// The binlog is purged while no tailer reads it.
-    fn purge(&mut self, heals: u64) {
+    fn purge_unread(&mut self, heals: u64) {
         self.fault_source(heals);
         self.later(heals.saturating_sub(MS), Step::Purge);
     }
@@ -261,6 +261,10 @@ impl World {
                 self.operator.cut_off = Some(server);
                 self.rng.u64(50..800) * MS
             };
+            if self.one_in(3) {
+                self.note(|| format!("server {old} shows late what it writes"));
+                self.operator.slow = Some(old);
+            }
             if self.one_in(2) {
                 // A tailer on the primary's machine goes with it: not even a delete tells of what is lost.
                 self.fault_source(fails + 200 * MS);

@@ -199,12 +199,15 @@ impl World {
             self.after(5 * MS, Event::Connect { region, node });
         }
         if restored && self.one_in(2) {
-            let region = self.rng.usize(..self.size.regions);
-            self.later(20 * MS, Step::Flap { region, node });
+            let flaps = self.rng.usize(..self.size.regions);
+            self.later(20 * MS, Step::Flap { region: flaps, node });
+            for region in (0..self.size.regions).filter(|region| *region != flaps) {
+                self.later(15 * MS, Step::SlowDown { region, node });
+            }
         }
     }
 
-    /// A connection to a node that has just come back breaks, again and again until the others have what it lacks.
+    /// A connection to a node that has just come back breaks, again and again, while another is slow.
     pub(crate) fn flap(&mut self, region: usize, node: usize) {
         if self.is_chaos() && self.nodes[node].up && self.nodes[node].rules.is_quarantined() {
             self.disconnect(region, node);

@@ -30,6 +30,7 @@ pub(crate) enum Failover {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Flap { region: usize, node: usize },
+    SlowDown { region: usize, node: usize },
     HealLink { region: usize, node: usize },
     HealPoll { region: usize, server: usize },
     RestartNode { node: usize },
@@ -49,8 +50,8 @@ pub(crate) enum Step {
     ServerUp { server: usize },
     Fence { server: usize, then: Then },
     Forget { server: usize, then: Then },
-    ForceEpoch { server: usize },
-    EpochForced { server: usize, than: u16 },
+    ForceEpoch { then: Option<usize> },
+    EpochForced { then: Option<usize>, than: u16 },
     Rebuild { server: usize },
     Joining { server: usize, target: GtidSet },
     Demoted { server: usize },
@@ -74,6 +75,8 @@ pub(crate) struct Operator {
     pub cut_off: Option<usize>,
     /// A primary that only applications reach: no replica, and no invalidator.
     pub isolated: Option<usize>,
+    /// A primary whose engine shows late what is in its binlog.
+    pub slow: Option<usize>,
     /// Whether replicas commit out of order.
     pub parallel: bool,
     /// Nobody writes until then.
@@ -109,6 +112,7 @@ impl World {
                 self.after(0, Event::Connect { region, node });
             }
             Step::Flap { region, node } => self.flap(region, node),
+            Step::SlowDown { region, node } => self.slow_down(region, node),
             Step::HealPoll { region, server } => {
                 self.regions[region].unreachable.remove(&server);
             }
@@ -125,12 +129,7 @@ impl World {
                 }
             }
             Step::BrokerUp => self.broker.up = true,
-            Step::Purge => {
-                let state = &mut self.db.instances[self.db.primary];
-                let open = state.log.iter().position(|id| !state.visible.contains(id));
-                state.purged = open.unwrap_or(state.log.len()).saturating_sub(1);
-                self.note(|| "the primary's binlog is purged".to_owned());
-            }
+            Step::Purge => self.purge(),
             Step::Retention => self.retention(),
             Step::ReplicationHeals => {
                 (self.operator.lagging, self.operator.cut_off) = (None, None);
@@ -149,20 +148,22 @@ impl World {
                 self.later(10 * MS, Step::Forget { server, then });
             }
             Step::Forget { server, then } => self.forget(server, then),
-            Step::ForceEpoch { server } => {
+            Step::ForceEpoch { then } => {
                 let than = self.broker.epochs.last().map_or(0, |start| start.epoch);
                 if self.force_epoch() {
-                    self.later(100 * MS, Step::EpochForced { server, than });
+                    self.later(100 * MS, Step::EpochForced { then, than });
                 } else {
-                    self.later(50 * MS, Step::ForceEpoch { server });
+                    self.later(50 * MS, Step::ForceEpoch { then });
                 }
             }
-            Step::EpochForced { server, than } => {
+            Step::EpochForced { then, than } => {
                 // The command is done when the log has it, not when a tailer has taken it.
                 if self.broker.epochs.iter().any(|start| start.epoch > than && !start.lossless) {
-                    self.later(10 * MS, Step::Rebuild { server });
+                    if let Some(server) = then {
+                        self.later(10 * MS, Step::Rebuild { server });
+                    }
                 } else {
-                    self.later(0, Step::ForceEpoch { server });
+                    self.later(0, Step::ForceEpoch { then });
                 }
             }
             Step::Rebuild { server } => self.rebuild(server),
@@ -173,6 +174,13 @@ impl World {
                 self.operator.busy -= 1;
             }
         }
+    }
+
+    fn purge(&mut self) {
+        let state = &mut self.db.instances[self.db.primary];
+        let open = state.log.iter().position(|id| !state.visible.contains(id));
+        state.purged = open.unwrap_or(state.log.len()).saturating_sub(1);
+        self.note(|| "the primary's binlog is purged".to_owned());
     }
 
     /// Tailers are told who takes the writes now.
@@ -203,18 +211,19 @@ impl World {
         }
         self.operator.predecessor =
             (how == Failover::Switchover).then(|| self.db.executed(old).clone());
-        let lost = self.db.promote(self.now, server);
+        let was_read = self.broker.epochs.last().and_then(server_of) == Some(old);
+        self.db.promote(self.now, server);
         self.note(|| format!("server {server} is the primary"));
-        let then = if how != Failover::Switchover && self.was_never_read(old) {
-            // Of what nobody has read nobody can say that it is lost.
-            for txn in lost {
-                self.check.errant(txn);
-            }
-            Then::ForceEpoch
-        } else {
-            Then::Rebuild
-        };
+        if !was_read {
+            // Nobody has announced what was lost when the old one took its post, nor can say what is lost with it.
+            self.check.lost_unread(&self.db);
+            self.later(10 * MS, Step::ForceEpoch { then: None });
+        }
         self.operator.isolated = None;
+        if self.operator.slow.take().is_some() {
+            // An epoch without a transaction, while the former primary still has something to show.
+            self.operator.quiet_until = self.now + self.rng.u64(500..2_500) * MS;
+        }
         self.operator.former.insert(old);
         self.tell_roles();
         for other in 0..self.size.servers {
@@ -226,7 +235,7 @@ impl World {
                 self.later(300 * MS, Step::Demoted { server: old });
             } else if other == old {
                 let fenced = self.rng.u64(50 * MS..1_200 * MS);
-                self.later(fenced, Step::Fence { server: old, then });
+                self.later(fenced, Step::Fence { server: old, then: Then::Rebuild });
             } else if self.db.diverged(other) {
                 self.stats.race("r67");
                 self.db.instances[other].follows = None;
@@ -240,11 +249,6 @@ impl World {
         let longest = if self.one_in(4) { 3_000 } else { 400 };
         let repointed = self.rng.u64(5..longest) * MS;
         self.later(repointed, Step::Repoint);
-    }
-
-    /// Whether no tailer has announced that this primary was one.
-    fn was_never_read(&self, primary: usize) -> bool {
-        self.broker.epochs.last().and_then(server_of) != Some(primary)
     }
 
     fn server_up(&mut self, server: usize) {
@@ -269,7 +273,7 @@ impl World {
         let repaired = self.rng.u64(50 * MS..500 * MS);
         match then {
             Then::Rebuild => self.later(repaired, Step::Rebuild { server }),
-            Then::ForceEpoch => self.later(20 * MS, Step::ForceEpoch { server }),
+            Then::ForceEpoch => self.later(20 * MS, Step::ForceEpoch { then: Some(server) }),
         }
     }
 
@@ -332,7 +336,7 @@ impl World {
         self.broker.up = true;
         (self.operator.lagging, self.operator.cut_off, self.operator.parallel) =
             (None, None, false);
-        self.operator.isolated = None;
+        (self.operator.isolated, self.operator.slow) = (None, None);
         for region in 0..self.size.regions {
             self.regions[region].cut.clear();
             self.regions[region].unreachable.clear();

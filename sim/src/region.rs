@@ -41,6 +41,8 @@ pub(crate) struct Region {
     pub connections: Vec<Option<u64>>,
     /// When the last message of each connection arrives, in both directions: they keep their order.
     arrivals: Vec<(u64, u64)>,
+    /// Until when what it sends to each node takes long.
+    slow_until: Vec<u64>,
     pub partitions: Vec<Partition>,
     /// Instances that it cannot reach now.
     pub unreachable: BTreeSet<usize>,
@@ -64,6 +66,7 @@ impl World {
             lanes: Vec::new(),
             connections: vec![None; self.size.nodes],
             arrivals: vec![(0, 0); self.size.nodes],
+            slow_until: vec![0; self.size.nodes],
             partitions,
             unreachable: BTreeSet::new(),
             cut: BTreeSet::new(),
@@ -140,6 +143,11 @@ impl World {
         self.step_lane(region, node, LaneEvent::Connected);
     }
 
+    /// What is sent to the node takes long to arrive, for a while.
+    pub(crate) fn slow_down(&mut self, region: usize, node: usize) {
+        self.regions[region].slow_until[node] = self.now + self.rng.u64(100..1_000) * MS;
+    }
+
     pub(crate) fn disconnect(&mut self, region: usize, node: usize) {
         let Some(connection) = self.regions[region].connections[node].take() else { return };
         self.nodes[node].lanes[region] = None;
@@ -194,7 +202,9 @@ impl World {
                 Action::Epoch(news) => ToNode::Epoch(news),
                 Action::Clocks(agreement) => ToNode::Clocks(agreement),
             };
-            let earliest = self.now + self.delay(1, 4);
+            let is_slow = self.now < self.regions[region].slow_until[node];
+            let takes = if is_slow { self.delay(20, 60) } else { self.delay(1, 4) };
+            let earliest = self.now + takes;
             let last = &mut self.regions[region].arrivals[node].0;
             *last = earliest.max(*last + 1);
             let at = *last;

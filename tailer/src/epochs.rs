@@ -33,7 +33,7 @@ pub struct Epochs {
     continuous_with: Option<u32>,
     connected_to: u32,
     /// The server that is known to have everything that readers can have seen of others.
-    vouched: Option<u32>,
+    vouched: Option<(u32, GtidSet)>,
 }
 
 /// What is known of the transactions that came before an epoch.
@@ -94,9 +94,10 @@ impl Epochs {
         self.vouched = None;
     }
 
-    /// The server with this id has all that its predecessor ever showed to a reader: its epoch loses nothing.
-    pub fn vouch(&mut self, server_id: u32) {
-        self.vouched = Some(server_id);
+    /// The server with this id has all that its predecessor ever showed to a reader, which was `had`: its epoch loses nothing,
+    /// unless somebody else has written in between.
+    pub fn vouch(&mut self, server_id: u32, had: GtidSet) {
+        self.vouched = Some((server_id, had));
     }
 
     /// The version of transaction `number` of `origin`; `before` is everything executed before it.
@@ -114,7 +115,7 @@ impl Epochs {
         let opens = if goes_on {
             None
         } else {
-            Some(self.open(origin.clone(), number, before.clone(), self.proof(origin))?)
+            Some(self.open(origin.clone(), number, before.clone(), self.proof(origin, before))?)
         };
         let version =
             Version::new(self.epoch(), number).ok_or(EpochError::NumberTooLarge { number })?;
@@ -199,12 +200,15 @@ impl Epochs {
     /// Nothing can be lost before the first epoch, nor when the server that wrote the epoch before is the one that
     /// we are still connected to: then it still has everything that it ever showed to a reader; nor when somebody
     /// vouches for the one that writes now.
-    fn proof(&self, next: &Origin) -> Proof {
+    fn proof(&self, next: &Origin, before: &GtidSet) -> Proof {
         let proven = match &self.current {
             None => true,
             Some(current) => {
                 let continuous = self.continuous_with == Some(writer(&current.origin));
-                !self.forced && (continuous || self.vouched == Some(writer(next)))
+                let vouched = self.vouched.as_ref().is_some_and(|(server, had)| {
+                    *server == writer(next) && had.contains_all(before)
+                });
+                !self.forced && (continuous || vouched)
             }
         };
         if proven { Proof::Lossless } else { Proof::Missing }

@@ -199,8 +199,8 @@ impl Tailer {
             // Its predecessor may itself have taken the place of the server that we read, and lost some of it.
             server.predecessor = None;
         }
-        if server.is_proven() {
-            state.epochs.vouch(writer(&server.origin));
+        if let Some(had) = server.predecessor.as_ref().filter(|_| server.is_proven()) {
+            state.epochs.vouch(writer(&server.origin), had.clone());
         }
         if lacks && !state.executed.intersect(&server.executed) {
             tracing::error!("the server's transactions are of another kind than the stream's");

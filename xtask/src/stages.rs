@@ -25,7 +25,7 @@ const ON_SERVERS: [&str; 2] = ["servers", "kafka"];
 const SEEDS: &str = "10000";
 const SEEDS_LONG: &str = "1000000";
 /// Seconds of fuzzing for each parser, and in a long run.
-const FUZZ_SECONDS: [&str; 2] = ["5", "60"];
+const FUZZ_SECONDS: [&str; 2] = ["3", "60"];
 /// After this, whatever runs is killed; in a long run after ten times as long.
 const GUARD: Duration = Duration::from_secs(80 * 60);
 /// The stage that runs, for the guard.

@@ -59,6 +59,11 @@ impl Rules {
         self.progress.is_fresh(now)
     }
 
+    /// Whether what was filled at this version is a miss, because what it was read from may have been lost.
+    pub fn is_cut(&self, filled: Version) -> bool {
+        self.floors.is_lost(filled)
+    }
+
     /// Whether nothing is served until the node has caught up.
     pub fn is_quarantined(&self) -> bool {
         self.progress.is_quarantined()

@@ -129,3 +129,23 @@ fn what_does_not_fit_is_said() {
     assert!(epochs.number(&origin(1), 8, &set("")).is_ok());
     assert_eq!(epochs.number(&origin(1), 8, &set("")), Err(EpochError::Exhausted));
 }
+
+#[test]
+fn a_vouch_ends_when_another_has_written() {
+    let at = |epochs: &mut Epochs, server, number, before: &str| {
+        epochs.number(&origin(server), number, &set(before)).unwrap().opens.unwrap().lossless
+    };
+    let connected = || {
+        let mut epochs = fresh();
+        epochs.connected(1);
+        assert!(at(&mut epochs, 1, 1, ""));
+        epochs.connected(2);
+        epochs.vouch(2, set("0-1-5"));
+        epochs
+    };
+    assert!(at(&mut connected(), 2, 6, "0-1-5"), "it has what server 1 had");
+    // Server 2 has become a replica of server 3, and then the primary once more.
+    let mut epochs = connected();
+    assert!(!at(&mut epochs, 3, 6, "0-1-5"));
+    assert!(!at(&mut epochs, 2, 9, "0-3-8"), "server 3 may have shown more");
+}
