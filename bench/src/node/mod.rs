@@ -124,26 +124,39 @@ async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// The node with two threads beside the node with one, in turns: how much more it does, and what a key then costs. The servers
-/// are the bottleneck: clients send sixteen requests at a time.
+/// Two threads beside one, in turns, of our node and of memcached: how much more they do, and what a key then costs. Clients send
+/// sixteen requests at a time.
 async fn more_threads(scale: Scale, figures: &mut Figures) -> Result<()> {
     let servers = Servers::from_env()?;
     let memory = scale.megabytes.to_string();
-    let narrow = servers.cache_node(&["-t", "1", "-m", &memory]).await?;
-    let wide = servers.cache_node(&["-t", "2", "-m", &memory]).await?;
-    let one = load::Target { address: narrow.address(), pid: narrow.pid()? };
-    let two = load::Target { address: wide.address(), pid: wide.pid()? };
-    for target in [&one, &two] {
+    let flags = |threads| ["-t", threads, "-m", memory.as_str()];
+    let ours = [servers.cache_node(&flags("1")).await?, servers.cache_node(&flags("2")).await?];
+    let theirs =
+        [servers.memcached_with(&flags("1")).await?, servers.memcached_with(&flags("2")).await?];
+    let mut targets = Vec::new();
+    for node in &ours {
+        targets.push(load::Target { address: node.address(), pid: node.pid()? });
+    }
+    for node in &theirs {
+        targets.push(load::Target { address: node.address(), pid: node.pid()? });
+    }
+    for target in &targets {
         load::fill(target)?;
     }
-    let (mut rates, mut costs) = (Vec::new(), Vec::new());
+    let (mut rates, mut costs) = (vec![Vec::new(); 2], vec![Vec::new(); 2]);
     for _ in 0..scale.runs {
-        let one = load::load(&one, load::Shape::Pipelined, scale.load)?;
-        let two = load::load(&two, load::Shape::Pipelined, scale.load)?;
-        rates.push(two.keys_per_s / one.keys_per_s);
-        costs.push(two.keys_per_cpu_s / one.keys_per_cpu_s);
+        for (at, pair) in targets.chunks(2).enumerate() {
+            let [one, two] = pair else { continue };
+            let one = load::load(one, load::Shape::Pipelined, scale.load)?;
+            let two = load::load(two, load::Shape::Pipelined, scale.load)?;
+            rates[at].push(two.keys_per_s / one.keys_per_s);
+            costs[at].push(two.keys_per_cpu_s / one.keys_per_cpu_s);
+        }
     }
-    figures.say("node_two_threads_rate_ratio", median(rates), "");
-    figures.say("node_two_threads_keys_per_cpu_s_ratio", median(costs), "");
+    for (name, (rate, cost)) in ["node", "memcached"].into_iter().zip(rates.into_iter().zip(costs))
+    {
+        figures.say(&format!("{name}_two_threads_rate_ratio"), median(rate), "");
+        figures.say(&format!("{name}_two_threads_keys_per_cpu_s_ratio"), median(cost), "");
+    }
     Ok(())
 }
