@@ -10,6 +10,7 @@ use std::{
 
 use e2e::{
     cache::Nodes,
+    lab::until,
     servers::{
         CacheNode, Database, DatabaseOptions, Durability, Kind, Link, Mcsqueal, McsquealOptions,
         Memcached, Proxy, Region, options_of,
@@ -175,6 +176,8 @@ impl Storm {
             replica.caught_up(&self.primary).await.expect("the tables are on every replica");
         }
         let traffic = Traffic::start(shop);
+        // The replicas that another shop had stopped are back, and the nodes must hear of it.
+        until("the caches answer", DRAIN_DEADLINE, async || stats.hits.get() > 0).await;
         sleep(WARM).await;
         let counted = || [stats.reads.get(), stats.hits.get(), stats.flagged.get()];
         let before = counted();
