@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use e2e::lab::{enter, until};
+use e2e::lab::{enter, random, until};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{
@@ -63,13 +63,18 @@ async fn a_refused_record_waits_until_it_is_taken() {
         let changed = admin.alter_configs([&change], &AdminOptions::new()).await;
         changed.expect("asked")[0].as_ref().expect("changed");
     };
-    limit("150").await;
+    limit("1000").await;
+    let refused = async || refuses(&kafka.address(), &topic.settings.topic, 2000);
+    until("the broker goes by it", GUARD, refused).await;
     let term = writer.term();
+    // What compresses well would be taken.
+    let mut random = random(41);
     let batches: Vec<Batch> = (3..6)
         .map(|number| {
             let mut floor = numbered(number);
             if let Record::Floor(floor) = &mut floor {
-                floor.reason = "x".repeat(2000).into();
+                let reason: Vec<String> = (0..200).map(|_| random.bits().to_string()).collect();
+                floor.reason = reason.concat().into();
             }
             Batch { records: vec![(Partition(0), floor)], checkpoint: None }
         })
@@ -86,6 +91,17 @@ async fn a_refused_record_waits_until_it_is_taken() {
     assert!(writer.trouble().is_none() && writer.term() > term, "another term");
     let (entries, gaps) = read_all(&topic.reader().await, 0, Place::START).await;
     assert_eq!((numbers(&entries), gaps), ((0..6).collect(), 0));
+}
+
+/// Whether the broker refuses a record of so many bytes: a changed limit reaches it a little after it was asked for.
+fn refuses(brokers: &str, topic: &str, bytes: usize) -> bool {
+    let producer: BaseProducer = config(brokers).create().expect("a producer");
+    let end = || producer.client().fetch_watermarks(topic, 0, GUARD).expect("ends").1;
+    let (before, stray) = (end(), vec![b'x'; bytes]);
+    let stray = BaseRecord::to(topic).partition(0).key("x").payload(&stray);
+    producer.send(stray).expect("queued");
+    producer.flush(GUARD).expect("answered");
+    end() == before
 }
 
 /// A plain copy of the topics, with other offsets, serves readers as well as the original.
