@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection::{Connection, ConnectionError},
-    intake::{Intake, Places},
+    intake::Intake,
     lane::{Lane, Limits},
     metrics::Cause,
     report::Report,
@@ -54,7 +54,7 @@ impl<R: Reader, S: CursorStore + Clone> Delivery<R, S> {
             keys_max: WINDOW_KEYS_MAX,
             unanswered_max: UNANSWERED_MAX,
         };
-        let mut lane = Lane::new(limits, Places::new());
+        let mut lane = Lane::new(limits);
         let mut delay = CONNECT_DELAY_MIN;
         loop {
             let now = Instant::now();

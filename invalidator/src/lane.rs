@@ -153,15 +153,15 @@ fn index(pass: Pass) -> usize {
 }
 
 impl Lane {
-    /// A lane that resumes from `cursors`; not connected.
-    pub fn new(limits: Limits, cursors: BTreeMap<Partition, Place>) -> Lane {
+    /// A lane that has taken nothing yet; not connected.
+    pub fn new(limits: Limits) -> Lane {
         Lane {
             limits,
             window: VecDeque::new(),
             front: 0,
             keys: 0,
             unanswered: VecDeque::new(),
-            cursors,
+            cursors: BTreeMap::new(),
             connected: false,
             next_first: (0, 0),
             next_second: (0, 0),

@@ -52,7 +52,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let mut lane = Lane::new(LIMITS, BTreeMap::new());
+        let mut lane = Lane::new(LIMITS);
         lane.connected();
         let (seen, sizes) = (BTreeMap::new(), BTreeMap::new());
         World {
@@ -202,7 +202,7 @@ fn place(sequence: u64) -> Place {
 #[test]
 fn first_deletes_go_at_once_and_second_ones_later() {
     let now = Instant::now();
-    let mut lane = Lane::new(LIMITS, BTreeMap::new());
+    let mut lane = Lane::new(LIMITS);
     lane.connected();
     lane.take(Partition(0), place(1), keys(2), UnixMicros(1));
     assert_eq!(lane.send(now, 10).len(), 2);
@@ -222,7 +222,7 @@ fn first_deletes_go_at_once_and_second_ones_later() {
 
 #[test]
 fn a_full_window_takes_no_more() {
-    let mut lane = Lane::new(LIMITS, BTreeMap::new());
+    let mut lane = Lane::new(LIMITS);
     for sequence in 1..=3 {
         assert!(lane.wants_records());
         lane.take(Partition(0), place(sequence), keys(2), UnixMicros(0));
@@ -232,5 +232,5 @@ fn a_full_window_takes_no_more() {
 
 #[test]
 fn an_answer_to_nothing_is_noticed() {
-    assert_eq!(Lane::new(LIMITS, BTreeMap::new()).answered(), None);
+    assert_eq!(Lane::new(LIMITS).answered(), None);
 }

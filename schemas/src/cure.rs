@@ -265,13 +265,20 @@ impl Cure {
     /// Runs `test` in this thread with the cure switched off, and on again at the end (of a panic, too).
     #[cfg(debug_assertions)]
     pub fn off<T>(self, test: impl FnOnce() -> T) -> T {
+        Cure::all_off(&[self], test)
+    }
+
+    /// Likewise with several.
+    #[cfg(debug_assertions)]
+    pub fn all_off<T>(cures: &[Cure], test: impl FnOnce() -> T) -> T {
         struct Restore(u128);
         impl Drop for Restore {
             fn drop(&mut self) {
                 OFF.with(|off| off.set(self.0));
             }
         }
-        let _restore = Restore(OFF.with(|off| off.replace(off.get() | self.bit())));
+        let bits = cures.iter().fold(0, |bits, cure| bits | cure.bit());
+        let _restore = Restore(OFF.with(|off| off.replace(off.get() | bits)));
         test()
     }
 

@@ -87,14 +87,7 @@ pub(crate) fn without<T>(name: Option<&str>, test: impl FnOnce() -> T) -> T {
 /// Runs `test` without a cure, and without those that back it up.
 fn off<T>(cure: Cure, test: impl FnOnce() -> T) -> T {
     let backups = TOGETHER.iter().find(|(of, _)| *of == cure).map_or(&[][..], |(_, all)| *all);
-    cure.off(|| all_off(backups, test))
-}
-
-fn all_off<T>(cures: &[Cure], test: impl FnOnce() -> T) -> T {
-    match cures {
-        [] => test(),
-        [first, rest @ ..] => first.off(|| all_off(rest, test)),
-    }
+    cure.off(|| Cure::all_off(backups, test))
 }
 
 /// The first history that goes wrong.

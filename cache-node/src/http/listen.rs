@@ -73,14 +73,18 @@ impl Held {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Something was answered: the client has its whole time again.
-    fn answered(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// The same; once something was answered, the client has its whole time again.
+    fn answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if written.is_ready()
             && let Some(deadline) = Instant::now().checked_add(self.patience)
         {
             self.deadline.as_mut().reset(deadline);
         }
-        written
+        self.in_time(cx, written)
     }
 }
 
@@ -102,8 +106,7 @@ impl AsyncWrite for Held {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        let written = self.answered(written);
-        self.in_time(cx, written)
+        self.answered(cx, written)
     }
 
     fn poll_write_vectored(
@@ -112,8 +115,7 @@ impl AsyncWrite for Held {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        let written = self.answered(written);
-        self.in_time(cx, written)
+        self.answered(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -227,12 +227,13 @@ impl Rules {
         } else {
             return if hinted { Leased::ReadPrimary } else { Leased::Read };
         };
-        if self.leases.is_held(subject.hash(), now) {
+        let hash = subject.hash();
+        if self.leases.is_held(hash, now) {
             return Leased::Wait;
         }
         let filled = if Cure::LeasePositionByReader.works() { filled } else { primary };
         let deadline = now.later(self.settings.lease);
-        self.leases.issue(subject.hash(), Lease { token, filled, deadline });
+        self.leases.issue(hash, Lease { token, filled, deadline });
         leased
     }
 
@@ -346,7 +347,8 @@ impl Rules {
 
     /// An entry that is older than `version` is stale; so is every fill that comes later and was read before.
     fn delete(&mut self, key: &Key, version: Version, entries: &mut impl Entries) {
-        let found = self.make_stale(key, version, entries);
+        let hash = Subject::new(key.as_bytes()).hash();
+        let found = self.make_stale(key, hash, version, entries);
         if !found && !Cure::TombstoneWhenAbsent.works() {
             return;
         }
@@ -355,7 +357,6 @@ impl Rules {
         } else {
             self.positions.region()
         };
-        let hash = Subject::new(key.as_bytes()).hash();
         if let Some(evicted) = self.tombstones.add(hash, version, lapsed)
             && Cure::EvictionRaisesFillFloor.works()
         {
@@ -365,7 +366,13 @@ impl Rules {
 
     /// Marks the entry, if there is one that is older than `version`, and voids such a lease. Returns whether the key was
     /// there at all.
-    fn make_stale(&mut self, key: &Key, version: Version, entries: &mut impl Entries) -> bool {
+    fn make_stale(
+        &mut self,
+        key: &Key,
+        hash: u64,
+        version: Version,
+        entries: &mut impl Entries,
+    ) -> bool {
         let mut found = false;
         entries.judge(key, &mut |mark| {
             found = true;
@@ -377,7 +384,7 @@ impl Rules {
             Fate::Stale
         });
         if Cure::DeleteVoidsLease.works() {
-            self.leases.void_below(Subject::new(key.as_bytes()).hash(), version);
+            self.leases.void_below(hash, version);
         }
         found
     }
@@ -476,10 +483,10 @@ impl Rules {
         entries: &mut impl Entries,
     ) -> Named {
         let asked = self.renumbered.asked(version);
-        if Cure::MarkerDeletes.works() {
-            self.make_stale(key, asked.needs, entries);
-        }
         let (hash, known) = (Subject::new(key.as_bytes()).hash(), self.known());
+        if Cure::MarkerDeletes.works() {
+            self.make_stale(key, hash, asked.needs, entries);
+        }
         self.markers.name(now, hash, nonce, asked, known)
     }
 

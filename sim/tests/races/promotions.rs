@@ -288,10 +288,7 @@ fn r37_epoch_had_ended_when_the_version_was_named() {
         let mut s = Stage::new();
         let knows = s.knows();
         s.fail_over(PRIMARY, REPLICA);
-        s.settle();
-        let all = s.db.instances[REPLICA].log.len();
-        s.db.rebuild(PRIMARY, REPLICA, all);
-        s.joins(PRIMARY);
+        rejoins(&mut s);
         s.fail_over(REPLICA, PRIMARY);
         s.settle();
         s.cache(0, A, PRIMARY);
@@ -303,10 +300,7 @@ fn r37_epoch_had_ended_when_the_version_was_named() {
         let mut s = Stage::new();
         let knows = s.knows();
         s.fail_over(PRIMARY, REPLICA);
-        s.settle();
-        let all = s.db.instances[REPLICA].log.len();
-        s.db.rebuild(PRIMARY, REPLICA, all);
-        s.joins(PRIMARY);
+        rejoins(&mut s);
         s.cache(0, A, REPLICA);
         s.fail_over(REPLICA, PRIMARY);
         let txn = s.commit(A);
@@ -343,11 +337,16 @@ fn r37_epoch_had_ended_when_the_version_was_named() {
 fn returns(s: &mut Stage) {
     s.fail_over(PRIMARY, REPLICA);
     s.commit(B);
+    rejoins(s);
+    s.fail_over(REPLICA, PRIMARY);
+}
+
+/// The server that was the primary follows the new one.
+fn rejoins(s: &mut Stage) {
     s.settle();
     let all = s.db.instances[REPLICA].log.len();
     s.db.rebuild(PRIMARY, REPLICA, all);
     s.joins(PRIMARY);
-    s.fail_over(REPLICA, PRIMARY);
 }
 
 /// A writer names the version of what he has written, or goes to the primary if he cannot.

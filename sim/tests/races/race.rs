@@ -17,11 +17,11 @@ pub(crate) const AGAINST_LOST_BATCHES: [&[Cure]; 2] = [
 pub(crate) fn race(needed: &[&[Cure]], story: impl Fn() -> Ending) {
     assert_eq!(story(), Ok(()), "with every cure");
     for &together in needed {
-        let ending = without(together, &story);
+        let ending = Cure::all_off(together, &story);
         assert!(ending.is_err(), "ends well without {together:?}: the story does not need them");
         for one in together.iter().filter(|_| together.len() > 1) {
             let others: Vec<Cure> = together.iter().copied().filter(|cure| cure != one).collect();
-            assert_eq!(without(&others, &story), Ok(()), "{one:?} alone must be enough");
+            assert_eq!(Cure::all_off(&others, &story), Ok(()), "{one:?} alone must be enough");
         }
     }
 }
@@ -48,10 +48,3 @@ macro_rules! broken_if {
     };
 }
 pub(crate) use broken_if;
-
-fn without(cures: &[Cure], story: &dyn Fn() -> Ending) -> Ending {
-    match cures {
-        [] => story(),
-        [first, rest @ ..] => first.off(|| without(rest, story)),
-    }
-}
