@@ -6,7 +6,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use invalidator::{ControlPort, Feed, Instance, Invalidator, poller::Role};
+use invalidator::{ControlPort, Databases, Feed, Instance, Invalidator, poller::Role};
 use prometheus_client::registry::Registry;
 use schemas::{
     config::{self, Region},
@@ -50,7 +50,10 @@ pub(crate) enum Daemon {
 pub(crate) fn run(args: &RunArgs, daemon: Daemon) -> Result<(), Failure> {
     telemetry::init(args.log_format, &args.log)?;
     let (region, rules) = load::region(&args.config)?;
-    let settings = tailer_settings(&args.config, &region)?;
+    let mut settings = tailer_settings(&args.config, &region)?;
+    if args.nodes == Nodes::Mcsqueal {
+        settings.versions = tailer::Versions::Compared;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -313,12 +316,22 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
         settings.statement_keys = tailer::StatementKeys::Taken;
     }
     settings.accept.clone_from(&source.accept);
+    if source.hold_off.is_some() {
+        settings.order = tailer::Order::Binlog;
+    }
+    let mut nodes = region.clusters.iter().flat_map(|cluster| &cluster.nodes);
+    if nodes.any(|node| node.control.is_some()) {
+        settings.versions = tailer::Versions::Compared;
+    }
     settings.drain = region.shutdown_grace;
     Ok(settings)
 }
 
 /// All servers that may take writes, each of which readers may take for the primary, and the replicas beside them.
-fn databases(region: &Region, settings: &tailer::Settings) -> Vec<Instance> {
+fn databases(region: &Region, settings: &tailer::Settings) -> Databases {
+    if let Some(hold_off) = region.source.hold_off {
+        return Databases::HoldOff(hold_off);
+    }
     let instance = |address: &config::Address, role| {
         let settings = tailer::Settings { address: address.clone(), ..settings.clone() };
         Instance { address: address.to_string(), opts: settings.opts(), role }
@@ -327,7 +340,7 @@ fn databases(region: &Region, settings: &tailer::Settings) -> Vec<Instance> {
     let writers = std::iter::once(&source.address).chain(&source.standbys);
     let writers = writers.map(|it| instance(it, Role::Primary));
     let replicas = source.replicas.iter().map(|it| instance(it, Role::Replica));
-    writers.chain(replicas).collect()
+    Databases::Asked(writers.chain(replicas).collect())
 }
 
 /// `inside` has the control ports of nodes in this process.

@@ -7,12 +7,13 @@
 //! stream. While a partition changes hands two may deliver it, which is harmless.
 //!
 //! Cache nodes of ours have a [`ControlPort`]: they get each delete once, with its version, and hear how far the region's
-//! databases are, which a task here asks all the time.
+//! databases are, which a task here asks all the time; or, in hold-off mode, goes by time.
 
 mod connection;
 mod control;
 mod deleter;
 mod delivery;
+mod hold_off;
 mod instance;
 mod intake;
 pub mod lane;
@@ -34,6 +35,7 @@ pub use deleter::Deleter;
 pub use instance::Instance;
 pub use intake::Feed;
 pub use metrics::Metrics;
+pub use positions::Databases;
 pub use report::LaneStatus;
 pub use settings::{NodeSettings, OnFloor, Settings};
 pub use shell::Invalidator;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::control::EpochNews;
+use protocol::control::{Continuity, EpochNews};
 use schemas::{
     defaults,
     gtid::{Dialect, GtidSet},
@@ -26,6 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    hold_off::HoldOff,
     instance::{self, Instance},
     poller::{InstanceId, Poll, Poller},
 };
@@ -34,6 +35,15 @@ use crate::{
 const ROUND_MAX: Duration = Duration::from_millis(50);
 /// While no instance answers, or the stream's epochs cannot be read.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// How it is known what readers of a region's databases see.
+#[derive(Clone, Debug)]
+pub enum Databases {
+    /// Each says it itself.
+    Asked(Vec<Instance>),
+    /// What the stream had so long ago is visible on all of them.
+    HoldOff(Duration),
+}
 
 /// How far the rounds are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -71,13 +81,15 @@ struct Known {
     epoch: u16,
     /// Of the newest `Progress` that was read.
     progress_at: UnixMicros,
+    /// Instead of what instances say.
+    hold_off: Option<HoldOff>,
 }
 
 impl Positions {
     /// Nothing is known yet.
     pub(crate) fn new() -> Positions {
         let poller = Poller::new(Dialect::Mysql, None);
-        let known = Known { poller, epoch: 0, progress_at: UnixMicros(0) };
+        let known = Known { poller, epoch: 0, progress_at: UnixMicros(0), hold_off: None };
         let rounds = watch::Sender::new(Rounds::default());
         Positions(Arc::new(Shared { poller: Mutex::new(known), rounds, begin: Instant::now() }))
     }
@@ -101,6 +113,10 @@ impl Positions {
         if progress.at > known.progress_at {
             known.progress_at = progress.at;
             known.poller.source_executed(&progress.executed);
+            let now = self.now();
+            if let Some(hold_off) = &mut known.hold_off {
+                hold_off.progressed(now, progress.version);
+            }
         }
     }
 
@@ -136,38 +152,55 @@ impl Positions {
         if known.epoch <= told {
             return Vec::new();
         }
-        let all = known.poller.all_news();
-        all.into_iter().filter(|news| news.epoch > told).collect()
+        let mut news = known.poller.all_news();
+        news.retain(|news| news.epoch > told);
+        if known.hold_off.is_some() {
+            // A position by time proves nothing about what another server may have lost: the widest cut.
+            for news in news.iter_mut().filter(|it| it.continuity == Continuity::NewServer) {
+                news.continuity = Continuity::SameServer;
+            }
+        }
+        news
     }
 
-    /// Asks the instances until `shutdown`.
+    /// Finds out how far the region is, until `shutdown`.
     pub(crate) async fn run<R: Reader>(
         self,
-        instances: Vec<Instance>,
+        databases: Databases,
         reader: R,
         shutdown: CancellationToken,
     ) {
+        let poll = async {
+            match databases {
+                Databases::Asked(instances) => self.poll(instances, reader).await,
+                Databases::HoldOff(length) => {
+                    self.known().hold_off = Some(HoldOff::new(length));
+                    self.poll(Vec::new(), reader).await;
+                }
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.poll(instances, reader) => {}
+            () = poll => {}
         }
     }
 
     /// Waits until some instance says what kind of server it is, which all of them are.
     async fn begin(&self, instances: &[Instance]) -> Dialect {
-        loop {
+        while !instances.is_empty() {
             for instance in instances {
                 let Some(dialect) = instance::dialect(instance).await else { continue };
                 let mut poller = Poller::new(dialect, None);
                 for (at, instance) in instances.iter().enumerate() {
                     poller.add(self.now(), id_of(at), instance.role);
                 }
-                let (epoch, progress_at) = (0, UnixMicros(0));
-                *self.known() = Known { poller, epoch, progress_at };
+                let (epoch, progress_at, hold_off) = (0, UnixMicros(0), None);
+                *self.known() = Known { poller, epoch, progress_at, hold_off };
                 return dialect;
             }
             sleep(RETRY_DELAY).await;
         }
+        Dialect::Mysql // Nobody is asked.
     }
 
     async fn poll<R: Reader>(&self, instances: Vec<Instance>, reader: R) {
@@ -205,9 +238,18 @@ impl Positions {
                 let mut known = self.known();
                 known.poller.answered(answer.asked, answer.instance, &answer.executed);
             }
-            let poll = self.known().poller.poll(began, self.now());
+            let poll = self.known().poll(began, self.now());
             self.0.rounds.send_modify(|rounds| rounds.polled = Some((rounds.began, poll)));
         }
+    }
+}
+
+impl Known {
+    fn poll(&mut self, began: Moment, now: Moment) -> Poll {
+        let poll = self.poller.poll(began, now);
+        let Some(hold_off) = &mut self.hold_off else { return poll };
+        let position = hold_off.position(now);
+        Poll { region: position, primary: position, ..poll }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Instance, Metrics, NodeSettings,
+    Databases, Metrics, NodeSettings,
     delivery::Delivery,
     intake::{Feed, Intake, Places, Share},
     metrics::LaneLabel,
@@ -29,11 +29,11 @@ pub struct Invalidator {
 
 impl Invalidator {
     /// Starts a lane for each node of each cluster, of what `feed` says is ours. They run until `shutdown`; nodes that are down are tried for ever.
-    /// `databases` are those that caches are filled from, the source among them; only nodes of ours need them.
+    /// `databases` are those that caches are filled from, the source among them; only nodes of ours need to know.
     pub fn start<R, S>(
         clusters: &[Settings],
         feed: &Feed<R, S>,
-        databases: &[Instance],
+        databases: &Databases,
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> Result<Invalidator, RingError>
@@ -47,7 +47,7 @@ impl Invalidator {
         if all().any(|node| node.control.is_some()) {
             let (polling, reader) = (positions.clone(), feed.reader.clone());
             let shutdown = shutdown.clone();
-            let polling = polling.run(databases.to_vec(), reader, shutdown);
+            let polling = polling.run(databases.clone(), reader, shutdown);
             lanes.spawn(async move {
                 polling.await;
                 Ok(())

@@ -17,7 +17,7 @@ use stream::{
     term::{Sequencer, lost_tail},
 };
 use tailer::{
-    Limits, Metrics, StatementKeys,
+    Limits, Metrics, Order, StatementKeys,
     tailer::{Input, Mode, Observation, Server, Start, Tailer},
 };
 
@@ -391,6 +391,7 @@ fn new_tailer(
         limits: LIMITS,
         rules: Arc::clone(rules),
         statement_keys: StatementKeys::Ignored,
+        order: Order::Numbers,
         cascades: None,
         metrics: Metrics::default(),
     })

@@ -8,6 +8,9 @@
 //! bits) and the low 32 bits of offset + 1. With the 1, a reader that has seen everything up to an offset is below the
 //! transaction that starts there. When files grow beyond 4 GiB, or after 65,536 of them, numbers start anew, and the
 //! epoch rises.
+//!
+//! Where several servers write at the same time ([`Order::Binlog`]), their numbers have no common order, and transactions are
+//! counted as they come. Another connection may bring them in another order, so each one opens an epoch.
 
 use std::sync::Arc;
 
@@ -18,12 +21,15 @@ use schemas::{
     version::Version,
 };
 
+use crate::settings::Order;
+
 /// Which epoch is current, and how far it is.
 ///
 /// Invariant: without an epoch, `last` is 0.
 #[derive(Clone, Debug)]
 pub struct Epochs {
     source: Arc<str>,
+    order: Order,
     current: Option<EpochStart>,
     /// Number of the last transaction of the current epoch.
     last: u64,
@@ -78,6 +84,7 @@ impl Epochs {
         let forced = version.epoch() > current.as_ref().map_or(0, |start| start.epoch);
         Epochs {
             source,
+            order: Order::Numbers,
             current,
             last,
             forced,
@@ -85,6 +92,17 @@ impl Epochs {
             connected_to: 0,
             vouched: None,
         }
+    }
+
+    /// The same, with another order of transactions.
+    #[must_use]
+    pub fn ordered(self, order: Order) -> Epochs {
+        Epochs { order, ..self }
+    }
+
+    /// What the order of transactions is.
+    pub fn order(&self) -> Order {
+        self.order
     }
 
     /// A connection was made, to the server with this id.
@@ -107,8 +125,11 @@ impl Epochs {
         number: u64,
         before: &GtidSet,
     ) -> Result<Numbered, EpochError> {
-        let same =
-            |current: &EpochStart| current.origin == *origin || !Cure::EpochOnNewOrigin.works();
+        let is_counted = self.order == Order::Binlog;
+        let number = if is_counted { self.last.saturating_add(1) } else { number };
+        let same = |current: &EpochStart| {
+            is_counted || current.origin == *origin || !Cure::EpochOnNewOrigin.works()
+        };
         let goes_on = !self.forced
             && (number > self.last || !Cure::EpochOnLowerNumber.works())
             && self.current.as_ref().is_some_and(same);
@@ -223,6 +244,7 @@ impl Epochs {
             return None;
         }
         let newest = match (&missing, &current.origin) {
+            _ if self.order == Order::Binlog => return None,
             (GtidSet::Mysql(missing), Origin::Mysql { uuid, tag, .. }) => {
                 let mut pieces = missing.iter();
                 let (of, its_tag, ranges) = pieces.next()?;

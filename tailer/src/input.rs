@@ -12,7 +12,7 @@ use schemas::{
 use crate::{
     cascades::Cascade,
     metrics::Metrics,
-    settings::{Limits, StatementKeys},
+    settings::{Limits, Order, StatementKeys},
 };
 
 /// What happens to a tailer.
@@ -100,6 +100,8 @@ pub struct Start {
     pub rules: Arc<Rules>,
     /// Whether statements may name keys.
     pub statement_keys: StatementKeys,
+    /// What the order of transactions is.
+    pub order: Order,
     /// Foreign keys that change rows unseen; `None` if the server logs what they do.
     pub cascades: Option<Vec<Cascade>>,
     /// Where counts go.

@@ -26,6 +26,8 @@ pub struct Metrics {
     keys_unusable: Family<RuleLabel, Counter>,
     floors: Family<CauseLabel, Counter>,
     pub(crate) epochs: Counter,
+    pub(crate) epochs_of_hour: Gauge,
+    pub(crate) hold_off: Gauge,
     pub(crate) xa_prepared: Gauge,
     pub(crate) reconnects: Counter,
     pub(crate) connected: Gauge,
@@ -73,7 +75,7 @@ impl Metrics {
             "Floors raised because keys could not be listed",
             metrics.floors.clone(),
         );
-        of.register("epochs", "Epochs opened", metrics.epochs.clone());
+        metrics.register_epochs(of);
         of.register(
             "xa_prepared",
             "XA transactions that are prepared, and whose keys are published again when they are committed",
@@ -115,6 +117,20 @@ impl Metrics {
         metrics
     }
 
+    fn register_epochs(&self, of: &mut Registry) {
+        of.register("epochs", "Epochs opened", self.epochs.clone());
+        of.register(
+            "epochs_of_hour",
+            "Epochs opened within the last hour; above 60, several servers seem to write at the same time",
+            self.epochs_of_hour.clone(),
+        );
+        of.register(
+            "hold_off",
+            "1 in hold-off mode: what changed is not stored again for a fixed time, and versions are not compared",
+            self.hold_off.clone(),
+        );
+    }
+
     pub(crate) fn floor(&self, cause: Cause) {
         self.floors.get_or_create(&CauseLabel { reason: cause.name() }).inc();
     }
@@ -140,6 +156,8 @@ impl Default for Metrics {
             keys_unusable: Family::default(),
             floors: Family::default(),
             epochs: Counter::default(),
+            epochs_of_hour: Gauge::default(),
+            hold_off: Gauge::default(),
             xa_prepared: Gauge::default(),
             reconnects: Counter::default(),
             connected: Gauge::default(),
@@ -175,6 +193,8 @@ mod tests {
             mcsqueal_tailer_keys_null counter
             mcsqueal_tailer_floors counter
             mcsqueal_tailer_epochs counter
+            mcsqueal_tailer_epochs_of_hour gauge
+            mcsqueal_tailer_hold_off gauge
             mcsqueal_tailer_xa_prepared gauge
             mcsqueal_tailer_reconnects counter
             mcsqueal_tailer_connected gauge

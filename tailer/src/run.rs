@@ -31,18 +31,20 @@ use crate::{
     epochs::EpochError,
     metrics::Metrics,
     preflight::{self, Report, Role},
-    settings::Settings,
+    settings::{Order, Settings},
     source::{self, Recovery, SourceError},
     status::Status,
     tailer::{Input, Mode, Start, Tailer},
 };
 
 mod appender;
+mod epoch_watch;
 mod gone;
 mod horizon;
 mod observer;
 mod switchover;
 use appender::Appender;
+use epoch_watch::EpochWatch;
 use gone::{Gone, gone};
 use horizon::Horizon;
 use observer::{Answer, Observer};
@@ -90,6 +92,7 @@ pub async fn run<W: Writer>(
 ) -> Result<(), TailerError> {
     let appender = Appender::new(writer, settings.limits.batches_in_flight_max, metrics.clone());
     let checkpoint = appender.stored_checkpoint(&settings.source);
+    let epochs = EpochWatch::new(settings.order);
     let mut shell = Shell {
         settings,
         rules,
@@ -103,7 +106,9 @@ pub async fn run<W: Writer>(
         at: 0,
         damaged: (0, 0),
         stood: false,
+        epochs,
     };
+    shell.metrics.hold_off.set(i64::from(shell.settings.order == Order::Binlog));
     let mut backoff = Backoff::new();
     loop {
         let ended = tokio::select! {
@@ -149,6 +154,7 @@ struct Shell<W> {
     damaged: (u32, u32),
     /// It was read, so it is asked once more before another one is.
     stood: bool,
+    epochs: EpochWatch,
 }
 
 /// A session ends only in an error.
@@ -211,6 +217,7 @@ impl<W: Writer> Shell<W> {
             limits: self.settings.limits,
             rules: Arc::clone(&self.rules),
             statement_keys: self.settings.statement_keys,
+            order: self.settings.order,
             cascades: report.cascades.clone(),
             metrics: self.metrics.clone(),
         });
@@ -295,6 +302,7 @@ impl<W: Writer> Shell<W> {
                 _ = tick.tick() => {
                     tailer.step(now(), Input::Tick, &mut batches)?;
                     self.say_lag(&tailer);
+                    self.epochs.look(&self.metrics);
                 }
                 events = reader.next(), if self.appender.has_room() => {
                     for piece in events? {

@@ -32,6 +32,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Whether keys that statements name in comments are invalidated.
     pub statement_keys: StatementKeys,
+    /// What the order of transactions is.
+    pub order: Order,
+    /// What versions are used for.
+    pub versions: Versions,
     /// What preflight may find and start all the same.
     pub accept: Vec<Danger>,
     /// Bounds of what is published as one.
@@ -46,6 +50,27 @@ pub enum StatementKeys {
     Ignored,
     /// Whoever can write SQL is trusted with the cache.
     Taken,
+}
+
+/// What the order of transactions is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// That of their numbers, which one writer at a time gives, and which every server agrees about.
+    #[default]
+    Numbers,
+    /// That of the binlog which is read; other servers may have another one. Versions then only count, and cannot be
+    /// compared with what a database says of itself: caches go by hold-off.
+    Binlog,
+}
+
+/// What versions are used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// Every node is a stock memcached, which knows none.
+    #[default]
+    Unused,
+    /// Some nodes compare them with what databases say of themselves.
+    Compared,
 }
 
 /// A password that `Debug` does not show.
@@ -115,6 +140,8 @@ impl Settings {
             progress_interval: defaults::PROGRESS_INTERVAL,
             drain: Duration::from_secs(5),
             statement_keys: StatementKeys::Ignored,
+            order: Order::Numbers,
+            versions: Versions::Unused,
             accept: Vec::new(),
             limits: Limits::DEFAULT,
         }

@@ -34,9 +34,11 @@ use crate::{
     epochs::{EpochError, Epochs, Numbered, Proof, origin_of, writer},
     map::{Cause, Mapped, Mapper},
     metrics::Metrics,
+    observed::Observed,
     position,
     prepared::{self, Prepared},
     publish::Publisher,
+    settings::Order,
 };
 
 /// ROTATE: its position is of the file before.
@@ -92,17 +94,11 @@ struct Open {
     version: Version,
 }
 
-#[derive(Debug, Default)]
-struct Observed {
-    oldest: Option<Observation>,
-    newest: Option<Observation>,
-}
-
 impl Tailer {
     /// Begins at a checkpoint.
     pub fn new(start: Start) -> Tailer {
         let Checkpoint { source, executed, position, epoch, version } = start.checkpoint;
-        let mut epochs = Epochs::resume(Arc::clone(&source), epoch, version);
+        let mut epochs = Epochs::resume(Arc::clone(&source), epoch, version).ordered(start.order);
         epochs.connected(start.server_id);
         let mut mapper =
             Mapper::with_cascades(start.rules, start.cascades.clone().unwrap_or_default());
@@ -207,6 +203,12 @@ impl Tailer {
         }
         if lacks && !succeeds {
             state.doubted = Some(Doubt { published, server: server.clone() });
+        }
+        if state.epochs.order() == Order::Binlog {
+            // Numbers that were given to what is on its way may be given to something else now.
+            let proof =
+                if succeeds && !server.is_proven() { Proof::Missing } else { Proof::Lossless };
+            return state.open_epoch(server, proof, out);
         }
         // What is not read yet may be of others, so that this one turns out to succeed them.
         state.successor = Some(server).filter(|_| Cure::EpochOpensWithoutTransaction.works());
@@ -354,23 +356,21 @@ impl State {
         self.newest_event_s = Some(begin.timestamp_s);
         let gtid = begin.gtid.as_ref().filter(|_| self.mode == Mode::Gtid);
         let (origin, number) = origin_of(gtid, begin.server_id, self.position.as_ref());
-        if let (Some(doubt), Some(gtid)) = (&self.doubted, gtid) {
-            if doubt.published.contains(gtid) {
-                return self.begin_again(
-                    now,
-                    begin,
-                    self.epochs.again(&origin, number),
-                    gtid.clone(),
-                );
+        let is_in = |set: &GtidSet| gtid.is_some_and(|gtid| set.contains(gtid));
+        let mut comes_again = false;
+        if let Some(doubt) = self.doubted.as_ref().filter(|_| gtid.is_some()) {
+            comes_again = is_in(&doubt.published);
+            if !comes_again {
+                self.lost_published(out);
             }
-            self.lost_published(out);
         }
         // From before the epoch, whose announcement outlived the checkpoint behind it.
-        let before = self.epochs.current().map(|current| &current.before);
-        if let (Some(before), Some(gtid)) = (before, gtid)
-            && before.contains(gtid)
-        {
-            return self.begin_again(now, begin, self.epochs.again(&origin, number), gtid.clone());
+        comes_again |= self.epochs.current().is_some_and(|current| is_in(&current.before));
+        if comes_again && self.epochs.order() == Order::Numbers {
+            let version = self.epochs.again(&origin, number);
+            self.publisher.begin(version, begin.committed_at, now);
+            self.open = Some(Open { gtid: gtid.cloned(), version });
+            return;
         }
         match self.epochs.number(&origin, number, &self.executed) {
             Err(error) => self.failed = Some(error),
@@ -387,12 +387,6 @@ impl State {
                 self.open = Some(Open { gtid: gtid.cloned(), version });
             }
         }
-    }
-
-    /// A transaction that was published before is published again.
-    fn begin_again(&mut self, now: UnixMicros, begin: &Begin, version: Version, gtid: Gtid) {
-        self.publisher.begin(version, begin.committed_at, now);
-        self.open = Some(Open { gtid: Some(gtid), version });
     }
 
     /// Changes outside of a transaction, or of one whose beginning nobody could read, belong to the next number.
@@ -570,28 +564,6 @@ impl Sink<'_> {
                 }
             }
         }
-    }
-}
-
-impl Observed {
-    fn add(&mut self, observation: Observation) {
-        if self.oldest.is_none() {
-            self.oldest = Some(observation);
-        } else {
-            self.newest = Some(observation);
-        }
-    }
-
-    /// The newest that is covered; it and everything before it is forgotten.
-    fn take_covered(&mut self, covered: impl Fn(&Observation) -> bool) -> Option<Observation> {
-        if self.newest.as_ref().is_some_and(&covered) {
-            self.oldest = None;
-            return self.newest.take();
-        }
-        if self.oldest.as_ref().is_some_and(&covered) {
-            return std::mem::replace(&mut self.oldest, self.newest.take());
-        }
-        None
     }
 }
 

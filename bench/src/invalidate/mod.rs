@@ -24,7 +24,7 @@ use cache_node::{
     store::Eviction,
 };
 use hdrhistogram::Histogram;
-use invalidator::{ControlPort, Feed, Invalidator, NodeSettings, OnFloor};
+use invalidator::{ControlPort, Databases, Feed, Invalidator, NodeSettings, OnFloor};
 use prometheus_client::registry::Registry;
 use schemas::{
     cursor::Partition,
@@ -208,7 +208,13 @@ impl Stage {
             cursors: self.log.clone(),
             portions: Portions::whole(),
         };
-        let started = Invalidator::start(&[cluster], &feed, &[], &metrics, &self.shutdown);
+        let started = Invalidator::start(
+            &[cluster],
+            &feed,
+            &Databases::Asked(Vec::new()),
+            &metrics,
+            &self.shutdown,
+        );
         started.context("start a lane")
     }
 

@@ -36,6 +36,8 @@ pub struct Region {
     pub account: Account,
     /// The other databases that caches are filled from.
     pub replicas: Vec<String>,
+    /// Hold-off mode, and for how long; else versions are compared.
+    pub hold_off: Option<Duration>,
     /// Cache nodes, `host:port`, hashed by ketama.
     pub nodes: Vec<String>,
     /// Their control ports, in the same order; empty for stock memcached.
@@ -118,6 +120,7 @@ impl Region {
             source: database.address(),
             account: database.create_account().await?,
             replicas: Vec::new(),
+            hold_off: None,
             nodes,
             controls: Vec::new(),
             cluster: String::new(),
@@ -136,6 +139,7 @@ impl Region {
             writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
                 .expect("writing to text cannot fail");
         }
+        let hold_off = self.hold_off.map(|length| format!("hold_off_ms = {}", length.as_millis()));
         format!(
             r#"name = "demo"
 rules = "shop.rules.toml"
@@ -148,6 +152,7 @@ password_env = "{PASSWORD_ENV}"
 server_id = 4217
 tls = "off"
 replicas = {replicas:?}
+{hold_off}
 
 {stream}
 
@@ -164,6 +169,7 @@ listen = "127.0.0.1:0"
 "#,
             source = self.source,
             replicas = self.replicas,
+            hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),
             user = self.account.user,
             cluster = self.cluster,

@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use expect_test::{Expect, expect};
 use fake::{Deletes, Executed, Fake, Fault};
-use invalidator::{Feed, Invalidator, LaneStatus, Metrics, NodeSettings, OnFloor, Settings};
+use invalidator::{
+    Databases, Feed, Invalidator, LaneStatus, Metrics, NodeSettings, OnFloor, Settings,
+};
 use prometheus_client::registry::Registry;
 use schemas::{
     cursor::{Partition, Place},
@@ -184,7 +186,13 @@ impl Lane {
         let metrics = Metrics::register(&mut Registry::default());
         let shutdown = CancellationToken::new();
         let feed = Feed { reader: log.reader(), cursors: log.clone(), portions: Portions::whole() };
-        let running = Invalidator::start(&[settings], &feed, &[], &metrics, &shutdown);
+        let running = Invalidator::start(
+            &[settings],
+            &feed,
+            &Databases::Asked(Vec::new()),
+            &metrics,
+            &shutdown,
+        );
         let running = running.expect("a ring");
         let status = running.status().remove(0);
         Lane { running, status, shutdown, consumer: format!("main/{}", node.address) }

@@ -56,6 +56,8 @@ pub struct Source {
     pub replicas: Vec<Address>,
     /// What preflight may find and start all the same.
     pub accept: Vec<Danger>,
+    /// Hold-off mode, for several writers at a time: how long a changed key is not stored again. `None`: versions are compared.
+    pub hold_off: Option<Duration>,
 }
 
 /// What could hide changes, by the name under which a configuration accepts it.
@@ -73,8 +75,6 @@ pub enum Danger {
     BinlogFilter,
     /// What the server replicates from another is not in its binlog.
     LogReplicaUpdates,
-    /// Servers that write at the same time, whose transactions have no common order.
-    SeveralWriters,
     /// A storage engine whose changes can be on disk and not in the binlog after a crash.
     StorageEngine,
 }
@@ -88,7 +88,6 @@ impl Danger {
             Danger::BinlogRowMetadata => "binlog_row_metadata",
             Danger::BinlogFilter => "binlog_filter",
             Danger::LogReplicaUpdates => "log_replica_updates",
-            Danger::SeveralWriters => "several_writers",
             Danger::StorageEngine => "storage_engine",
         }
     }
@@ -287,7 +286,7 @@ mod tests {
         check_refused(
             "[stream.embedded]",
             "[stream.kafka]\nbrokers = \"b:9092\"\ntopic = \"t\"\n[stream.embedded]",
-            expect!["shop.toml:33: stream: give one of embedded and kafka"],
+            expect!["shop.toml:37: stream: give one of embedded and kafka"],
         );
         let text = include_str!("../../../region-configs/shop-kafka.toml")
             .replace("127.0.0.1:9092", "here")
@@ -326,7 +325,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:52: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
+                "shop.toml:56: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
             ],
         );
         check_refused(
@@ -339,14 +338,14 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:50: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:54: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
         check_refused(
             "accept = []",
             "accept = [\"everything\"]",
             expect![
-                "shop.toml:31: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `several_writers`, `storage_engine`"
+                "shop.toml:31: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `storage_engine`"
             ],
         );
     }
@@ -387,17 +386,17 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:64: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:68: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
             "partitions = 0",
-            expect!["shop.toml:37: stream.embedded.partitions: must be from 1 to 1024"],
+            expect!["shop.toml:41: stream.embedded.partitions: must be from 1 to 1024"],
         );
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:52: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:56: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

@@ -61,6 +61,7 @@ struct RawSource {
     replicas: Vec<Spanned<String>>,
     #[serde(default)]
     accept: Vec<Danger>,
+    hold_off_ms: Option<Spanned<u64>>,
 }
 
 /// `"db-1:3306"`, or `["db-1:3306", "db-2:3306"]`.
@@ -315,6 +316,11 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         }
         replicas.push(replica);
     }
+    let hold_off_ms = raw
+        .hold_off_ms
+        .as_ref()
+        .map(|ms| check.number("source.hold_off_ms", Some(ms), (100, 3_600_000), 10_000));
+    let hold_off = hold_off_ms.map(Duration::from_millis);
     Some(Source {
         name: raw.name.into_inner().into(),
         address: address?,
@@ -326,6 +332,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         statement_keys: raw.statement_keys,
         replicas,
         accept: raw.accept,
+        hold_off,
     })
 }
 

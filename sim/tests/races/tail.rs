@@ -20,7 +20,7 @@ use stream::{
     term::{Sequencer, lost_tail},
 };
 use tailer::{
-    Limits, Metrics, StatementKeys,
+    Limits, Metrics, Order, StatementKeys,
     tailer::{Input, Mode, Observation, Server, Start, Tailer},
 };
 
@@ -227,6 +227,7 @@ fn new_core(checkpoint: Checkpoint, partitions: u16, limits: Limits, rules: &Arc
         limits,
         rules: Arc::clone(rules),
         statement_keys: StatementKeys::Ignored,
+        order: Order::Numbers,
         cascades: None,
         metrics: Metrics::default(),
     })

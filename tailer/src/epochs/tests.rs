@@ -149,3 +149,24 @@ fn a_vouch_ends_when_another_has_written() {
     assert!(!at(&mut epochs, 3, 6, "0-1-5"));
     assert!(!at(&mut epochs, 2, 9, "0-3-8"), "server 3 may have shown more");
 }
+
+/// Several writers: numbers are counted as transactions come, whoever wrote them, and rise until an epoch is opened.
+#[test]
+fn in_the_order_of_the_binlog_they_count() {
+    let mut epochs = fresh().ordered(Order::Binlog);
+    let version = |epochs: &mut Epochs, server, number| {
+        epochs.number(&origin(server), number, &set("")).unwrap().version
+    };
+    let at = |epoch, sequence| Version::new(epoch, sequence).unwrap();
+    assert_eq!(version(&mut epochs, 1, 700), at(1, 1));
+    assert_eq!(version(&mut epochs, 2, 5), at(1, 2));
+    assert_eq!(version(&mut epochs, 1, 701), at(1, 3));
+    epochs.open(origin(2), 1, set(""), Proof::Lossless).unwrap();
+    assert_eq!(version(&mut epochs, 1, 701), at(2, 1), "it comes again, in another order");
+    assert_eq!(
+        epochs.gap(&set("0-1-701"), &set("0-1-705")),
+        at(3, 0),
+        "who knows how many they were"
+    );
+    assert!(version(&mut epochs, 1, 706) > at(3, 0));
+}

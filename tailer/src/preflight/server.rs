@@ -4,16 +4,19 @@ use schemas::{config::Danger, gtid::Dialect};
 
 use super::{Judge, Replication, Role, Severity, grants};
 use crate::{
-    settings::{Settings, StatementKeys},
+    settings::{Order, Settings, StatementKeys, Versions},
     tailer::Mode,
 };
+
+/// How versions that nobody can compare are lived with.
+const HOLD_OFF: &str = "# or, to run in hold-off mode, below [source]: hold_off_ms = 10000 # longer than any replica is ever behind";
 
 pub(super) fn judge(judge: &mut Judge<'_>, settings: &Settings, mode: Mode) {
     judge.version();
     judge.binlog();
-    judge.gtids(mode);
+    judge.gtids(settings, mode);
     judge.topology(settings);
-    judge.writers();
+    judge.writers(settings);
     judge.statement_keys(settings);
     judge.account(settings);
 }
@@ -89,7 +92,7 @@ impl Judge<'_> {
         }
     }
 
-    fn gtids(&mut self, mode: Mode) {
+    fn gtids(&mut self, settings: &Settings, mode: Mode) {
         if mode == Mode::Position {
             let what = format!(
                 "gtid_mode is {}: reading by file and position, which ends when another server takes over; \
@@ -102,11 +105,20 @@ impl Judge<'_> {
                 "gtid_mode = ON_PERMISSIVE",
                 "gtid_mode = ON",
             ];
-            self.find(Severity::Warn, what, fix.map(|set| format!("SET PERSIST {set};")).to_vec());
+            let mut fix = fix.map(|set| format!("SET PERSIST {set};")).to_vec();
+            let compared = settings.versions == Versions::Compared;
+            if compared && settings.order == Order::Numbers {
+                let what = format!("{what}; nor can any node tell how far a replica is");
+                fix.push(HOLD_OFF.to_owned());
+                self.find(Severity::Refuse, what, fix);
+            } else {
+                self.find(Severity::Warn, what, fix);
+            }
         }
-        if self.answers.executed.split(',').count() > 1 && self.dialect == Dialect::MariaDb {
+        let several = self.answers.executed.split(',').count() > 1;
+        if several && self.dialect == Dialect::MariaDb && settings.order == Order::Numbers {
             let what = "the binlog has transactions of several domains: every change between them opens an epoch";
-            self.find(Severity::Warn, what, vec![]);
+            self.find(Severity::Warn, what, vec![HOLD_OFF.to_owned()]);
         }
     }
 
@@ -140,7 +152,12 @@ impl Judge<'_> {
     }
 
     /// Transactions of several servers have no common order, and so no versions that all of them agree about.
-    fn writers(&mut self) {
+    fn writers(&mut self, settings: &Settings) {
+        if settings.order == Order::Binlog {
+            let what = "hold-off mode (source.hold_off_ms): a changed key is not stored again for so long, and replicas must \
+                        never be further behind than that";
+            return self.find(Severity::Warn, what, vec![]);
+        }
         let several = self.answers.is_on("wsrep_on")
             || (self.answers.is("group_replication_single_primary_mode", "OFF")
                 && self
@@ -156,7 +173,7 @@ impl Judge<'_> {
                     "# let one server take all writes, and set read_only = ON on the others"
                 }
             };
-            self.find_danger(Danger::SeveralWriters, what, vec![fix.to_owned()]);
+            self.find(Severity::Refuse, what, vec![fix.to_owned(), HOLD_OFF.to_owned()]);
         }
         let takes_writes = Role::of(self.answers.variable("read_only").unwrap_or_default());
         if self.answers.replication == Replication::Running && takes_writes == Role::Writer {
@@ -164,6 +181,7 @@ impl Judge<'_> {
                         their changes have no common order";
             let fix = vec![
                 "# on the one that should not take writes: SET GLOBAL read_only = ON;".to_owned(),
+                HOLD_OFF.to_owned(),
             ];
             self.find(Severity::Warn, what, fix);
         }

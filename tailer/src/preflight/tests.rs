@@ -4,6 +4,7 @@ use expect_test::{Expect, expect};
 use schemas::config::Address;
 
 use super::*;
+use crate::settings::{Order, Versions};
 
 const RULES: &str = r#"
 [[rule]]
@@ -175,9 +176,9 @@ fn gtids_and_topology() {
     check(
         "11.8.3-MariaDB",
         |answers| answers.executed = "0-1-5,1-1-7".to_owned(),
-        expect![
-            "warning: the binlog has transactions of several domains: every change between them opens an epoch"
-        ],
+        expect![[r#"
+            warning: the binlog has transactions of several domains: every change between them opens an epoch
+                # or, to run in hold-off mode, below [source]: hold_off_ms = 10000 # longer than any replica is ever behind"#]],
     );
     let replica = |answers: &mut Answers| {
         answers.replication = Replication::Stopped;
@@ -202,9 +203,10 @@ fn gtids_and_topology() {
         expect![[r#"
             refused: several servers write at the same time, and their changes have no common order
                 # let one server take all writes, and set read_only = ON on the others
-                # or, to run all the same, below [source]: accept = ["several_writers"]
+                # or, to run in hold-off mode, below [source]: hold_off_ms = 10000 # longer than any replica is ever behind
             warning: the server takes writes, and replicates from another one: if that one takes writes too (a ring), their changes have no common order
-                # on the one that should not take writes: SET GLOBAL read_only = ON;"#]],
+                # on the one that should not take writes: SET GLOBAL read_only = ON;
+                # or, to run in hold-off mode, below [source]: hold_off_ms = 10000 # longer than any replica is ever behind"#]],
     );
 }
 
@@ -330,6 +332,35 @@ fn answers_without_sense_are_errors() {
     assert!(judge(&settings, &rules, &answers).is_err());
 }
 
+/// Versions that cannot be compared are refused where nodes compare them, and told of in hold-off mode.
+#[test]
+fn hold_off() {
+    let rules = Rules::parse("rules.toml", RULES).unwrap();
+    let told = |order, versions, change: fn(&mut Answers)| {
+        let mut answers = good("8.4.0");
+        change(&mut answers);
+        let address: Address = "127.0.0.1:3306".parse().unwrap();
+        let settings = Settings { order, versions, ..Settings::new("shop", address, 4217) };
+        judge(&settings, &rules, &answers).unwrap()
+    };
+    let no_gtids = |answers: &mut Answers| set(answers, "gtid_mode", "OFF");
+    let several = |answers: &mut Answers| {
+        set(answers, "group_replication_group_name", "aaaaaaaa-0000-0000-0000-000000000000");
+        set(answers, "group_replication_single_primary_mode", "OFF");
+    };
+    for change in [no_gtids, several] {
+        let refused = told(Order::Numbers, Versions::Compared, change);
+        assert!(!refused.is_passed() && refused.to_string().contains("hold_off_ms"), "{refused}");
+        let held_off = told(Order::Binlog, Versions::Compared, change);
+        assert!(
+            held_off.is_passed() && held_off.to_string().contains("hold-off mode"),
+            "{held_off}"
+        );
+    }
+    assert!(told(Order::Numbers, Versions::Unused, no_gtids).is_passed());
+    assert!(!told(Order::Numbers, Versions::Unused, several).is_passed());
+}
+
 /// Everything that could hide changes is accepted by its name, and by no other.
 #[test]
 fn dangers_are_accepted_by_name() {
@@ -338,8 +369,6 @@ fn dangers_are_accepted_by_name() {
         ("binlog_format", "MIXED"),
         ("binlog_row_image", "NOBLOB"),
         ("binlog_row_metadata", "MINIMAL"),
-        ("group_replication_group_name", "aaaaaaaa-0000-0000-0000-000000000000"),
-        ("group_replication_single_primary_mode", "OFF"),
         ("log_replica_updates", "OFF"),
     ] {
         set(&mut answers, name, value);
@@ -359,7 +388,6 @@ fn dangers_are_accepted_by_name() {
         Danger::BinlogRowMetadata,
         Danger::BinlogFilter,
         Danger::LogReplicaUpdates,
-        Danger::SeveralWriters,
         Danger::StorageEngine,
     ];
     let refused = |report: &Report| -> Vec<String> {
@@ -386,8 +414,6 @@ fn dangers_are_accepted_by_name() {
             # remove it from my.cnf, and restart
         warning: the server is a replica and log_replica_updates is OFF: what it replicates is not in its binlog (accepted: log_replica_updates)
             # in my.cnf, then restart: log_replica_updates = ON
-        warning: several servers write at the same time, and their changes have no common order (accepted: several_writers)
-            SELECT group_replication_switch_to_single_primary_mode();
         warning: shop.users is of engine MyISAM: after a crash, its changes can be there and not in the binlog (accepted: storage_engine)
             ALTER TABLE `shop`.`users` ENGINE = InnoDB;"#]].assert_eq(&accepted.to_string());
 }

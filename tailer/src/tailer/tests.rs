@@ -10,7 +10,11 @@ use std::{
 use binlog_writer::{BinlogWriter, User, Written};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use schemas::{gtid::Dialect, record::Record, rules::Rules};
+use schemas::{
+    gtid::Dialect,
+    record::{Origin, Record},
+    rules::Rules,
+};
 
 use super::*;
 use crate::settings::{Limits, StatementKeys};
@@ -42,6 +46,10 @@ fn checkpoint() -> Checkpoint {
 }
 
 fn tailer(checkpoint: Checkpoint) -> Tailer {
+    ordered(Order::Numbers, checkpoint)
+}
+
+fn ordered(order: Order, checkpoint: Checkpoint) -> Tailer {
     Tailer::new(Start {
         dialect: Dialect::MariaDb,
         mode: Mode::Gtid,
@@ -50,6 +58,7 @@ fn tailer(checkpoint: Checkpoint) -> Tailer {
         partitions: 2,
         limits: LIMITS,
         rules: Arc::new(Rules::parse("rules.toml", RULES).unwrap()),
+        order,
         statement_keys: StatementKeys::Ignored,
         cascades: None,
         metrics: Metrics::default(),
@@ -295,6 +304,72 @@ fn a_gap_is_a_floor_and_goes_on() {
            checkpoint 0-1-9 version 1.9 epoch 1
     "#]]
     .assert_eq(&shown(&out));
+}
+
+/// Several writers: one epoch for all of them, and another one for each connection.
+#[test]
+fn in_hold_off_mode_connections_open_epochs() {
+    let mut log = BinlogWriter::new();
+    let events: Vec<Written> = [(1, 7), (2, 3), (1, 8)]
+        .into_iter()
+        .flat_map(|(server, sequence)| {
+            let key = user(i32::try_from(sequence).unwrap(), "a");
+            [log.begin(server, sequence), log.table_map("users"), log.insert(&[key]), log.commit()]
+        })
+        .collect();
+    let connected_to = |server_id, executed: &str| Server {
+        origin: Origin::MariaDb { domain: 0, server_id },
+        next_number: 1,
+        executed: GtidSet::parse(Dialect::MariaDb, executed).unwrap(),
+        predecessor: None,
+    };
+    let mut out = Vec::new();
+    let mut first = ordered(Order::Binlog, checkpoint());
+    first.connected(connected_to(1, ""), &mut out).unwrap();
+    for event in &events {
+        step(&mut first, event, &mut out);
+    }
+    first.step(NOW, Input::Idle, &mut out).unwrap();
+    // Of what was published, only the first transaction's checkpoint is durable; another server has the others in another order.
+    let durable = Checkpoint {
+        executed: GtidSet::parse(Dialect::MariaDb, "0-1-7").unwrap(),
+        ..first.checkpoint()
+    };
+    let mut second = ordered(Order::Binlog, durable);
+    second.connected(connected_to(2, "0-1-8,0-2-3"), &mut out).unwrap();
+    for event in events[8..].iter().chain(&events[4..8]) {
+        step(&mut second, event, &mut out);
+    }
+    second.step(NOW, Input::Idle, &mut out).unwrap();
+    expect![[r#"
+        0: epoch 1 from 1 after 
+        1: epoch 1 from 1 after 
+           checkpoint  version 1.0 epoch 1
+        0: 1.1[email:a] 1.2[email:a]...
+        1: 1.1[user:7] 1.2[user:3]...
+           checkpoint 0-1-7 version 1.1 epoch 1
+        0: 1.2[] 1.3[user:8 email:a]
+        1: 1.2[]
+           checkpoint 0-1-8 version 1.3 epoch 1
+        0: epoch 2 from 8 after 0-1-7
+        1: epoch 2 from 8 after 0-1-7
+           checkpoint 0-1-7 version 2.0 epoch 2
+        0: 2.8[user:8 email:a] 2.9[email:a]...
+        1: 2.9[user:3]...
+           checkpoint 0-1-8 version 2.8 epoch 2
+        0: 2.9[]
+        1: 2.9[]
+           checkpoint 0-1-8 version 2.9 epoch 2
+    "#]]
+    .assert_eq(&shown(&out));
+    let lossless = |record: &Record| match record {
+        Record::Epoch(start) => Some(start.lossless),
+        _ => None,
+    };
+    let epochs = out.iter().flat_map(|batch| &batch.records);
+    let epochs: Vec<bool> =
+        epochs.filter(|(at, _)| at.0 == 0).filter_map(|(_, it)| lossless(it)).collect();
+    assert_eq!(epochs, [true, false], "the other server may have lost something");
 }
 
 /// A transaction of the property test.

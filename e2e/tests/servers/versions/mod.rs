@@ -3,6 +3,7 @@
 mod degraded;
 mod held;
 mod herd;
+mod hold_off;
 mod markers;
 mod secure;
 mod storm;
