@@ -91,9 +91,9 @@ async fn serve(
         .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
-    let (status, of) = (lanes.status(), log.clone());
+    let (status, databases, of) = (lanes.status(), lanes.databases(), log.clone());
     let shared = Shared::of(&share, feed.reader.partitions());
-    side.watch.is_open(Parts { tailer: told, lanes: status, log: of, writer, shared });
+    side.watch.is_open(Parts { tailer: told, lanes: status, databases, log: of, writer, shared });
     let tailing = Tailing {
         settings,
         rules: Arc::new(rules),

@@ -39,7 +39,7 @@ pub struct Instance {
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
-enum Unanswered {
+pub(crate) enum Unanswered {
     #[error("ask")]
     Server(#[from] mysql_async::Error),
     #[error("no answer within {} s", DEADLINE.as_secs())]
@@ -75,13 +75,7 @@ pub(crate) async fn answer(
             Err(err) => {
                 conn = None;
                 if !std::mem::replace(&mut silent, true) {
-                    let address = &instance.address;
-                    tracing::warn!(
-                        instance = address,
-                        error = %err,
-                        cause = err_source(&err),
-                        "does not say how far it is; the region's position stands still"
-                    );
+                    err.warn(&instance);
                 }
                 sleep(RETRY_DELAY).await;
             }
@@ -89,8 +83,17 @@ pub(crate) async fn answer(
     }
 }
 
-fn err_source(err: &Unanswered) -> String {
-    std::error::Error::source(err).map_or_else(String::new, ToString::to_string)
+impl Unanswered {
+    /// Says that the region waits.
+    pub(crate) fn warn(&self, instance: &Instance) {
+        let cause = std::error::Error::source(self).map_or_else(String::new, ToString::to_string);
+        tracing::warn!(
+            instance = instance.address,
+            error = %self,
+            cause,
+            "does not say how far it is; the region's position stands still until it does, or is taken out of the region file"
+        );
+    }
 }
 
 /// The last answer, as text and as what it means: mostly, the next one is the same.
@@ -122,17 +125,17 @@ impl Last {
     }
 }
 
-/// What kind of server it is; `None` while it does not answer.
-pub(crate) async fn dialect(instance: &Instance) -> Option<Dialect> {
+/// What kind of server it is.
+pub(crate) async fn dialect(instance: &Instance) -> Result<Dialect, Unanswered> {
     let ask = async {
         let mut conn = Conn::new(instance.opts.clone()).await?;
         let version = global(&mut conn, "VERSION()").await?;
         drop(conn.disconnect().await); // The answer is here.
         Ok::<_, Unanswered>(version)
     };
-    let version = timeout(DEADLINE, ask).await.ok()?.ok()?;
+    let version = timeout(DEADLINE, ask).await.unwrap_or(Err(Unanswered::Deadline))?;
     let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
-    Some(if is_mariadb { Dialect::MariaDb } else { Dialect::Mysql })
+    Ok(if is_mariadb { Dialect::MariaDb } else { Dialect::Mysql })
 }
 
 async fn ask(

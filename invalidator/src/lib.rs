@@ -11,6 +11,7 @@
 
 mod connection;
 mod control;
+mod databases;
 mod deleter;
 mod delivery;
 mod instance;
@@ -30,6 +31,7 @@ mod trouble;
 
 pub use connection::ConnectionError;
 pub use control::ControlPort;
+pub use databases::{DatabaseStatus, Databases};
 pub use deleter::Deleter;
 pub use instance::Instance;
 pub use intake::Feed;

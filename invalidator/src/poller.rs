@@ -11,6 +11,8 @@
 //! primary is not fenced, only a transaction of a lossy epoch proves that an instance belongs to it: the
 //! former one may still show what was lost.
 
+mod watching;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::control::{Continuity, EpochNews};
@@ -22,6 +24,8 @@ use schemas::{
     record::{EpochStart, Origin},
     version::Version,
 };
+
+pub use self::watching::{Hold, InstanceState};
 
 /// Names one database instance of the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +64,8 @@ struct Instance {
     /// When it answered last; `None` if it never did.
     answered: Option<Moment>,
     added: Moment,
+    /// Since which round it has had transactions that the source does not have.
+    foreign_since: Option<Moment>,
     /// Where it stands by that answer, and by what is known otherwise; `None` when any of it has changed.
     stands: Option<Standing>,
 }
@@ -118,7 +124,14 @@ impl Poller {
     /// Readers may read from this instance, or its role has changed. To be said before they do.
     pub fn add(&mut self, now: Moment, id: InstanceId, role: Role) {
         let executed = GtidSet::empty(self.dialect);
-        let fresh = Instance { role, executed, answered: None, added: now, stands: None };
+        let fresh = Instance {
+            role,
+            executed,
+            answered: None,
+            added: now,
+            foreign_since: None,
+            stands: None,
+        };
         self.instances.entry(id).or_insert(fresh).role = role;
         self.forget_standings();
     }
@@ -154,6 +167,7 @@ impl Poller {
     /// What a round of questions that began at `began` and is over at `now` found.
     pub fn poll(&mut self, began: Moment, now: Moment) -> Poll {
         self.place();
+        self.note_foreign(now);
         let standing = |instance: &Instance| instance.stands.unwrap_or(NOWHERE);
         let counted = |instance: &&Instance| {
             let last = instance.answered.unwrap_or(instance.added);

@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Instance, Metrics, NodeSettings,
+    Databases, Instance, Metrics, NodeSettings,
     delivery::Delivery,
     intake::{Feed, Intake, Places, Share},
     metrics::LaneLabel,
@@ -25,6 +25,7 @@ use crate::{
 pub struct Invalidator {
     lanes: JoinSet<Result<(), StreamError>>,
     status: Vec<watch::Receiver<LaneStatus>>,
+    databases: Databases,
 }
 
 impl Invalidator {
@@ -42,12 +43,11 @@ impl Invalidator {
         S: CursorStore + Clone,
     {
         let (mut lanes, mut status) = (JoinSet::new(), Vec::new());
-        let positions = Positions::new();
-        let all = || clusters.iter().flat_map(|cluster| &cluster.nodes);
-        if all().any(|node| node.control.is_some()) {
-            let (polling, reader) = (positions.clone(), feed.reader.clone());
-            let shutdown = shutdown.clone();
-            let polling = polling.run(databases.to_vec(), reader, shutdown);
+        let mut nodes = clusters.iter().flat_map(|cluster| &cluster.nodes);
+        let asked = if nodes.any(|node| node.control.is_some()) { databases } else { &[] };
+        let positions = Positions::new(asked.to_vec());
+        if !asked.is_empty() {
+            let polling = positions.clone().run(feed.reader.clone(), shutdown.clone());
             lanes.spawn(async move {
                 polling.await;
                 Ok(())
@@ -88,12 +88,18 @@ impl Invalidator {
                 lanes.spawn(delivery.run(shutdown.clone()));
             }
         }
-        Ok(Invalidator { lanes, status })
+        let databases = Databases::new(positions, metrics.clone());
+        Ok(Invalidator { lanes, status, databases })
     }
 
     /// The lanes' states, in the order of the settings.
     pub fn status(&self) -> Vec<watch::Receiver<LaneStatus>> {
         self.status.clone()
+    }
+
+    /// The databases that caches are filled from.
+    pub fn databases(&self) -> Databases {
+        self.databases.clone()
     }
 
     /// Returns when every lane has ended, after `shutdown`; or at once when one has, because the stream cannot be

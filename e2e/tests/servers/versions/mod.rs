@@ -3,6 +3,7 @@
 mod degraded;
 mod held;
 mod herd;
+mod instances;
 mod markers;
 mod secure;
 mod storm;

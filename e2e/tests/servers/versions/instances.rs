@@ -1,0 +1,75 @@
+//! What operators see of the databases: one that is dead, and one that somebody has written on although it is a replica.
+
+use e2e::{
+    cache::Cache,
+    servers::{Kind, Link},
+};
+
+use super::{DEADLINE, Stage};
+use crate::support::{enter, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_and_an_errant_replica_are_seen_on_mysql() {
+    dead_and_errant("a_dead_and_an_errant_replica_are_seen_on_mysql", Kind::Mysql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_and_an_errant_replica_are_seen_on_mariadb() {
+    dead_and_errant("a_dead_and_an_errant_replica_are_seen_on_mariadb", Kind::Mariadb).await;
+}
+
+async fn dead_and_errant(test: &str, kind: Kind) {
+    let Some(lab) = enter(test, &[kind.name(), "mcsqueal"]).await else { return };
+    let links = [Link::Plain, Link::Plain];
+    let mut stage = Stage::start(lab, kind, &links, &[1], "fill_age_ms_max = 1000").await;
+    let replica = format!("address=\"{}\"", stage.chain[1].address());
+    stage.fill(&mut Cache::new(&stage.nodes), 1, 1).await;
+    until("both databases say how far they are", DEADLINE, async || {
+        let health = stage.health().await;
+        let all = [&health["databases"][0], &health["databases"][1]];
+        all.iter().all(|of| of["holds"].is_null() && of["behind"] == 0) && health["ok"] == true
+    })
+    .await;
+    let health = stage.health().await;
+    assert_eq!(health["databases"][0]["role"], "primary");
+    assert_eq!(health["databases"][1]["role"], "replica");
+    assert_eq!(health["databases"][0]["position"], health["databases"][1]["position"]);
+    let sequence = stage.mcsqueal.metric("mcsqueal_instance_sequence", &replica).await;
+    assert!(sequence > 99.0, "{sequence}");
+
+    stage.chain[1].kill9().expect("the replica dies");
+    stage.holds("silent").await;
+    let age = stage.mcsqueal.metric("mcsqueal_instance_answered_ms", &replica).await;
+    assert!(age >= 3000.0, "{age}");
+    assert_eq!(stage.mcsqueal.metric("mcsqueal_instance_foreign", &replica).await, 0.0);
+    stage.chain[1].restart().await.expect("the replica is there again");
+    until("it is waited for no longer", DEADLINE, async || stage.health().await["ok"] == true)
+        .await;
+
+    stage.chain[1].run(&["INSERT INTO shop.things VALUES (1000, 'mine')"]).await.expect("a write");
+    stage.holds("foreign").await;
+    assert_eq!(stage.mcsqueal.metric("mcsqueal_instance_foreign", &replica).await, 1.0);
+    assert_eq!(stage.mcsqueal.metric("mcsqueal_instance_foreign", "primary").await, 0.0);
+    let log = std::fs::read_to_string(stage.mcsqueal.log()).expect("a log");
+    for (said, times) in
+        [("does not say how far it is", 1), ("answers again", 1), ("rebuild it", 1)]
+    {
+        assert_eq!(log.lines().filter(|line| line.contains(said)).count(), times, "{said}:\n{log}");
+    }
+    stage.mcsqueal.stop().await.expect("a clean stop");
+}
+
+impl Stage {
+    async fn health(&self) -> serde_json::Value {
+        self.mcsqueal.health().await.expect("it answers")
+    }
+
+    /// Waits until `/health` says why the region waits for the replica.
+    async fn holds(&self, why: &str) {
+        until(&format!("the replica is {why}"), DEADLINE, async || {
+            let health = self.health().await;
+            health["databases"][1]["holds"] == why && health["ok"] == false
+        })
+        .await;
+    }
+}
