@@ -341,7 +341,8 @@ pub(crate) fn cluster_settings(
     let tls = cluster.control_tls.as_ref().map(|tls| control_tls(file, tls)).transpose()?;
     let named = |node: &config::Node| {
         let address = node.control.as_ref()?.to_string();
-        Some(ControlPort { address, secret: secret.clone(), tls: tls.clone() })
+        let (secret, tls, ring_version) = (secret.clone(), tls.clone(), cluster.ring_version);
+        Some(ControlPort { address, secret, tls, ring_version })
     };
     let node = |node: &config::Node| {
         let address = node.address.to_string();

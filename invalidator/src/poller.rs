@@ -61,6 +61,8 @@ const NOWHERE: Standing =
 struct Instance {
     role: Role,
     executed: GtidSet,
+    /// What it has written itself, where `executed` does not say so.
+    wrote: GtidSet,
     /// When it answered last; `None` if it never did.
     answered: Option<Moment>,
     added: Moment,
@@ -123,10 +125,11 @@ impl Poller {
 
     /// Readers may read from this instance, or its role has changed. To be said before they do.
     pub fn add(&mut self, now: Moment, id: InstanceId, role: Role) {
-        let executed = GtidSet::empty(self.dialect);
+        let nothing = GtidSet::empty(self.dialect);
         let fresh = Instance {
             role,
-            executed,
+            executed: nothing.clone(),
+            wrote: nothing,
             answered: None,
             added: now,
             foreign_since: None,
@@ -155,6 +158,15 @@ impl Poller {
             instance.stands = None;
         }
         instance.answered = Some(asked);
+    }
+
+    /// What an instance has written itself, asked together with what is visible there: MariaDB's replicas leave it out of that. It moves
+    /// no position; it may be foreign.
+    pub fn wrote(&mut self, id: InstanceId, wrote: &GtidSet) {
+        if let Some(instance) = self.instances.get_mut(&id).filter(|of| of.wrote != *wrote) {
+            instance.wrote.clone_from(wrote);
+            instance.stands = None;
+        }
     }
 
     /// Where an instance stands, if it has ever answered.
@@ -221,7 +233,13 @@ impl Poller {
         let newest = self.learned.iter().rev().find(|(_, at)| known(at)).map_or(0, |(of, _)| *of);
         let newest = if Cure::AnswerAfterEpoch.works() { newest } else { u16::MAX };
         let standing = self.epochs.standing_up_to(newest, &instance.executed, &self.source);
+        let foreign = self.epochs.standing(&instance.wrote, &self.source).foreign;
         match self.epochs.newest() {
+            Some(start) if foreign && Cure::ForeignHoldsPosition.works() => {
+                let before = start.epoch.saturating_sub(1);
+                let held = self.epochs.standing_up_to(before, &instance.executed, &self.source);
+                Standing { position: held.position, ..NOWHERE }
+            }
             Some(start) if self.may_be_lost(start, standing) => {
                 let before = start.epoch.saturating_sub(1);
                 self.epochs.standing_up_to(before, &instance.executed, &self.source)

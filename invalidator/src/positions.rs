@@ -53,6 +53,8 @@ pub(crate) struct Answer {
     pub(crate) instance: InstanceId,
     pub(crate) asked: Moment,
     pub(crate) executed: GtidSet,
+    /// What it has written itself, where that does not say so.
+    pub(crate) wrote: GtidSet,
 }
 
 /// See the module. Cheap to clone; all clones are one.
@@ -256,6 +258,7 @@ impl Positions {
                     missing -= 1;
                 }
                 let mut known = self.known();
+                known.poller.wrote(answer.instance, &answer.wrote);
                 known.poller.answered(answer.asked, answer.instance, &answer.executed);
             }
             let poll = self.known().poller.poll(began, self.now());

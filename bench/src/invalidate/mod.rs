@@ -125,7 +125,7 @@ fn rules_settings(partitions: u16) -> rules::Settings {
         tombstones_max: defaults::TOMBSTONES_MAX,
         leases_max: 1_000_000,
         markers_max: 1,
-        lossy: Lossy::Flush,
+        lossy: Lossy::Cut,
         unsourced: Vec::new(),
     }
 }
@@ -194,7 +194,7 @@ impl Stage {
         let port = ControlServer::bind(Arc::clone(&self.control), clock, &options).await?;
         let address = port.address()?.to_string();
         tokio::spawn(port.run(self.shutdown.clone()));
-        let control = Some(ControlPort { address, secret: None, tls: None });
+        let control = Some(ControlPort { address, secret: None, tls: None, ring_version: 0 });
         let cluster = invalidator::Settings {
             cluster: "bench".to_owned(),
             hashing: Hashing::Ketama,

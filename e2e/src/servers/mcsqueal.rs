@@ -32,6 +32,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Region {
     /// The database, `host:port`.
     pub source: String,
+    /// Those that may take its place.
+    pub standbys: Vec<String>,
     /// Who reads its binlog.
     pub account: Account,
     /// The other databases that caches are filled from.
@@ -117,6 +119,7 @@ impl Region {
         Ok(Region {
             source: database.address(),
             account: database.create_account().await?,
+            standbys: Vec::new(),
             replicas: Vec::new(),
             nodes,
             controls: Vec::new(),
@@ -142,7 +145,7 @@ rules = "shop.rules.toml"
 
 [source]
 name = "shop"
-address = "{source}"
+address = {sources:?}
 user = "{user}"
 password_env = "{PASSWORD_ENV}"
 server_id = 4217
@@ -162,7 +165,7 @@ nodes = [
 [http]
 listen = "127.0.0.1:0"
 "#,
-            source = self.source,
+            sources = [&[self.source.clone()], &*self.standbys].concat(),
             replicas = self.replicas,
             stream = self.stream.to_toml(),
             user = self.account.user,

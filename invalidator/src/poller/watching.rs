@@ -185,39 +185,39 @@ mod tests {
         check(
             &mut poller,
             10,
-            expect![[r#"
+            expect![[r"
             0 Primary 0.0 behind Some(0) never never_answered
             1 Replica 0.0 behind Some(0) never never_answered
-        "#]],
+        "]],
         );
         let (five, six) = (format!("{UUID}:1-5"), format!("{UUID}:1-6"));
         round(&mut poller, 20, [&five, "-"]);
         check(
             &mut poller,
             20,
-            expect![[r#"
+            expect![[r"
             0 Primary 0.0 behind Some(0) 0ns ago no_epoch
             1 Replica 0.0 behind Some(0) never never_answered
-        "#]],
+        "]],
         );
         epoch(&mut poller);
         round(&mut poller, 30, [&six, &five]);
         check(
             &mut poller,
             40,
-            expect![[r#"
+            expect![[r"
             0 Primary 1.6 behind Some(0) 10ms ago -
             1 Replica 1.5 behind Some(1) 10ms ago behind
-        "#]],
+        "]],
         );
         round(&mut poller, 4000, [&six, "-"]);
         check(
             &mut poller,
             4000,
-            expect![[r#"
+            expect![[r"
             0 Primary 1.6 behind Some(0) 0ns ago -
             1 Replica 1.5 behind Some(1) 3.97s ago silent
-        "#]],
+        "]],
         );
         // A transaction of its own is no alarm at once, and stays one until it is gone.
         let own = format!("{six},{OTHER}:1");
@@ -226,30 +226,60 @@ mod tests {
         check(
             &mut poller,
             9000,
-            expect![[r#"
+            expect![[r"
             0 Primary 1.6 behind Some(0) 0ns ago -
             1 Replica 0.0 behind None 0ns ago behind
-        "#]],
+        "]],
         );
         assert!(poller.has_foreign());
         round(&mut poller, 10_100, [&six, &own]);
         check(
             &mut poller,
             10_200,
-            expect![[r#"
+            expect![[r"
             0 Primary 1.6 behind Some(0) 100ms ago -
             1 Replica 0.0 behind None 100ms ago foreign
-        "#]],
+        "]],
         );
         round(&mut poller, 10_300, [&six, &six]);
         check(
             &mut poller,
             10_300,
-            expect![[r#"
+            expect![[r"
             0 Primary 1.6 behind Some(0) 0ns ago -
             1 Replica 1.6 behind Some(0) 0ns ago -
-        "#]],
+        "]],
         );
         assert!(!poller.has_foreign());
+    }
+
+    /// MariaDB's replicas leave out of their position what somebody wrote on them.
+    #[test]
+    fn what_a_replica_wrote_itself_is_foreign() {
+        let set = |text: &str| GtidSet::parse(Dialect::MariaDb, text).expect("a set");
+        let mut poller = Poller::new(Dialect::MariaDb, None);
+        poller.add(Moment::START, InstanceId(0), Role::Replica);
+        poller.learn(
+            at(1),
+            EpochStart {
+                source: "s".into(),
+                epoch: 1,
+                origin: Origin::MariaDb { domain: 0, server_id: 1 },
+                first: 11,
+                before: set("0-1-10"),
+                lossless: true,
+            },
+        );
+        let position = |poller: &mut Poller, wrote: &str| {
+            poller.wrote(InstanceId(0), &set(wrote));
+            poller.answered(at(10), InstanceId(0), &set("0-1-15"));
+            let poll = poller.poll(at(10), at(11));
+            (poll.region.to_string(), poll.highest == Version::MAX, poller.has_foreign())
+        };
+        assert_eq!(position(&mut poller, ""), ("1.15".to_owned(), false, false));
+        // Before it became a replica, or when it was the primary.
+        assert_eq!(position(&mut poller, "0-2-9"), ("1.15".to_owned(), false, false));
+        assert_eq!(position(&mut poller, "0-2-12"), ("0.0".to_owned(), true, true));
+        assert_eq!(position(&mut poller, ""), ("1.15".to_owned(), false, false));
     }
 }

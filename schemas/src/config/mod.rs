@@ -168,6 +168,8 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// How its clients spread keys over the nodes.
     pub hashing: Hashing,
+    /// A higher one at each change of how keys are spread.
+    pub ring_version: u64,
     /// The nodes; never empty, no address twice.
     pub nodes: Vec<Node>,
     /// Longest time between a reader's SELECT and its `set`: each key is deleted at once, and once

@@ -5,6 +5,7 @@ mod held;
 mod herd;
 mod instances;
 mod markers;
+mod promotion;
 mod secure;
 mod storm;
 mod strikes;
