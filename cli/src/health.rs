@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use invalidator::LaneStatus;
+use invalidator::{
+    DatabaseStatus, Databases, LaneStatus,
+    poller::{Hold, Role},
+};
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use schemas::{cursor::Partition, record::UnixMicros};
 use serde::Serialize;
@@ -36,6 +39,7 @@ struct Gauges {
 pub(crate) struct Parts {
     pub(crate) tailer: watch::Receiver<tailer::Status>,
     pub(crate) lanes: Vec<watch::Receiver<LaneStatus>>,
+    pub(crate) databases: Databases,
     pub(crate) log: Log,
     /// While this process leads.
     pub(crate) writer: watch::Receiver<Option<AnyWriter>>,
@@ -64,12 +68,14 @@ impl Shared {
 /// The whole, at one moment.
 #[derive(Debug, Serialize)]
 pub(crate) struct Health {
-    /// Everything is connected that this process needs, and the stream can be written.
+    /// Everything is connected that this process needs, the stream can be written, and no database keeps the region waiting.
     pub(crate) ok: bool,
     region: String,
     tailer: Tailer,
     stream: Stream,
     lanes: Vec<Lane>,
+    /// Those that caches are filled from; empty where no node needs to know.
+    databases: Vec<Database>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,6 +109,22 @@ struct Lane {
     backlog_records: u64,
     /// How long the oldest change has waited for its first delete.
     backlog_seconds: f64,
+}
+
+/// Everything up to the lowest `position` is visible everywhere in the region: what is cached cannot be newer.
+#[derive(Debug, Serialize)]
+struct Database {
+    address: String,
+    role: &'static str,
+    /// `EPOCH.NUMBER`.
+    position: String,
+    /// Transactions that the furthest database shows and this one does not; null if they are of several epochs.
+    behind: Option<u64>,
+    /// How old its last answer is; null if it never answered.
+    answered_seconds: Option<f64>,
+    foreign: bool,
+    /// Why the region waits for it, if so.
+    holds: Option<&'static str>,
 }
 
 impl Watch {
@@ -155,6 +177,7 @@ impl Watch {
             tailer: Tailer::of(tailer::Status::default()),
             stream: Stream { leads: false, partitions: Vec::new(), sharing: None, trouble },
             lanes: Vec::new(),
+            databases: Vec::new(),
         }
     }
 
@@ -163,6 +186,8 @@ impl Watch {
         let now = clock::now();
         let lanes: Vec<Lane> =
             parts.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
+        let databases = parts.databases.look();
+        let unheld = databases.iter().all(|of| !of.hold.is_some_and(Hold::is_alarm));
         let writer = parts.writer.borrow().clone();
         let leads = writer.is_some();
         if let Some(writer) = &writer {
@@ -176,11 +201,13 @@ impl Watch {
             ok: (tailer.connected || stands_by)
                 && trouble.is_none()
                 && sharing.is_none()
+                && unheld
                 && (partitions.is_empty() || lanes.iter().all(|lane| lane.connected)),
             region: self.region.to_string(),
             tailer: Tailer::of(tailer),
             stream: Stream { leads, partitions, sharing, trouble },
             lanes,
+            databases: databases.into_iter().map(Database::of).collect(),
         }
     }
 }
@@ -202,9 +229,30 @@ impl Lane {
     fn of(status: LaneStatus, now: UnixMicros) -> Lane {
         let backlog = status.backlog(now);
         let LaneStatus { cluster, node, connected, last_error, backlog_records, .. } = status;
-        // To the millisecond: more would be noise.
-        let backlog_seconds =
-            Duration::from_millis(backlog.as_millis().try_into().unwrap_or(u64::MAX)).as_secs_f64();
+        let backlog_seconds = seconds(backlog);
         Lane { cluster, node, connected, last_error, backlog_records, backlog_seconds }
     }
+}
+
+impl Database {
+    fn of(status: DatabaseStatus) -> Database {
+        let DatabaseStatus { address, role, position, behind, answered, hold } = status;
+        Database {
+            address,
+            role: match role {
+                Role::Primary => "primary",
+                Role::Replica => "replica",
+            },
+            position: position.to_string(),
+            behind,
+            answered_seconds: answered.map(seconds),
+            foreign: hold == Some(Hold::Foreign),
+            holds: hold.map(Hold::name),
+        }
+    }
+}
+
+/// To the millisecond: more would be noise.
+fn seconds(of: Duration) -> f64 {
+    Duration::from_millis(of.as_millis().try_into().unwrap_or(u64::MAX)).as_secs_f64()
 }

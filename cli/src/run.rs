@@ -6,7 +6,7 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
-use invalidator::{ControlPort, Databases, Feed, Instance, Invalidator, poller::Role};
+use invalidator::{ControlPort, Feed, Instance, Invalidator, Visibility, poller::Role};
 use prometheus_client::registry::Registry;
 use schemas::{
     config::{self, Region},
@@ -73,7 +73,7 @@ async fn serve(
     if daemon == Daemon::Whole {
         look_first(&settings, &rules).await?;
     }
-    let databases = databases(region, &settings);
+    let visibility = visibility(region, &settings);
     let side = Side::open(args, region, &shutdown).await?;
 
     let opened = tokio::select! {
@@ -89,14 +89,14 @@ async fn serve(
     let clusters =
         region.clusters.iter().map(|it| cluster_settings(&args.config, it, &side.inside));
     let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
-    let mut lanes = Invalidator::start(&clusters, &feed, &databases, &side.lanes, &shutdown)
+    let mut lanes = Invalidator::start(&clusters, &feed, &visibility, &side.lanes, &shutdown)
         .context("spread keys over the nodes")
         .map_err(Failure::Config)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
-    let (status, of) = (lanes.status(), log.clone());
+    let (status, databases, of) = (lanes.status(), lanes.databases(), log.clone());
     let shared = Shared::of(&share, feed.reader.partitions());
-    side.watch.is_open(Parts { tailer: told, lanes: status, log: of, writer, shared });
+    side.watch.is_open(Parts { tailer: told, lanes: status, databases, log: of, writer, shared });
     let tailing = Tailing {
         settings,
         rules: Arc::new(rules),
@@ -328,9 +328,9 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
 }
 
 /// All servers that may take writes, each of which readers may take for the primary, and the replicas beside them.
-fn databases(region: &Region, settings: &tailer::Settings) -> Databases {
+fn visibility(region: &Region, settings: &tailer::Settings) -> Visibility {
     if let Some(hold_off) = region.source.hold_off {
-        return Databases::HoldOff(hold_off);
+        return Visibility::HoldOff(hold_off);
     }
     let instance = |address: &config::Address, role| {
         let settings = tailer::Settings { address: address.clone(), ..settings.clone() };
@@ -340,7 +340,7 @@ fn databases(region: &Region, settings: &tailer::Settings) -> Databases {
     let writers = std::iter::once(&source.address).chain(&source.standbys);
     let writers = writers.map(|it| instance(it, Role::Primary));
     let replicas = source.replicas.iter().map(|it| instance(it, Role::Replica));
-    Databases::Asked(writers.chain(replicas).collect())
+    Visibility::Asked(writers.chain(replicas).collect())
 }
 
 /// `inside` has the control ports of nodes in this process.
@@ -354,7 +354,8 @@ pub(crate) fn cluster_settings(
     let tls = cluster.control_tls.as_ref().map(|tls| control_tls(file, tls)).transpose()?;
     let named = |node: &config::Node| {
         let address = node.control.as_ref()?.to_string();
-        Some(ControlPort { address, secret: secret.clone(), tls: tls.clone() })
+        let (secret, tls, ring_version) = (secret.clone(), tls.clone(), cluster.ring_version);
+        Some(ControlPort { address, secret, tls, ring_version })
     };
     let node = |node: &config::Node| {
         let address = node.address.to_string();

@@ -20,6 +20,9 @@ pub struct ControlPort {
     pub address: String,
     pub secret: Option<Secret>,
     pub tls: Option<Tls>,
+    /// A higher one at each change of the nodes, their weights or the hashing. A node that has heard of a higher one takes nothing from a
+    /// lane with a lower one.
+    pub ring_version: u64,
 }
 
 /// A connection whose node has said what it must say first.
@@ -50,9 +53,9 @@ impl ControlConnection {
     }
 
     /// Says who we are.
-    pub(crate) fn hello(&mut self, stream: StreamId, partitions: u16) {
+    pub(crate) fn hello(&mut self, stream: StreamId, partitions: u16, ring: u64) {
         let proof = self.secret.as_ref().map(|secret| secret.prove(&self.nonce));
-        self.say(&ToNode::Hello(Hello { stream, partitions, ring: 0, proof }));
+        self.say(&ToNode::Hello(Hello { stream, partitions, ring, proof }));
     }
 
     /// Adds to what is to be written.

@@ -26,7 +26,7 @@ impl Deleter {
         partitions: u16,
     ) -> Result<Deleter, ConnectionError> {
         let mut connection = ControlConnection::open(port).await?;
-        connection.hello(stream, partitions);
+        connection.hello(stream, partitions, port.ring_version);
         match answer(&mut connection).await? {
             ToLane::Greeting(_) => Ok(Deleter(connection)),
             other => Err(out_of_step(&other)),

@@ -4,7 +4,7 @@
 //! | server | question |
 //! |---|---|
 //! | MySQL | `@@global.gtid_executed`: moves with the commit in the engine |
-//! | MariaDB replica | `@@global.gtid_slave_pos`: written by the transaction itself |
+//! | MariaDB replica | `@@global.gtid_slave_pos`: written by the transaction itself. What somebody wrote there is not in it, so that is asked too: its own part of `gtid_binlog_state` |
 //! | MariaDB that writes | the binlog position of a consistent snapshot: `gtid_binlog_pos` and `gtid_current_pos` run ahead of the engine |
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub struct Instance {
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
-enum Unanswered {
+pub(crate) enum Unanswered {
     #[error("ask")]
     Server(#[from] mysql_async::Error),
     #[error("no answer within {} s", DEADLINE.as_secs())]
@@ -63,11 +63,12 @@ pub(crate) async fn answer(
         let moment = *asked.borrow_and_update();
         let answered = timeout(DEADLINE, ask(&instance, dialect, &mut conn, &mut last)).await;
         match answered.unwrap_or(Err(Unanswered::Deadline)) {
-            Ok(executed) => {
+            Ok(visible) => {
                 if std::mem::take(&mut silent) {
                     tracing::info!(instance = instance.address, "answers again");
                 }
-                let answer = Answer { instance: id, asked: moment, executed };
+                let Visible { executed, wrote } = visible;
+                let answer = Answer { instance: id, asked: moment, executed, wrote };
                 if answers.send(answer).await.is_err() {
                     return;
                 }
@@ -75,13 +76,7 @@ pub(crate) async fn answer(
             Err(err) => {
                 conn = None;
                 if !std::mem::replace(&mut silent, true) {
-                    let address = &instance.address;
-                    tracing::warn!(
-                        instance = address,
-                        error = %err,
-                        cause = err_source(&err),
-                        "does not say how far it is; the region's position stands still"
-                    );
+                    err.warn(&instance);
                 }
                 sleep(RETRY_DELAY).await;
             }
@@ -89,50 +84,67 @@ pub(crate) async fn answer(
     }
 }
 
-fn err_source(err: &Unanswered) -> String {
-    std::error::Error::source(err).map_or_else(String::new, ToString::to_string)
+impl Unanswered {
+    /// Says that the region waits.
+    pub(crate) fn warn(&self, instance: &Instance) {
+        let cause = std::error::Error::source(self).map_or_else(String::new, ToString::to_string);
+        tracing::warn!(
+            instance = instance.address,
+            error = %self,
+            cause,
+            "does not say how far it is; the region's position stands still until it does, or is taken out of the region file"
+        );
+    }
+}
+
+/// What a server shows to its readers.
+#[derive(Clone, Debug)]
+struct Visible {
+    executed: GtidSet,
+    /// What it has written itself, where `executed` does not say so; else nothing.
+    wrote: GtidSet,
 }
 
 /// The last answer, as text and as what it means: mostly, the next one is the same.
 #[derive(Debug, Default)]
 struct Last {
     said: String,
-    executed: Option<GtidSet>,
+    visible: Option<Visible>,
 }
 
 impl Last {
     /// What the server said, if it says the same again.
-    fn means(&self, said: &str) -> Option<GtidSet> {
-        self.executed.clone().filter(|_| self.said == said)
+    fn means(&self, said: &str) -> Option<Visible> {
+        self.visible.clone().filter(|_| self.said == said)
     }
 
-    fn read(&mut self, dialect: Dialect, said: String) -> Result<GtidSet, Unanswered> {
-        match self.means(&said) {
-            Some(executed) => Ok(executed),
-            None => self.learn(dialect, said.clone(), &said),
-        }
-    }
-
-    /// From now on, `said` means `set`.
-    fn learn(&mut self, dialect: Dialect, said: String, set: &str) -> Result<GtidSet, Unanswered> {
-        let executed =
-            GtidSet::parse(dialect, set).map_err(|_| Unanswered::Answer(set.to_owned()))?;
-        (self.said, self.executed) = (said, Some(executed.clone()));
-        Ok(executed)
+    /// From now on, `said` means these sets.
+    fn learn(
+        &mut self,
+        dialect: Dialect,
+        said: String,
+        (executed, wrote): (&str, &str),
+    ) -> Result<Visible, Unanswered> {
+        let set = |text: &str| {
+            GtidSet::parse(dialect, text).map_err(|_| Unanswered::Answer(text.to_owned()))
+        };
+        let visible = Visible { executed: set(executed)?, wrote: set(wrote)? };
+        (self.said, self.visible) = (said, Some(visible.clone()));
+        Ok(visible)
     }
 }
 
-/// What kind of server it is; `None` while it does not answer.
-pub(crate) async fn dialect(instance: &Instance) -> Option<Dialect> {
+/// What kind of server it is.
+pub(crate) async fn dialect(instance: &Instance) -> Result<Dialect, Unanswered> {
     let ask = async {
         let mut conn = Conn::new(instance.opts.clone()).await?;
         let version = global(&mut conn, "VERSION()").await?;
         drop(conn.disconnect().await); // The answer is here.
         Ok::<_, Unanswered>(version)
     };
-    let version = timeout(DEADLINE, ask).await.ok()?.ok()?;
+    let version = timeout(DEADLINE, ask).await.unwrap_or(Err(Unanswered::Deadline))?;
     let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
-    Some(if is_mariadb { Dialect::MariaDb } else { Dialect::Mysql })
+    Ok(if is_mariadb { Dialect::MariaDb } else { Dialect::Mysql })
 }
 
 async fn ask(
@@ -140,17 +152,22 @@ async fn ask(
     dialect: Dialect,
     conn: &mut Option<Conn>,
     last: &mut Last,
-) -> Result<GtidSet, Unanswered> {
+) -> Result<Visible, Unanswered> {
     let conn = match conn {
         Some(conn) => conn,
         None => conn.insert(Conn::new(instance.opts.clone()).await?),
     };
-    let said = match (dialect, instance.role) {
-        (Dialect::Mysql, _) => global(conn, "@@global.gtid_executed").await?,
-        (Dialect::MariaDb, Role::Replica) => global(conn, "@@global.gtid_slave_pos").await?,
-        (Dialect::MariaDb, Role::Primary) => return snapshot(conn, last).await,
-    };
-    last.read(dialect, said)
+    match (dialect, instance.role) {
+        (Dialect::Mysql, _) => {
+            let said = global(conn, "@@global.gtid_executed").await?;
+            match last.means(&said) {
+                Some(visible) => Ok(visible),
+                None => last.learn(dialect, said.clone(), (&said, "")),
+            }
+        }
+        (Dialect::MariaDb, Role::Replica) => replica(conn, last).await,
+        (Dialect::MariaDb, Role::Primary) => snapshot(conn, last).await,
+    }
 }
 
 async fn global(conn: &mut Conn, name: &str) -> Result<String, Unanswered> {
@@ -158,9 +175,25 @@ async fn global(conn: &mut Conn, name: &str) -> Result<String, Unanswered> {
     Ok(said.unwrap_or_default())
 }
 
+/// What a MariaDB replica has of its source, and what it has written itself.
+async fn replica(conn: &mut Conn, last: &mut Last) -> Result<Visible, Unanswered> {
+    let asked = "SELECT @@global.gtid_slave_pos, @@global.gtid_binlog_state, @@global.server_id";
+    let row: Option<(Option<String>, Option<String>, u32)> = conn.query_first(asked).await?;
+    let (position, state, server) = row.ok_or_else(|| Unanswered::Answer("nothing".to_owned()))?;
+    let (position, state) = (position.unwrap_or_default(), state.unwrap_or_default());
+    let said = format!("{position} {state}");
+    if let Some(visible) = last.means(&said) {
+        return Ok(visible);
+    }
+    let server = server.to_string();
+    let is_own = |gtid: &&str| gtid.split('-').nth(1) == Some(&*server);
+    let own: Vec<&str> = state.split(',').map(str::trim).filter(is_own).collect();
+    last.learn(Dialect::MariaDb, said, (&position, &own.join(",")))
+}
+
 /// Where the binlog was when a snapshot was opened that contains every transaction up to there, and none behind. What that place means
 /// is asked only when it has moved: before MariaDB 11.4, the server reads its binlog from the beginning to tell.
-async fn snapshot(conn: &mut Conn, last: &mut Last) -> Result<GtidSet, Unanswered> {
+async fn snapshot(conn: &mut Conn, last: &mut Last) -> Result<Visible, Unanswered> {
     conn.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT").await?;
     let rows: Vec<(String, String)> =
         conn.query("SHOW SESSION STATUS LIKE 'binlog\\_snapshot\\_%'").await?;
@@ -171,8 +204,8 @@ async fn snapshot(conn: &mut Conn, last: &mut Last) -> Result<GtidSet, Unanswere
     };
     let (file, position) = (value("binlog_snapshot_file"), value("binlog_snapshot_position"));
     let place = format!("{file}:{position}");
-    if let Some(executed) = last.means(&place) {
-        return Ok(executed);
+    if let Some(visible) = last.means(&place) {
+        return Ok(visible);
     }
     let plain = file.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
     let number = !position.is_empty() && position.bytes().all(|it| it.is_ascii_digit());
@@ -182,5 +215,5 @@ async fn snapshot(conn: &mut Conn, last: &mut Last) -> Result<GtidSet, Unanswere
     let asked = format!("SELECT BINLOG_GTID_POS('{file}', {position})");
     let said: Option<Option<String>> = conn.query_first(asked).await?;
     let said = said.flatten().ok_or_else(|| Unanswered::Answer(place.clone()))?;
-    last.learn(Dialect::MariaDb, place, &said)
+    last.learn(Dialect::MariaDb, place, (&said, ""))
 }

@@ -11,6 +11,7 @@
 
 mod connection;
 mod control;
+mod databases;
 mod deleter;
 mod delivery;
 mod hold_off;
@@ -31,11 +32,12 @@ mod trouble;
 
 pub use connection::ConnectionError;
 pub use control::ControlPort;
+pub use databases::{DatabaseStatus, Databases};
 pub use deleter::Deleter;
 pub use instance::Instance;
 pub use intake::Feed;
 pub use metrics::Metrics;
-pub use positions::Databases;
+pub use positions::Visibility;
 pub use report::LaneStatus;
 pub use settings::{NodeSettings, OnFloor, Settings};
 pub use shell::Invalidator;

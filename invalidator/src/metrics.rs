@@ -1,10 +1,12 @@
-//! What the lanes count.
+//! What the lanes count, and what databases say of themselves.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry},
 };
+
+use crate::poller::Role;
 
 /// One lane.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,7 +52,29 @@ pub(crate) enum Cause {
     Stream,
 }
 
-/// Metrics of all lanes; clones count together.
+/// One database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct InstanceLabel {
+    pub(crate) address: String,
+    pub(crate) role: RoleValue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum RoleValue {
+    Primary,
+    Replica,
+}
+
+impl From<Role> for RoleValue {
+    fn from(role: Role) -> RoleValue {
+        match role {
+            Role::Primary => RoleValue::Primary,
+            Role::Replica => RoleValue::Replica,
+        }
+    }
+}
+
+/// Metrics of all lanes and databases; clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     deletes: Family<PassLabel, Counter>,
@@ -62,6 +86,17 @@ pub struct Metrics {
     backlog_records: Family<LaneLabel, Gauge>,
     backlog_ms: Family<LaneLabel, Gauge>,
     commit_to_delete: Family<LaneLabel, Histogram>,
+    instances: Instances,
+}
+
+/// What databases say of themselves.
+#[derive(Clone, Debug, Default)]
+struct Instances {
+    answered_ms: Family<InstanceLabel, Gauge>,
+    foreign: Family<InstanceLabel, Gauge>,
+    epoch: Family<InstanceLabel, Gauge>,
+    sequence: Family<InstanceLabel, Gauge>,
+    behind: Family<InstanceLabel, Gauge>,
 }
 
 /// Upper bounds, in seconds, of the commit-to-delete histogram.
@@ -81,6 +116,7 @@ impl Metrics {
             backlog_records: Family::default(),
             backlog_ms: Family::default(),
             commit_to_delete: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            instances: Instances::register(registry.sub_registry_with_prefix("mcsqueal_instance")),
         };
         let lanes = registry.sub_registry_with_prefix("mcsqueal_lane");
         show(lanes, "deletes", "Deletes that the node answered", &metrics.deletes);
@@ -115,6 +151,18 @@ impl Metrics {
         metrics
     }
 
+    /// The metrics of one database.
+    pub(crate) fn instance(&self, label: &InstanceLabel) -> InstanceMetrics {
+        let Instances { answered_ms, foreign, epoch, sequence, behind } = &self.instances;
+        InstanceMetrics {
+            answered_ms: answered_ms.get_or_create_owned(label),
+            foreign: foreign.get_or_create_owned(label),
+            epoch: epoch.get_or_create_owned(label),
+            sequence: sequence.get_or_create_owned(label),
+            behind: behind.get_or_create_owned(label),
+        }
+    }
+
     /// The metrics of one lane, found once.
     pub(crate) fn lane(&self, lane: &LaneLabel) -> LaneMetrics {
         let LaneLabel { cluster, node } = lane.clone();
@@ -134,6 +182,47 @@ impl Metrics {
             lane: lane.clone(),
         }
     }
+}
+
+impl Instances {
+    fn register(registry: &mut Registry) -> Instances {
+        let all = Instances::default();
+        show(
+            registry,
+            "answered_ms",
+            "Age of the database's last answer; since when it is asked, if it never answered",
+            &all.answered_ms,
+        );
+        show(
+            registry,
+            "foreign",
+            "1 while the database has transactions that the source does not have, for longer than a moment",
+            &all.foreign,
+        );
+        show(registry, "epoch", "Epoch of the database's position", &all.epoch);
+        show(
+            registry,
+            "sequence",
+            "Transaction of the database's position in its epoch",
+            &all.sequence,
+        );
+        show(
+            registry,
+            "behind",
+            "Transactions that the furthest database shows and this one does not; 2^63 - 1 if they are of several epochs",
+            &all.behind,
+        );
+        all
+    }
+}
+
+/// One database's share of the metrics.
+pub(crate) struct InstanceMetrics {
+    pub(crate) answered_ms: Gauge,
+    pub(crate) foreign: Gauge,
+    pub(crate) epoch: Gauge,
+    pub(crate) sequence: Gauge,
+    pub(crate) behind: Gauge,
 }
 
 /// One lane's share of the metrics.

@@ -265,7 +265,8 @@ impl<R: Reader> NodeDelivery<R> {
         match action {
             Action::Hello => {
                 visit.sent.clear();
-                connection.hello(self.reader.stream_id(), self.reader.partitions());
+                let (stream, partitions) = (self.reader.stream_id(), self.reader.partitions());
+                connection.hello(stream, partitions, self.port.ring_version);
             }
             Action::SampleHeads(partitions) => {
                 let mut heads = Vec::with_capacity(partitions.len());

@@ -11,6 +11,8 @@
 //! primary is not fenced, only a transaction of a lossy epoch proves that an instance belongs to it: the
 //! former one may still show what was lost.
 
+mod watching;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::control::{Continuity, EpochNews};
@@ -22,6 +24,8 @@ use schemas::{
     record::{EpochStart, Origin},
     version::Version,
 };
+
+pub use self::watching::{Hold, InstanceState};
 
 /// Names one database instance of the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,9 +61,13 @@ const NOWHERE: Standing =
 struct Instance {
     role: Role,
     executed: GtidSet,
+    /// What it has written itself, where `executed` does not say so.
+    wrote: GtidSet,
     /// When it answered last; `None` if it never did.
     answered: Option<Moment>,
     added: Moment,
+    /// Since which round it has had transactions that the source does not have.
+    foreign_since: Option<Moment>,
     /// Where it stands by that answer, and by what is known otherwise; `None` when any of it has changed.
     stands: Option<Standing>,
 }
@@ -117,8 +125,16 @@ impl Poller {
 
     /// Readers may read from this instance, or its role has changed. To be said before they do.
     pub fn add(&mut self, now: Moment, id: InstanceId, role: Role) {
-        let executed = GtidSet::empty(self.dialect);
-        let fresh = Instance { role, executed, answered: None, added: now, stands: None };
+        let nothing = GtidSet::empty(self.dialect);
+        let fresh = Instance {
+            role,
+            executed: nothing.clone(),
+            wrote: nothing,
+            answered: None,
+            added: now,
+            foreign_since: None,
+            stands: None,
+        };
         self.instances.entry(id).or_insert(fresh).role = role;
         self.forget_standings();
     }
@@ -144,6 +160,15 @@ impl Poller {
         instance.answered = Some(asked);
     }
 
+    /// What an instance has written itself, asked together with what is visible there: MariaDB's replicas leave it out of that. It moves
+    /// no position; it may be foreign.
+    pub fn wrote(&mut self, id: InstanceId, wrote: &GtidSet) {
+        if let Some(instance) = self.instances.get_mut(&id).filter(|of| of.wrote != *wrote) {
+            instance.wrote.clone_from(wrote);
+            instance.stands = None;
+        }
+    }
+
     /// Where an instance stands, if it has ever answered.
     pub fn standing(&mut self, id: InstanceId) -> Option<Standing> {
         self.instances.get(&id)?.answered?;
@@ -154,6 +179,7 @@ impl Poller {
     /// What a round of questions that began at `began` and is over at `now` found.
     pub fn poll(&mut self, began: Moment, now: Moment) -> Poll {
         self.place();
+        self.note_foreign(now);
         let standing = |instance: &Instance| instance.stands.unwrap_or(NOWHERE);
         let counted = |instance: &&Instance| {
             let last = instance.answered.unwrap_or(instance.added);
@@ -207,7 +233,13 @@ impl Poller {
         let newest = self.learned.iter().rev().find(|(_, at)| known(at)).map_or(0, |(of, _)| *of);
         let newest = if Cure::AnswerAfterEpoch.works() { newest } else { u16::MAX };
         let standing = self.epochs.standing_up_to(newest, &instance.executed, &self.source);
+        let foreign = self.epochs.standing(&instance.wrote, &self.source).foreign;
         match self.epochs.newest() {
+            Some(start) if foreign && Cure::ForeignHoldsPosition.works() => {
+                let before = start.epoch.saturating_sub(1);
+                let held = self.epochs.standing_up_to(before, &instance.executed, &self.source);
+                Standing { position: held.position, ..NOWHERE }
+            }
             Some(start) if self.may_be_lost(start, standing) => {
                 let before = start.epoch.saturating_sub(1);
                 self.epochs.standing_up_to(before, &instance.executed, &self.source)

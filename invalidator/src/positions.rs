@@ -6,6 +6,7 @@
 //! round began is exactly what the lane takes for that; a lane that is slow and misses a round uses what is older, which is safe.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,21 +29,32 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     hold_off::HoldOff,
     instance::{self, Instance},
-    poller::{InstanceId, Poll, Poller},
+    poller::{Hold, InstanceId, InstanceState, Poll, Poller},
 };
 
 /// A round is over then, whoever has not answered.
 const ROUND_MAX: Duration = Duration::from_millis(50);
 /// While no instance answers, or the stream's epochs cannot be read.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// How often it is looked whether something must be said to operators, or whether there is an epoch that nobody has told us.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How it is known what readers of a region's databases see.
 #[derive(Clone, Debug)]
-pub enum Databases {
+pub enum Visibility {
     /// Each says it itself.
     Asked(Vec<Instance>),
     /// What the stream had so long ago is visible on all of them.
     HoldOff(Duration),
+}
+
+impl Visibility {
+    /// Nothing is: no node of ours can store anything.
+    pub const UNKNOWN: Visibility = Visibility::Asked(Vec::new());
+
+    pub(crate) fn is_known(&self) -> bool {
+        !matches!(self, Visibility::Asked(instances) if instances.is_empty())
+    }
 }
 
 /// How far the rounds are.
@@ -60,6 +72,8 @@ pub(crate) struct Answer {
     pub(crate) instance: InstanceId,
     pub(crate) asked: Moment,
     pub(crate) executed: GtidSet,
+    /// What it has written itself, where that does not say so.
+    pub(crate) wrote: GtidSet,
 }
 
 /// See the module. Cheap to clone; all clones are one.
@@ -68,6 +82,8 @@ pub(crate) struct Positions(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Numbered as they stand here.
+    instances: Vec<Instance>,
     /// Never held across an await.
     poller: Mutex<Known>,
     rounds: watch::Sender<Rounds>,
@@ -85,13 +101,28 @@ struct Known {
     hold_off: Option<HoldOff>,
 }
 
+impl Known {
+    /// Nothing is known of these, from `now` on.
+    fn nothing_of(instances: &[Instance], dialect: Dialect, now: Moment) -> Known {
+        let mut poller = Poller::new(dialect, None);
+        for (at, instance) in instances.iter().enumerate() {
+            poller.add(now, id_of(at), instance.role);
+        }
+        Known { poller, epoch: 0, progress_at: UnixMicros(0), hold_off: None }
+    }
+}
+
 impl Positions {
     /// Nothing is known yet.
-    pub(crate) fn new() -> Positions {
-        let poller = Poller::new(Dialect::Mysql, None);
-        let known = Known { poller, epoch: 0, progress_at: UnixMicros(0), hold_off: None };
+    pub(crate) fn new(visibility: Visibility) -> Positions {
+        let (instances, hold_off) = match visibility {
+            Visibility::Asked(instances) => (instances, None),
+            Visibility::HoldOff(length) => (Vec::new(), Some(HoldOff::new(length))),
+        };
+        let known = Known::nothing_of(&instances, Dialect::Mysql, Moment::START);
+        let poller = Mutex::new(Known { hold_off, ..known });
         let rounds = watch::Sender::new(Rounds::default());
-        Positions(Arc::new(Shared { poller: Mutex::new(known), rounds, begin: Instant::now() }))
+        Positions(Arc::new(Shared { instances, poller, rounds, begin: Instant::now() }))
     }
 
     /// This process's clock.
@@ -163,39 +194,42 @@ impl Positions {
         news
     }
 
-    /// Finds out how far the region is, until `shutdown`.
-    pub(crate) async fn run<R: Reader>(
-        self,
-        databases: Databases,
-        reader: R,
-        shutdown: CancellationToken,
-    ) {
-        let poll = async {
-            match databases {
-                Databases::Asked(instances) => self.poll(instances, reader).await,
-                Databases::HoldOff(length) => {
-                    self.known().hold_off = Some(HoldOff::new(length));
-                    self.poll(Vec::new(), reader).await;
-                }
-            }
+    /// The instances' addresses, and what is known of each.
+    pub(crate) fn states(&self) -> Vec<(&str, InstanceState)> {
+        let states = self.known().poller.states(self.now());
+        let named = |state: InstanceState| {
+            let instance = self.0.instances.get(usize::from(state.instance.0))?;
+            Some((&*instance.address, state))
         };
+        states.into_iter().filter_map(named).collect()
+    }
+
+    /// Finds out how far the region is, until `shutdown`.
+    pub(crate) async fn run<R: Reader + Clone>(self, reader: R, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = poll => {}
+            () = self.poll(&reader) => {}
+            () = self.watch(&reader) => {}
         }
     }
 
     /// Waits until some instance says what kind of server it is, which all of them are.
-    async fn begin(&self, instances: &[Instance]) -> Dialect {
-        while !instances.is_empty() {
-            for instance in instances {
-                let Some(dialect) = instance::dialect(instance).await else { continue };
-                let mut poller = Poller::new(dialect, None);
-                for (at, instance) in instances.iter().enumerate() {
-                    poller.add(self.now(), id_of(at), instance.role);
-                }
-                let (epoch, progress_at, hold_off) = (0, UnixMicros(0), None);
-                *self.known() = Known { poller, epoch, progress_at, hold_off };
+    async fn begin(&self) -> Dialect {
+        let mut silent = BTreeSet::new();
+        while !self.0.instances.is_empty() {
+            for instance in &self.0.instances {
+                let dialect = match instance::dialect(instance).await {
+                    Ok(dialect) => dialect,
+                    Err(err) => {
+                        if silent.insert(&instance.address) {
+                            err.warn(instance);
+                        }
+                        continue;
+                    }
+                };
+                // Since when they are asked does not change.
+                let nothing = Known::nothing_of(&self.0.instances, dialect, Moment::START);
+                *self.known() = nothing;
                 return dialect;
             }
             sleep(RETRY_DELAY).await;
@@ -203,19 +237,45 @@ impl Positions {
         Dialect::Mysql // Nobody is asked.
     }
 
-    async fn poll<R: Reader>(&self, instances: Vec<Instance>, reader: R) {
-        let dialect = self.begin(&instances).await;
-        while let Err(err) = self.learn(&reader).await {
+    /// Says once what operators must know. And whoever delivers nothing hears of no epoch either: what looks foreign may be of a new one.
+    async fn watch<R: Reader>(&self, reader: &R) {
+        let mut foreign = BTreeSet::new();
+        loop {
+            sleep(WATCH_INTERVAL).await;
+            for (address, state) in self.states() {
+                match state.hold {
+                    Some(Hold::Foreign) if foreign.insert(state.instance) => tracing::warn!(
+                        instance = address,
+                        position = %state.position,
+                        "has transactions that the source does not have; the region's position waits. Written there by mistake: take it \
+                         out of service and rebuild it. Promoted: look whether the tailer follows it"
+                    ),
+                    None | Some(Hold::Behind) if foreign.remove(&state.instance) => {
+                        tracing::info!(instance = address, "has no foreign transactions any more");
+                    }
+                    _ => {}
+                }
+            }
+            let unexplained = self.known().poller.has_foreign();
+            if unexplained && let Err(err) = self.learn(reader).await {
+                tracing::debug!(error = %err, "the stream's epochs cannot be read");
+            }
+        }
+    }
+
+    async fn poll<R: Reader>(&self, reader: &R) {
+        let dialect = self.begin().await;
+        while let Err(err) = self.learn(reader).await {
             tracing::warn!(error = %err, "the stream's epochs cannot be read");
             sleep(RETRY_DELAY).await;
         }
-        let count = instances.len();
+        let count = self.0.instances.len();
         let (answers, mut received) = mpsc::channel::<Answer>(count.max(1) * 4);
         let (ask, asked) = watch::channel(self.now());
         let mut tasks = JoinSet::new();
-        for (at, instance) in instances.into_iter().enumerate() {
+        for (at, instance) in self.0.instances.iter().enumerate() {
             tasks.spawn(instance::answer(
-                instance,
+                instance.clone(),
                 dialect,
                 id_of(at),
                 asked.clone(),
@@ -236,6 +296,7 @@ impl Positions {
                     missing -= 1;
                 }
                 let mut known = self.known();
+                known.poller.wrote(answer.instance, &answer.wrote);
                 known.poller.answered(answer.asked, answer.instance, &answer.executed);
             }
             let poll = self.known().poll(began, self.now());

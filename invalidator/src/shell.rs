@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Databases, Metrics, NodeSettings,
+    Databases, Metrics, NodeSettings, Visibility,
     delivery::Delivery,
     intake::{Feed, Intake, Places, Share},
     metrics::LaneLabel,
@@ -25,15 +25,16 @@ use crate::{
 pub struct Invalidator {
     lanes: JoinSet<Result<(), StreamError>>,
     status: Vec<watch::Receiver<LaneStatus>>,
+    databases: Databases,
 }
 
 impl Invalidator {
     /// Starts a lane for each node of each cluster, of what `feed` says is ours. They run until `shutdown`; nodes that are down are tried for ever.
-    /// `databases` are those that caches are filled from, the source among them; only nodes of ours need to know.
+    /// `visibility` says what is known of the databases that caches are filled from, the source among them; only nodes of ours need it.
     pub fn start<R, S>(
         clusters: &[Settings],
         feed: &Feed<R, S>,
-        databases: &Databases,
+        visibility: &Visibility,
         metrics: &Metrics,
         shutdown: &CancellationToken,
     ) -> Result<Invalidator, RingError>
@@ -42,12 +43,12 @@ impl Invalidator {
         S: CursorStore + Clone,
     {
         let (mut lanes, mut status) = (JoinSet::new(), Vec::new());
-        let positions = Positions::new();
-        let all = || clusters.iter().flat_map(|cluster| &cluster.nodes);
-        if all().any(|node| node.control.is_some()) {
-            let (polling, reader) = (positions.clone(), feed.reader.clone());
-            let shutdown = shutdown.clone();
-            let polling = polling.run(databases.clone(), reader, shutdown);
+        let mut nodes = clusters.iter().flat_map(|cluster| &cluster.nodes);
+        let ours = nodes.any(|node| node.control.is_some());
+        let visibility = if ours { visibility } else { &Visibility::UNKNOWN };
+        let positions = Positions::new(visibility.clone());
+        if visibility.is_known() {
+            let polling = positions.clone().run(feed.reader.clone(), shutdown.clone());
             lanes.spawn(async move {
                 polling.await;
                 Ok(())
@@ -88,12 +89,18 @@ impl Invalidator {
                 lanes.spawn(delivery.run(shutdown.clone()));
             }
         }
-        Ok(Invalidator { lanes, status })
+        let databases = Databases::new(positions, metrics.clone());
+        Ok(Invalidator { lanes, status, databases })
     }
 
     /// The lanes' states, in the order of the settings.
     pub fn status(&self) -> Vec<watch::Receiver<LaneStatus>> {
         self.status.clone()
+    }
+
+    /// The databases that caches are filled from.
+    pub fn databases(&self) -> Databases {
+        self.databases.clone()
     }
 
     /// Returns when every lane has ended, after `shutdown`; or at once when one has, because the stream cannot be

@@ -24,7 +24,7 @@ use cache_node::{
     store::Eviction,
 };
 use hdrhistogram::Histogram;
-use invalidator::{ControlPort, Databases, Feed, Invalidator, NodeSettings, OnFloor};
+use invalidator::{ControlPort, Feed, Invalidator, NodeSettings, OnFloor, Visibility};
 use prometheus_client::registry::Registry;
 use schemas::{
     cursor::Partition,
@@ -125,7 +125,7 @@ fn rules_settings(partitions: u16) -> rules::Settings {
         tombstones_max: defaults::TOMBSTONES_MAX,
         leases_max: 1_000_000,
         markers_max: 1,
-        lossy: Lossy::Flush,
+        lossy: Lossy::Cut,
         unsourced: Vec::new(),
     }
 }
@@ -194,7 +194,7 @@ impl Stage {
         let port = ControlServer::bind(Arc::clone(&self.control), clock, &options).await?;
         let address = port.address()?.to_string();
         tokio::spawn(port.run(self.shutdown.clone()));
-        let control = Some(ControlPort { address, secret: None, tls: None });
+        let control = Some(ControlPort { address, secret: None, tls: None, ring_version: 0 });
         let cluster = invalidator::Settings {
             cluster: "bench".to_owned(),
             hashing: Hashing::Ketama,
@@ -208,13 +208,8 @@ impl Stage {
             cursors: self.log.clone(),
             portions: Portions::whole(),
         };
-        let started = Invalidator::start(
-            &[cluster],
-            &feed,
-            &Databases::Asked(Vec::new()),
-            &metrics,
-            &self.shutdown,
-        );
+        let started =
+            Invalidator::start(&[cluster], &feed, &Visibility::UNKNOWN, &metrics, &self.shutdown);
         started.context("start a lane")
     }
 

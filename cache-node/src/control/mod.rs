@@ -14,7 +14,7 @@ use std::sync::{
 };
 
 use protocol::control::{
-    Secret,
+    Agreement, Secret,
     wire::{Hello, Nonce},
 };
 use ring::rand::{SecureRandom, SystemRandom};
@@ -46,6 +46,54 @@ struct Attached {
     ring: u64,
     /// Connections that were greeted before the last change of this number must greet again.
     generation: u64,
+    /// What the lanes that are connected say of our clock.
+    clocks: Clocks,
+}
+
+/// How many connections found our clock to agree with theirs, and how many did not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clocks {
+    close: usize,
+    apart: usize,
+}
+
+impl Clocks {
+    /// A connection says `now` what it had not said, or said otherwise, `before`; `None` when it ends.
+    fn change(&mut self, before: Option<Agreement>, now: Option<Agreement>) {
+        if let Some(before) = before {
+            let count = self.of(before);
+            *count = count.saturating_sub(1);
+        }
+        if let Some(now) = now {
+            let count = self.of(now);
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// One that does not agree is enough: ages come from the clock of one of them, and nobody knows which is wrong. `None` if nobody
+    /// says anything.
+    fn together(self) -> Option<Agreement> {
+        match self {
+            Clocks { apart: 1.., .. } => Some(Agreement::Apart),
+            Clocks { close: 1.., .. } => Some(Agreement::Close),
+            Clocks { .. } => None,
+        }
+    }
+
+    fn of(&mut self, agreement: Agreement) -> &mut usize {
+        match agreement {
+            Agreement::Close => &mut self.close,
+            Agreement::Apart => &mut self.apart,
+        }
+    }
+}
+
+/// The lane spreads keys by a ring that is older than one that this node has heard of: it may leave out keys that are ours now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ring version {named} is old: {known} is known")]
+pub struct OldRing {
+    named: u64,
+    known: u64,
 }
 
 /// What was done, for statistics.
@@ -85,11 +133,20 @@ impl Control {
     }
 
     /// A lane of this stream is there. Entries that go with another stream, or with none, mean nothing any more: no cursor stands
-    /// behind them. Returns the generation of the connection.
-    fn attach(&self, now: Now, hello: &Hello) -> u64 {
+    /// behind them. With a newer ring than the one that was known, lanes of the old one are sent away, and nothing is served until
+    /// those of the new one have brought the node up to date. Returns the generation of the connection.
+    fn attach(&self, now: Now, hello: &Hello) -> Result<u64, OldRing> {
         let mut attached = self.attached();
-        attached.ring = attached.ring.max(hello.ring);
+        let (named, known) = (hello.ring, attached.ring);
+        if named < known {
+            return Err(OldRing { named, known });
+        }
+        attached.ring = named;
         let stream = (hello.stream, hello.partitions);
+        if named > known && attached.stream == Some(stream) {
+            tracing::info!(named, known, "a newer ring: lanes connect again");
+            self.begin_anew(&mut attached);
+        }
         if attached.stream != Some(stream) {
             if attached.stream.is_some() {
                 tracing::warn!(stream = %hello.stream, "another stream: everything is forgotten");
@@ -103,12 +160,15 @@ impl Control {
             attached.stream = Some(stream);
             attached.generation = attached.generation.wrapping_add(1);
         }
-        attached.generation
+        Ok(attached.generation)
     }
 
     /// Nothing is served until every lane has connected again.
     fn quarantine(&self) {
-        let mut attached = self.attached();
+        self.begin_anew(&mut self.attached());
+    }
+
+    fn begin_anew(&self, attached: &mut Attached) {
         if let Some(mut rules) = self.node.rules() {
             rules.quarantine();
         }

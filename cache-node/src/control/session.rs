@@ -4,14 +4,14 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::BytesMut;
 use protocol::control::{
-    Answer, Greeting, Item,
+    Agreement, Answer, Greeting, Item,
     wire::{
         Decoder, Hello, Introduction, Malformed, NodeState, Nonce, ToLane, ToNode, encode_answer,
     },
 };
 use schemas::{cursor::Partition, record::UnixMicros};
 
-use super::{Control, Counts};
+use super::{Control, Counts, OldRing};
 use crate::{
     node::Judged,
     now::Now,
@@ -32,6 +32,8 @@ pub struct Session {
     nonce: Nonce,
     /// `None` before a good `hello`.
     generation: Option<u64>,
+    /// What it said last of our clock.
+    clocks: Option<Agreement>,
     decoder: Decoder,
     pub input: BytesMut,
     pub output: BytesMut,
@@ -48,6 +50,8 @@ enum Refusal {
     Secret,
     #[error("begin anew")]
     Outdated,
+    #[error(transparent)]
+    OldRing(#[from] OldRing),
 }
 
 impl Session {
@@ -57,7 +61,8 @@ impl Session {
         let mut output = BytesMut::new();
         encode_answer(&ToLane::Challenge(nonce), &mut output);
         let (decoder, input) = (Decoder::default(), BytesMut::new());
-        Session { control, nonce, generation: None, decoder, input, output }
+        let (generation, clocks) = (None, None);
+        Session { control, nonce, generation, clocks, decoder, input, output }
     }
 
     /// Whether the lane has shown who it is.
@@ -93,7 +98,7 @@ impl Session {
             return Err(Refusal::Outdated);
         }
         // Held, so that nobody attaches another stream in between.
-        let attached = control.attached();
+        let mut attached = control.attached();
         if attached.generation != generation {
             return Err(Refusal::Outdated);
         }
@@ -104,7 +109,10 @@ impl Session {
             ToNode::Begin { partition, at } => rules.begin(partition, at),
             ToNode::Epoch(news) => rules.epoch(&news),
             ToNode::Push(push) => rules.push(now.moment, &push),
-            ToNode::Clocks(agreement) => rules.clocks(agreement),
+            ToNode::Clocks(agreement) => {
+                attached.clocks.change(self.clocks.replace(agreement), Some(agreement));
+                rules.clocks(attached.clocks.together().unwrap_or(agreement));
+            }
             ToNode::Apply(batch) => {
                 let answer = self.apply(now, wall, &batch, &mut rules);
                 encode_answer(&answer, &mut self.output);
@@ -122,7 +130,7 @@ impl Session {
                 return Err(Refusal::Secret);
             }
         }
-        self.generation = Some(control.attach(now, hello));
+        self.generation = Some(control.attach(now, hello)?);
         let (ring, incarnation) = (control.attached().ring, control.incarnation);
         let Some(rules) = control.node.rules() else { return Err(Refusal::Outdated) };
         let cursors = (0..hello.partitions).map(|at| rules.cursor(Partition(at))).collect();
@@ -169,6 +177,21 @@ impl Session {
             encode_answer(&statistic, &mut self.output);
         }
         encode_answer(&ToLane::End, &mut self.output);
+    }
+}
+
+/// What it has said of our clock goes with it; others may have said otherwise.
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut attached = self.control.attached();
+        attached.clocks.change(self.clocks, None);
+        if let Some(together) = attached.clocks.together()
+            && self.clocks.is_some()
+            && self.generation == Some(attached.generation)
+            && let Some(mut rules) = self.control.node.rules()
+        {
+            rules.clocks(together);
+        }
     }
 }
 

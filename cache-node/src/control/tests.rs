@@ -237,6 +237,63 @@ fn quarantine_lasts_until_the_lane_has_come_again() {
 }
 
 #[test]
+fn a_lane_with_an_old_ring_is_sent_away() {
+    let (stage, mut old) = Stage::attached();
+    stage.ask("set user:1 0 0 1\r\na\r\n");
+    let mut new = stage.connect();
+    let said = stage.say(&mut new, &format!("hello 1 {STREAM} 2 4 -\n"));
+    assert_eq!(said, "greeting 0000000000000001 quarantined 4 1.9 1:6 1:7\n");
+    // Until the new lane has brought the node to where the stream ends now.
+    assert_eq!(stage.ask("get user:1\r\n"), "END|");
+    let batch = "batch 0 1:6 1:7 2 1.10\nd user:2\na\n";
+    assert_eq!(stage.say(&mut old, batch), "error begin anew\nclosed\n");
+    let mut again = stage.connect();
+    stage.check(
+        &mut again,
+        &format!("hello 1 {STREAM} 2 3 -\n"),
+        expect![[r"
+            error ring version 3 is old: 4 is known
+            closed
+        "]],
+    );
+    stage.say(&mut new, "heads 0=1:7 1=1:7\n");
+    assert_eq!(stage.ask("get user:1\r\n"), "END|");
+    stage.say(&mut new, batch);
+    assert_eq!(stage.ask("get user:1\r\n"), "VALUE user:1 0 1|a|END|");
+    // The same ring again is no news.
+    let mut other = stage.connect();
+    let said = stage.say(&mut other, &format!("hello 1 {STREAM} 2 4 -\n"));
+    assert_eq!(said, "greeting 0000000000000001 fresh 4 1.9 1:7 1:7\n");
+}
+
+#[test]
+fn one_lane_that_finds_the_clocks_apart_is_enough() {
+    let (stage, mut first) = Stage::attached();
+    stage.ask("set user:1 0 0 1\r\na\r\n");
+    let mut second = stage.connect();
+    stage.say(&mut second, &format!("hello 1 {STREAM} 2 0 -\n"));
+    let served = || stage.ask("get user:1\r\n") != "END|";
+    for (who, says, expected) in [
+        (1, "clocks close\n", true),
+        (2, "clocks apart\n", false),
+        (1, "clocks close\n", false),
+        (2, "clocks close\n", true),
+        (1, "clocks apart\n", false),
+        (1, "clocks apart\n", false),
+        (2, "clocks close\n", false),
+    ] {
+        let lane = if who == 1 { &mut first } else { &mut second };
+        assert_eq!(stage.say(lane, says), "");
+        assert_eq!(served(), expected, "{who} says {says}");
+    }
+    drop(first);
+    assert!(served(), "the other one still says that they are close");
+    stage.say(&mut second, "clocks apart\n");
+    drop(second);
+    assert!(!served(), "nobody says otherwise");
+}
+
+#[test]
 fn statistics() {
     let (stage, mut lane) = Stage::attached();
     stage.check(

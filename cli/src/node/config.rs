@@ -428,6 +428,7 @@ fn grant(raw: &RawGrant) -> Grant {
 
 #[cfg(test)]
 mod tests {
+    use cache_node::rules::Lossy;
     use clap::Parser;
     use expect_test::{Expect, expect};
 
@@ -551,6 +552,22 @@ mod tests {
             "marker_ttl_ms_max = 30000\nmarkers_max = 0",
             expect!["versions.markers_max: not between 1 and 100000000"],
         );
+    }
+
+    #[test]
+    fn a_lossy_promotion_cuts_unless_somebody_wants_less() {
+        for (versions, expected) in
+            [("", Lossy::Cut), ("lossy = \"cut\"", Lossy::Cut), ("lossy = \"flush\"", Lossy::Flush)]
+        {
+            let text = format!("[control]\nlisten = \"127.0.0.1:1\"\n[versions]\n{versions}");
+            let raw = toml::from_str::<RawConfig>(&text).expect("a file");
+            let config = resolve(&NodeArgs::default(), raw, Path::new("")).expect("it is valid");
+            assert_eq!(config.control.expect("a control port").rules.lossy, expected, "{versions}");
+        }
+        let inside = Control::at(([127, 0, 0, 1], 0).into(), Duration::from_secs(1), None);
+        assert_eq!(inside.rules.lossy, Lossy::Cut);
+        let wrong = toml::from_str::<RawConfig>("[versions]\nlossy = \"all\"").expect_err("none");
+        assert!(wrong.to_string().contains("expected `cut` or `flush`"), "{wrong}");
     }
 
     #[test]

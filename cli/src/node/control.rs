@@ -49,6 +49,7 @@ pub(super) struct RawVersions {
     staleness_ms_max: Option<u64>,
     on_stale: Option<RawOnStale>,
     degraded_ttl_ms: Option<u64>,
+    lossy: Option<RawLossy>,
     clock_skew_ms_max: Option<u64>,
     tombstones_max: Option<usize>,
     marker_ttl_ms_max: Option<u64>,
@@ -63,6 +64,13 @@ enum RawOnStale {
     Ttl,
     Flag,
     Miss,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawLossy {
+    Cut,
+    Flush,
 }
 
 impl Control {
@@ -165,7 +173,10 @@ fn rules_of(raw: &RawVersions) -> Result<rules::Settings> {
         tombstones_max,
         leases_max: LEASES_MAX,
         markers_max,
-        lossy: Lossy::Flush,
+        lossy: match raw.lossy {
+            None | Some(RawLossy::Cut) => Lossy::Cut,
+            Some(RawLossy::Flush) => Lossy::Flush,
+        },
         unsourced: raw.unsourced.iter().map(|prefix| prefix.as_bytes().into()).collect(),
     })
 }

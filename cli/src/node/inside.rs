@@ -39,10 +39,13 @@ pub(crate) async fn inside(
             let control = ControlServer::bind(control, server.clock(), &options).await;
             let control = control.context("listen for the invalidator")?;
             let port = control.address().context("listen for the invalidator")?.to_string();
-            ports.insert(
-                address.clone(),
-                ControlPort { address: port, secret: Some(secret.clone()), tls: None },
-            );
+            let port = ControlPort {
+                address: port,
+                secret: Some(secret.clone()),
+                tls: None,
+                ring_version: cluster.ring_version,
+            };
+            ports.insert(address.clone(), port);
             tokio::spawn(control.run(shutdown.clone()));
             let shutdown = shutdown.clone();
             tokio::spawn(async move {

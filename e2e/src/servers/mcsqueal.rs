@@ -32,6 +32,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Region {
     /// The database, `host:port`.
     pub source: String,
+    /// Those that may take its place.
+    pub standbys: Vec<String>,
     /// Who reads its binlog.
     pub account: Account,
     /// The other databases that caches are filled from.
@@ -119,6 +121,7 @@ impl Region {
         Ok(Region {
             source: database.address(),
             account: database.create_account().await?,
+            standbys: Vec::new(),
             replicas: Vec::new(),
             hold_off: None,
             nodes,
@@ -146,7 +149,7 @@ rules = "shop.rules.toml"
 
 [source]
 name = "shop"
-address = "{source}"
+address = {sources:?}
 user = "{user}"
 password_env = "{PASSWORD_ENV}"
 server_id = 4217
@@ -167,7 +170,7 @@ nodes = [
 [http]
 listen = "127.0.0.1:0"
 "#,
-            source = self.source,
+            sources = [std::slice::from_ref(&self.source), &self.standbys].concat(),
             replicas = self.replicas,
             hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),

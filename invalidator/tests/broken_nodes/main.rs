@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use expect_test::{Expect, expect};
 use fake::{Deletes, Executed, Fake, Fault};
 use invalidator::{
-    Databases, Feed, Invalidator, LaneStatus, Metrics, NodeSettings, OnFloor, Settings,
+    Feed, Invalidator, LaneStatus, Metrics, NodeSettings, OnFloor, Settings, Visibility,
 };
 use prometheus_client::registry::Registry;
 use schemas::{
@@ -186,13 +186,8 @@ impl Lane {
         let metrics = Metrics::register(&mut Registry::default());
         let shutdown = CancellationToken::new();
         let feed = Feed { reader: log.reader(), cursors: log.clone(), portions: Portions::whole() };
-        let running = Invalidator::start(
-            &[settings],
-            &feed,
-            &Databases::Asked(Vec::new()),
-            &metrics,
-            &shutdown,
-        );
+        let running =
+            Invalidator::start(&[settings], &feed, &Visibility::UNKNOWN, &metrics, &shutdown);
         let running = running.expect("a ring");
         let status = running.status().remove(0);
         Lane { running, status, shutdown, consumer: format!("main/{}", node.address) }

@@ -167,6 +167,8 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// How its clients spread keys over the nodes.
     pub hashing: Hashing,
+    /// A higher one at each change of how keys are spread.
+    pub ring_version: u64,
     /// The nodes; never empty, no address twice.
     pub nodes: Vec<Node>,
     /// Longest time between a reader's SELECT and its `set`: each key is deleted at once, and once
@@ -325,7 +327,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:56: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
+                "shop.toml:59: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
             ],
         );
         check_refused(
@@ -386,7 +388,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:68: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:71: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
@@ -396,7 +398,7 @@ mod tests {
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:56: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:59: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

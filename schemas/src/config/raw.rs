@@ -117,6 +117,8 @@ struct RawEmbedded {
 struct RawCluster {
     name: Spanned<String>,
     hashing: Hashing,
+    #[serde(default)]
+    ring_version: u64,
     nodes: Vec<Spanned<RawNode>>,
     fill_age_ms_max: Option<Spanned<u64>>,
     on_floor: Option<OnFloor>,
@@ -476,6 +478,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
     Cluster {
         name: raw.name.into_inner().into(),
         hashing: raw.hashing,
+        ring_version: raw.ring_version,
         nodes,
         fill_age_max: Duration::from_millis(fill_age_ms_max),
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
