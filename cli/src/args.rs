@@ -34,6 +34,32 @@ pub(crate) enum Command {
     /// Look at the stream between tailer and invalidators
     #[command(subcommand)]
     Stream(StreamCommand),
+    /// Print the JSON Schema of a configuration file, for editors
+    Schema(SchemaArgs),
+}
+
+/// What a configuration file may have, as JSON Schema.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal schema region > region.schema.json
+
+An editor that knows TOML (Taplo, Even Better TOML) then completes and checks a file that begins with
+  #:schema region.schema.json")]
+pub(crate) struct SchemaArgs {
+    /// Which file
+    pub(crate) of: SchemaOf,
+}
+
+/// A kind of configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// Where everything is
+    Region,
+    /// Which row feeds which keys
+    Rules,
+    /// A cache node
+    Node,
 }
 
 /// Looks at the stream; changes nothing.

@@ -15,6 +15,7 @@ mod log;
 mod node;
 mod replay;
 mod run;
+mod schema;
 mod stream;
 mod telemetry;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Invalidate(args) => invalidate::invalidate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Stream(command) => stream::stream(&command),
+        Command::Schema(args) => schema::schema(args.of),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,7 +34,7 @@ pub const NODES_MAX: usize = 1024;
 const PORT_DEFAULT: u16 = 11211;
 
 /// How keys are spread over nodes; which client settings mean which stands in the module's page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hashing {
     /// libmemcached's weighted ketama: MD5 for keys and nodes, 40 x 4 points per node of mean weight.

@@ -14,6 +14,7 @@ use cache_node::{
     server::{Address, Options, TlsSettings, Transport, UnixSocket},
     store::Eviction,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -47,50 +48,79 @@ pub(crate) struct Config {
     pub(crate) detailed: bool,
 }
 
-/// The file.
-#[derive(Debug, Default, Deserialize)]
+/// A cache node.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "mcsqueal node")]
 struct RawConfig {
+    /// Addresses, with or without a port (11211). With `tls`, a leading `notls:` makes one plain.
     listen: Option<Vec<String>>,
+    /// A socket in the file system as well.
     unix_socket: Option<RawUnix>,
+    /// REST API, metrics, health: `ip:port`.
     http: Option<SocketAddr>,
+    /// Memory for entries, in MiB.
     memory_megabytes: Option<usize>,
+    /// The largest entry in bytes, header included.
     item_bytes_max: Option<usize>,
+    /// Threads that serve clients.
     threads: Option<NonZeroUsize>,
+    /// Most clients at a time.
     connections_max: Option<NonZeroUsize>,
+    /// Whoever neither sends nor takes anything for so long is dropped; 0: nobody is.
     idle_seconds_max: Option<u64>,
+    /// How long clients may take to finish when the node stops, in milliseconds.
     drain_ms: Option<u64>,
+    /// What goes when it is full.
     #[serde(default)]
     evict: RawEvict,
+    /// TLS on every address that does not say `notls:`.
     tls: Option<RawTls>,
+    /// The port of the invalidators: with it, this node knows versions, and stores and serves nothing stale.
     control: Option<RawControl>,
+    /// What a node with a control port lives by.
     versions: Option<RawVersions>,
+    /// Where there are users, everybody has to log in.
     #[serde(default, rename = "user")]
     users: Vec<RawUser>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What goes when a node is full.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Evict")]
 enum RawEvict {
+    /// What is not used again.
     #[default]
     #[serde(rename = "s3fifo")]
     S3Fifo,
+    /// What has not been used for longest.
     Lru,
+    /// Nothing: the store is refused.
     Never,
 }
 
-#[derive(Debug, Deserialize)]
+/// A socket in the file system.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Unix")]
 struct RawUnix {
+    /// The socket; made at the start.
     path: PathBuf,
+    /// Who may connect, in octal: `"0770"`.
     mode: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Certificates, in PEM. Paths are relative to this file.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Tls")]
 pub(super) struct RawTls {
+    /// The node's certificate, and those between it and its authority.
     certificate_chain: PathBuf,
+    /// Its private key.
     key: PathBuf,
+    /// With it, whoever connects must show a certificate that one of these has signed.
     client_authorities: Option<PathBuf>,
 }
 
@@ -105,29 +135,48 @@ impl RawTls {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Somebody who may log in.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "User")]
 struct RawUser {
+    /// Without spaces.
     name: String,
+    /// The file whose first line is the password.
     password_file: PathBuf,
+    /// What they may do.
     #[serde(default)]
     grants: Vec<RawGrant>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Rights to the keys of a prefix.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Grant")]
 struct RawGrant {
+    /// Keys that begin so; all if left out.
     #[serde(default)]
     prefix: String,
+    /// What may be done with them.
     rights: Vec<RawRight>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// What may be done with keys.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Right")]
 enum RawRight {
+    /// Read them.
     Read,
+    /// Store, change and delete them.
     Write,
+    /// Flush, dump and set limits.
     Admin,
+}
+
+/// What a node's file may have, for editors.
+pub(crate) fn json_schema() -> schemars::Schema {
+    schemars::schema_for!(RawConfig)
 }
 
 /// What `-o` can say that matters here.

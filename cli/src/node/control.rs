@@ -12,6 +12,7 @@ use cache_node::{
     rules::{self, Lossy, OnStale},
 };
 use protocol::control::Secret;
+use schemars::JsonSchema;
 use schemas::defaults;
 use serde::Deserialize;
 
@@ -33,43 +34,70 @@ pub(crate) struct Control {
     pub(crate) rules: rules::Settings,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// The port of the invalidators. On another address than loopback it must ask for a secret or for certificates.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Control")]
 pub(super) struct RawControl {
+    /// `ip:port`.
     listen: Option<SocketAddr>,
+    /// A file whose first line, of at least 16 bytes, invalidators must know.
     secret_file: Option<PathBuf>,
+    /// TLS there; with `client_authorities` a certificate will do instead of a secret.
     tls: Option<RawTls>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What a node with a control port lives by. Times are in milliseconds.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Versions")]
 pub(super) struct RawVersions {
+    /// Longest time between a client's SELECT and its plain `set`; leases have no such limit.
     fill_age_ms_max: Option<u64>,
+    /// How long a key is leased to one reader before another one may fill it.
     lease_ms: Option<u64>,
+    /// Behind the source by more than this, the node is not fresh.
     staleness_ms_max: Option<u64>,
+    /// What a node does that is not fresh.
     on_stale: Option<RawOnStale>,
+    /// With `on_stale = "ttl"`: the oldest entry that is served, and the longest life of what is stored, while not fresh.
     degraded_ttl_ms: Option<u64>,
+    /// What a promotion that may have lost transactions makes misses of.
     lossy: Option<RawLossy>,
+    /// Clocks of invalidators and nodes that are further apart count as wrong, and the node as not fresh.
     clock_skew_ms_max: Option<u64>,
+    /// Deletes that are remembered, about 24 bytes each.
     tombstones_max: Option<usize>,
+    /// How long a marker stands until its writer names the version; without it, none are taken.
     marker_ttl_ms_max: Option<u64>,
+    /// Most markers, about 56 bytes each.
     markers_max: Option<usize>,
+    /// Keys that begin with one of these come from no database: no rule is asked for them.
     #[serde(default)]
     unsourced: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// What a node does that is not fresh.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "OnStale")]
 enum RawOnStale {
+    /// Serves what is younger than `degraded_ttl_ms`, flagged, and stores nothing for longer.
     Ttl,
+    /// Serves everything, flagged.
     Flag,
+    /// Serves nothing.
     Miss,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// What a promotion that may have lost transactions makes misses of.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Lossy")]
 enum RawLossy {
+    /// What may hold a lost value, as far as that can be proven.
     Cut,
+    /// Everything.
     Flush,
 }
 

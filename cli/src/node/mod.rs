@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     args::NodeArgs,
+    config::json_schema,
     control::{Control, read_secret},
     inside::inside,
 };

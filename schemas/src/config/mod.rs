@@ -5,11 +5,13 @@
 //! line and key. Pure: relative paths stay relative (to the file's folder), secrets are only named.
 
 mod address;
+mod file;
 mod raw;
 
 use std::{fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 pub use address::{Address, AddressError};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::ring::Hashing;
@@ -61,7 +63,7 @@ pub struct Source {
 }
 
 /// What could hide changes, by the name under which a configuration accepts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Danger {
@@ -210,7 +212,7 @@ pub struct Node {
 }
 
 /// What a lane does with a floor (keys are stale that nobody can list) on stock memcached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFloor {
     /// Empties the node. Nothing stale is left.
@@ -233,6 +235,11 @@ struct Problem {
 }
 
 impl Region {
+    /// The JSON Schema of region files, for editors.
+    pub fn json_schema() -> schemars::Schema {
+        schemars::schema_for!(file::RawRegion)
+    }
+
     /// Parses a region file; `file` is only for messages.
     pub fn parse(file: &str, text: &str) -> Result<Region, ConfigError> {
         raw::parse(text).map_err(|problems| ConfigError { file: file.to_owned(), problems })

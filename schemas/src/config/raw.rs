@@ -1,18 +1,18 @@
-//! The file as written, and the one way from it to a [`Region`].
+//! The one way from the file as written to a [`Region`].
 
-use std::{
-    collections::BTreeMap, net::SocketAddr, num::NonZeroU16, path::PathBuf, str::FromStr,
-    time::Duration,
-};
+use std::{num::NonZeroU16, str::FromStr, time::Duration};
 
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Address, Cluster, ControlTls, Danger, Embedded, Identity, Kafka, Node, OnFloor, Password,
-    Problem, Region, Source, Stream, Tls,
+    Address, Cluster, ControlTls, Embedded, Identity, Kafka, Node, OnFloor, Password, Problem,
+    Region, Source, Stream, Tls,
+    file::{
+        OneOrMore, RawCluster, RawEmbedded, RawKafka, RawNode, RawRegion, RawRules, RawSource,
+        RawStream, RawTls,
+    },
 };
-use crate::{defaults, ring::Hashing};
+use crate::defaults;
 
 /// Partitions beyond this help nobody.
 const PARTITIONS_MAX: u16 = 1024;
@@ -20,145 +20,6 @@ const PARTITIONS_MAX: u16 = 1024;
 const FILL_AGE_MS_MAX: u64 = 3_600_000;
 /// Below this, the log could not even hold what the lanes have in flight.
 const RETENTION_BYTES_MIN: u64 = 16 << 20;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRegion {
-    name: Spanned<String>,
-    rules: RawRules,
-    source: RawSource,
-    stream: RawStream,
-    #[serde(default)]
-    cluster: Vec<RawCluster>,
-    http: Option<RawHttp>,
-    #[serde(default)]
-    shutdown: RawShutdown,
-}
-
-/// One file, or several side by side.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "give one file, or a list of files")]
-enum RawRules {
-    One(PathBuf),
-    Several(Vec<PathBuf>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSource {
-    name: Spanned<String>,
-    address: Spanned<OneOrMore>,
-    user: String,
-    password_env: Option<String>,
-    password_file: Option<Spanned<PathBuf>>,
-    server_id: Spanned<u32>,
-    #[serde(default)]
-    tls: RawTls,
-    tls_ca_file: Option<Spanned<PathBuf>>,
-    #[serde(default)]
-    statement_keys: bool,
-    #[serde(default)]
-    replicas: Vec<Spanned<String>>,
-    #[serde(default)]
-    accept: Vec<Danger>,
-    hold_off_ms: Option<Spanned<u64>>,
-}
-
-/// `"db-1:3306"`, or `["db-1:3306", "db-2:3306"]`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RawTls {
-    Off,
-    #[default]
-    Required,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStream {
-    embedded: Option<RawEmbedded>,
-    kafka: Option<Spanned<RawKafka>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKafka {
-    brokers: Spanned<String>,
-    topic: Spanned<String>,
-    partitions: Option<Spanned<u16>>,
-    replication: Option<Spanned<u64>>,
-    in_sync_min: Option<Spanned<u64>>,
-    retention_s: Option<Spanned<u64>>,
-    in_flight_bytes_max: Option<Spanned<u64>>,
-    session_timeout_ms: Option<Spanned<u64>>,
-    share_timeout_ms: Option<Spanned<u64>>,
-    #[serde(default)]
-    properties: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawEmbedded {
-    path: PathBuf,
-    partitions: Option<Spanned<u16>>,
-    retention_bytes: Option<Spanned<u64>>,
-    retention_s: Option<Spanned<u64>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCluster {
-    name: Spanned<String>,
-    hashing: Hashing,
-    #[serde(default)]
-    ring_version: u64,
-    nodes: Vec<Spanned<RawNode>>,
-    fill_age_ms_max: Option<Spanned<u64>>,
-    on_floor: Option<OnFloor>,
-    control_secret_file: Option<PathBuf>,
-    control_tls: Option<RawControlTls>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawControlTls {
-    ca_file: PathBuf,
-    certificate_chain: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawNode {
-    address: Spanned<String>,
-    weight: Option<Spanned<u32>>,
-    control: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHttp {
-    listen: SocketAddr,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawShutdown {
-    grace_ms: u64,
-}
-
-impl Default for RawShutdown {
-    fn default() -> RawShutdown {
-        RawShutdown { grace_ms: 5000 }
-    }
-}
 
 /// Collects problems, so that one run shows them all.
 struct Check<'a> {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -20,24 +21,45 @@ use crate::record::Operation;
 /// Most characters of a template in a message.
 const SHOWN_CHARACTERS_MAX: usize = 120;
 
-/// The file as written.
-#[derive(Deserialize)]
+/// Which row feeds which cache keys.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawFile {
+#[schemars(title = "mcsqueal rules")]
+pub(super) struct RawFile {
+    /// One block per rule.
+    #[schemars(with = "Vec<RawRule>")]
     #[serde(default)]
     rule: Vec<Spanned<RawRule>>,
-    /// A later step; taken here so that its refusal says so.
+    // A later step; taken here so that its refusal says so.
+    #[schemars(skip)]
     query: Option<Spanned<toml::Value>>,
 }
 
-#[derive(Deserialize)]
+/// Which keys a row of a table feeds.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Rule")]
 struct RawRule {
+    /// In metrics and messages; `rule-1`, `rule-2`, .. if left out.
+    #[schemars(with = "Option<String>")]
     name: Option<Spanned<String>>,
+    /// `schema.table`, letter by letter; or a regex that must match all of it: `/shop_[0-9]+\.users/`.
+    #[schemars(with = "String")]
     table: Spanned<String>,
+    /// Every key that the application builds from a row, with columns and filters in braces: `user-by-email:{email|lower}`.
+    #[schemars(with = "Vec<String>")]
     keys: Spanned<Vec<Spanned<String>>>,
+    /// Updates count only if they change one of these columns, or one that the keys name.
+    #[schemars(with = "Option<Vec<String>>")]
     columns: Option<Spanned<Vec<Spanned<String>>>>,
+    /// On which changes the rule fires; all if left out.
+    #[schemars(with = "Option<Vec<String>>")]
     operations: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// What a rules file may have, for editors.
+pub(super) fn json_schema() -> schemars::Schema {
+    schemars::schema_for!(RawFile)
 }
 
 /// Parses and checks `text`; the first thing that is wrong is the answer.

@@ -102,6 +102,11 @@ impl Rules {
         file::parse(file, text)
     }
 
+    /// The JSON Schema of rules files, for editors.
+    pub fn json_schema() -> schemars::Schema {
+        file::json_schema()
+    }
+
     /// What the rules need of one table; `None` if no rule is about it. Compile once per table map.
     pub fn for_table(&self, schema: &str, table: &str) -> Option<TablePlan> {
         let about = self.iter().filter(|rule| rule.matches(schema, table));
