@@ -2,6 +2,7 @@
 //! name, or fail if `MCSQUEAL_REQUIRE` names it.
 
 mod absent;
+mod access;
 mod conformance;
 mod covered;
 mod faults;

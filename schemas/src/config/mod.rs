@@ -158,7 +158,24 @@ pub struct Kafka {
     /// The partitions of an invalidator that is silent for this long go to the others.
     pub share_timeout: Duration,
     /// Properties for the client library.
-    pub properties: Vec<(String, String)>,
+    pub properties: Vec<Property>,
+    /// More of them, whose values are in files: passwords, keys.
+    pub property_files: Vec<(String, PathBuf)>,
+}
+
+/// One property for the client library of Kafka. Some are secrets, so no value is ever printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Property {
+    /// As librdkafka calls it.
+    pub name: String,
+    /// Whatever it takes.
+    pub value: String,
+}
+
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Property").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Cache nodes that share a key space.
@@ -280,6 +297,28 @@ mod tests {
         let region = Region::parse("shop-kafka.toml", text).unwrap();
         let Stream::Kafka(kafka) = region.stream else { panic!("{:?}", region.stream) };
         assert_eq!((kafka.partitions.get(), kafka.properties.len()), (16, 1));
+    }
+
+    #[test]
+    fn secrets_for_kafka_are_in_files_and_never_printed() {
+        let text = include_str!("../../../region-configs/shop-kafka.toml");
+        let more = "[stream.kafka.property_files]\n\"sasl.password\" = \"kafka.secret\"\n";
+        let with = |inline: &str| {
+            let cluster = "# One block per cluster";
+            text.replacen(cluster, &format!("{inline}\n{more}{cluster}"), 1)
+        };
+        let region = Region::parse("k.toml", &with("\"sasl.username\" = \"shop\"")).unwrap();
+        let Stream::Kafka(kafka) = region.stream else { panic!("{:?}", region.stream) };
+        assert_eq!(kafka.property_files, [("sasl.password".into(), "kafka.secret".into())]);
+        expect![[
+            r#"[Property { name: "compression.type", .. }, Property { name: "sasl.username", .. }]"#
+        ]]
+        .assert_eq(&format!("{:?}", kafka.properties));
+        let twice = Region::parse("k.toml", &with("\"sasl.password\" = \"hush\"")).unwrap_err();
+        expect![
+            "k.toml:57: stream.kafka.property_files: sasl.password is among the properties already"
+        ]
+        .assert_eq(&twice.to_string());
     }
 
     #[test]

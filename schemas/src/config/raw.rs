@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{
     Address, Cluster, ControlTls, Danger, Embedded, Identity, Kafka, Node, OnFloor, Password,
-    Problem, Region, Source, Stream, Tls,
+    Problem, Property, Region, Source, Stream, Tls,
 };
 use crate::{defaults, ring::Hashing};
 
@@ -100,6 +100,8 @@ struct RawKafka {
     share_timeout_ms: Option<Spanned<u64>>,
     #[serde(default)]
     properties: BTreeMap<String, String>,
+    #[serde(default)]
+    property_files: BTreeMap<String, Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize)]
@@ -387,6 +389,15 @@ fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
         number("session_timeout_ms", raw.session_timeout_ms.as_ref(), (500, 300_000), 3000);
     let share_timeout_ms =
         number("share_timeout_ms", raw.share_timeout_ms.as_ref(), (500, 300_000), 6000);
+    let mut property_files = Vec::new();
+    for (name, path) in raw.property_files {
+        if raw.properties.contains_key(&name) {
+            let what =
+                format!("stream.kafka.property_files: {name} is among the properties already");
+            check.refuse(&path, what);
+        }
+        property_files.push((name, path.into_inner()));
+    }
     let small = |number: u64| u16::try_from(number).ok().and_then(NonZeroU16::new);
     Some(Kafka {
         brokers: raw.brokers.into_inner(),
@@ -398,7 +409,12 @@ fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
         in_flight_bytes_max: usize::try_from(in_flight_bytes_max).ok()?,
         session_timeout: Duration::from_millis(session_timeout_ms),
         share_timeout: Duration::from_millis(share_timeout_ms),
-        properties: raw.properties.into_iter().collect(),
+        properties: raw
+            .properties
+            .into_iter()
+            .map(|(name, value)| Property { name, value })
+            .collect(),
+        property_files,
     })
 }
 

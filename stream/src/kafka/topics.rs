@@ -35,9 +35,10 @@ pub type Finding = String;
 /// The client that makes topics and asks for settings.
 pub(super) type Admin = AdminClient<Context>;
 
-/// See [`Admin`].
+/// See [`Admin`]. It is the first client that is made, so it finds out what librdkafka makes of the properties.
 pub(super) fn admin(settings: &Settings, context: &Context) -> Result<Admin, StreamError> {
-    AdminClient::from_config_and_context(&settings.client(), context.clone()).map_err(read_error)
+    let made = AdminClient::from_config_and_context(&settings.client(), context.clone());
+    made.map_err(|err| StreamError::Refused { what: format!("the properties: {err}") })
 }
 
 /// Makes the topics that are missing, and judges those that are there.
