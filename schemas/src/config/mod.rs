@@ -316,7 +316,7 @@ mod tests {
         .assert_eq(&format!("{:?}", kafka.properties));
         let twice = Region::parse("k.toml", &with("\"sasl.password\" = \"hush\"")).unwrap_err();
         expect![
-            "k.toml:57: stream.kafka.property_files: sasl.password is among the properties already"
+            "k.toml:66: stream.kafka.property_files: sasl.password is among the properties already"
         ]
         .assert_eq(&twice.to_string());
     }
