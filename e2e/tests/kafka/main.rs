@@ -10,6 +10,7 @@ mod kills;
 mod lost;
 mod mirror;
 mod overlap;
+mod progress;
 mod readers;
 mod sharing;
 #[path = "../../../stream/tests/suite/mod.rs"]

@@ -52,6 +52,8 @@ pub struct Source {
     pub tls: Tls,
     /// Whether keys that statements name in comments are invalidated.
     pub statement_keys: bool,
+    /// How often the source is asked for its position, and the answer put on every partition once all of it is there.
+    pub progress_interval: Duration,
     /// The other servers that caches are filled from; they take the same account.
     pub replicas: Vec<Address>,
     /// What preflight may find and start all the same.
@@ -316,7 +318,7 @@ mod tests {
         .assert_eq(&format!("{:?}", kafka.properties));
         let twice = Region::parse("k.toml", &with("\"sasl.password\" = \"hush\"")).unwrap_err();
         expect![
-            "k.toml:66: stream.kafka.property_files: sasl.password is among the properties already"
+            "k.toml:68: stream.kafka.property_files: sasl.password is among the properties already"
         ]
         .assert_eq(&twice.to_string());
     }
@@ -326,14 +328,14 @@ mod tests {
         check_refused(
             "[stream.embedded]",
             "[stream.kafka]\nbrokers = \"b:9092\"\ntopic = \"t\"\n[stream.embedded]",
-            expect!["shop.toml:33: stream: give one of embedded and kafka"],
+            expect!["shop.toml:35: stream: give one of embedded and kafka"],
         );
         let text = include_str!("../../../region-configs/shop-kafka.toml")
             .replace("127.0.0.1:9092", "here")
             .replace("in_sync_min = 2", "in_sync_min = 4");
         expect![[r#"
-            k.toml:30: stream.kafka.brokers: "here" is no host:port
-            k.toml:38: stream.kafka.in_sync_min: must be from 1 to 3"#]]
+            k.toml:32: stream.kafka.brokers: "here" is no host:port
+            k.toml:40: stream.kafka.in_sync_min: must be from 1 to 3"#]]
         .assert_eq(&Region::parse("k.toml", &text).unwrap_err().to_string());
     }
 
@@ -365,7 +367,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:52: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
+                "shop.toml:54: unknown field `fill_age_max`, expected one of `name`, `hashing`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
             ],
         );
         check_refused(
@@ -378,14 +380,14 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:50: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:52: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
         check_refused(
             "accept = []",
             "accept = [\"everything\"]",
             expect![
-                "shop.toml:31: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `several_writers`, `storage_engine`"
+                "shop.toml:33: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `several_writers`, `storage_engine`"
             ],
         );
     }
@@ -426,17 +428,17 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:64: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:66: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
             "partitions = 0",
-            expect!["shop.toml:37: stream.embedded.partitions: must be from 1 to 1024"],
+            expect!["shop.toml:39: stream.embedded.partitions: must be from 1 to 1024"],
         );
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:52: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:54: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

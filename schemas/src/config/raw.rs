@@ -18,6 +18,8 @@ use crate::{defaults, ring::Hashing};
 const PARTITIONS_MAX: u16 = 1024;
 /// A reader that needs more than an hour from SELECT to `set` is not one that we can protect.
 const FILL_AGE_MS_MAX: u64 = 3_600_000;
+/// The source is asked as often; what is older than a second keeps nodes from being fresh for no reason.
+const PROGRESS_INTERVAL_MS: (u64, u64) = (10, 1000);
 /// Below this, the log could not even hold what the lanes have in flight.
 const RETENTION_BYTES_MIN: u64 = 16 << 20;
 
@@ -57,6 +59,7 @@ struct RawSource {
     tls_ca_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     statement_keys: bool,
+    progress_interval_ms: Option<Spanned<u64>>,
     #[serde(default)]
     replicas: Vec<Spanned<String>>,
     #[serde(default)]
@@ -317,6 +320,13 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         }
         replicas.push(replica);
     }
+    let default = u64::try_from(defaults::PROGRESS_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+    let progress_interval_ms = check.number(
+        "source.progress_interval_ms",
+        raw.progress_interval_ms.as_ref(),
+        PROGRESS_INTERVAL_MS,
+        default,
+    );
     Some(Source {
         name: raw.name.into_inner().into(),
         address: address?,
@@ -326,6 +336,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         server_id: raw.server_id.into_inner(),
         tls,
         statement_keys: raw.statement_keys,
+        progress_interval: Duration::from_millis(progress_interval_ms),
         replicas,
         accept: raw.accept,
     })
@@ -388,7 +399,7 @@ fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
     let session_timeout_ms =
         number("session_timeout_ms", raw.session_timeout_ms.as_ref(), (500, 300_000), 3000);
     let share_timeout_ms =
-        number("share_timeout_ms", raw.share_timeout_ms.as_ref(), (500, 300_000), 6000);
+        number("share_timeout_ms", raw.share_timeout_ms.as_ref(), (500, 300_000), 4000);
     let mut property_files = Vec::new();
     for (name, path) in raw.property_files {
         if raw.properties.contains_key(&name) {

@@ -91,7 +91,7 @@ impl Settings {
             retention_age: Duration::from_secs(24 * 3600),
             in_flight_bytes_max: 32 << 20,
             session_timeout: Duration::from_secs(3),
-            share_timeout: Duration::from_secs(6),
+            share_timeout: Duration::from_secs(4),
             properties: Vec::new(),
             now,
             metrics: Metrics::default(),

@@ -257,8 +257,9 @@ pub(super) async fn session_timeout_min(admin: &Admin, broker: i32) -> Option<Du
 pub(super) fn judge_session(settings: &Settings, demanded: Duration) -> Option<Finding> {
     (demanded > settings.session_timeout).then(|| {
         format!(
-            "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that",
-            demanded.as_millis()
+            "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that; set it to {} there",
+            demanded.as_millis(),
+            settings.session_timeout.as_millis()
         )
     })
 }
