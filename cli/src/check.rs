@@ -42,7 +42,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
         }
         passed &= report.is_passed();
     }
-    if let Some(said) = runtime.block_on(log::inspect(&region))? {
+    if let Some(said) = runtime.block_on(log::inspect(&args.config, &region))? {
         print(&mut out, &said)?;
     }
     if passed { Ok(()) } else { Err(Failure::SaidConfig) }

@@ -50,7 +50,8 @@ pub(crate) fn password(config: &Path, password: &Password) -> Result<String, Fai
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+/// A file, whole.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let refused =
         |err: anyhow::Error| Failure::Config(err.context(format!("read {}", path.display())));
     let bytes = std::fs::metadata(path).map_err(|err| refused(err.into()))?.len();

@@ -33,7 +33,7 @@ async fn open(file: &Path, region: &Region, metrics: &stream::Metrics) -> Result
             opened.map(Log::Embedded).map_err(Failure::Failed)
         }
         config::Stream::Kafka(kafka) => {
-            let settings = Settings { metrics: metrics.clone(), ..settings(kafka) };
+            let settings = Settings { metrics: metrics.clone(), ..settings(file, kafka)? };
             Kafka::open(settings).await.map(Log::Kafka).map_err(|err| failed(err, kafka))
         }
     }
@@ -75,7 +75,7 @@ async fn open_all(
 ) -> Result<Opened, Failure> {
     let log = match daemon {
         Daemon::Whole => open(file, region, metrics).await?,
-        Daemon::Invalidator => attach(region, metrics).await?,
+        Daemon::Invalidator => attach(file, region, metrics).await?,
     };
     let reader = log.reader().await.context("read the stream")?;
     let cursors = log.cursors().await.context("read the stream")?;
@@ -83,12 +83,12 @@ async fn open_all(
 }
 
 /// Opens it where somebody else writes it, or copies it to.
-async fn attach(region: &Region, metrics: &stream::Metrics) -> Result<Log, Failure> {
+async fn attach(file: &Path, region: &Region, metrics: &stream::Metrics) -> Result<Log, Failure> {
     let config::Stream::Kafka(kafka) = &region.stream else {
         let what = "an embedded stream belongs to one process; mcsqueal run delivers it as well";
         return Err(Failure::Config(anyhow!(what)));
     };
-    let settings = Settings { metrics: metrics.clone(), ..settings(kafka) };
+    let settings = Settings { metrics: metrics.clone(), ..settings(file, kafka)? };
     Kafka::attach(settings).await.map(Log::Kafka).map_err(|err| failed(err, kafka))
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn reader(file: &Path, region: &Region) -> Result<AnyReader, Fa
         }
         config::Stream::Kafka(kafka) => {
             let attached =
-                Kafka::attach(settings(kafka)).await.map_err(|err| failed(err, kafka))?;
+                Kafka::attach(settings(file, kafka)?).await.map_err(|err| failed(err, kafka))?;
             attached.reader().await.map(AnyReader::Kafka).map_err(|err| failed(err, kafka))
         }
     }
@@ -119,16 +119,17 @@ pub(crate) async fn desk(file: &Path, region: &Region) -> Result<Desk, Failure> 
             Ok(Desk::of_file(&path))
         }
         config::Stream::Kafka(kafka) => {
-            let attached = Kafka::attach(settings(kafka)).await;
+            let attached = Kafka::attach(settings(file, kafka)?).await;
             attached.map(Desk::Kafka).map_err(|err| failed(err, kafka))
         }
     }
 }
 
 /// What is unsafe in how the stream is kept, for people; nothing is asked where it is a file of our own.
-pub(crate) async fn inspect(region: &Region) -> Result<Option<String>, Failure> {
+pub(crate) async fn inspect(file: &Path, region: &Region) -> Result<Option<String>, Failure> {
     let config::Stream::Kafka(kafka) = &region.stream else { return Ok(None) };
-    let findings = Kafka::inspect(settings(kafka)).await.map_err(|err| failed(err, kafka))?;
+    let findings = Kafka::inspect(settings(file, kafka)?).await;
+    let findings = findings.map_err(|err| failed(err, kafka))?;
     let mut out = format!("{}: the stream {}", kafka.brokers, kafka.topic);
     if findings.is_empty() {
         out.push_str(" is kept as it must be\n");
@@ -150,8 +151,16 @@ fn failed(err: StreamError, kafka: &config::Kafka) -> Failure {
     if refused { Failure::Config(err) } else { Failure::Failed(err) }
 }
 
-fn settings(kafka: &config::Kafka) -> Settings {
-    Settings {
+/// `file` is the region file.
+fn settings(file: &Path, kafka: &config::Kafka) -> Result<Settings, Failure> {
+    let mut properties = kafka.properties.clone();
+    for (name, path) in &kafka.property_files {
+        let text = load::read(&load::beside(file, path))?;
+        // The end of a line is none of a password's.
+        let value = text.trim_end_matches(['\r', '\n']).to_owned();
+        properties.push(config::Property { name: name.clone(), value });
+    }
+    Ok(Settings {
         partitions: kafka.partitions.get(),
         replication: kafka.replication.get(),
         in_sync_min: kafka.in_sync_min.get(),
@@ -159,7 +168,7 @@ fn settings(kafka: &config::Kafka) -> Settings {
         in_flight_bytes_max: kafka.in_flight_bytes_max,
         session_timeout: kafka.session_timeout,
         share_timeout: kafka.share_timeout,
-        properties: kafka.properties.clone(),
+        properties,
         ..Settings::new(kafka.brokers.clone(), kafka.topic.clone(), clock::now)
-    }
+    })
 }

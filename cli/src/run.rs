@@ -315,6 +315,7 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
     if source.statement_keys {
         settings.statement_keys = tailer::StatementKeys::Taken;
     }
+    settings.progress_interval = source.progress_interval;
     settings.accept.clone_from(&source.accept);
     if source.hold_off.is_some() {
         settings.order = tailer::Order::Binlog;

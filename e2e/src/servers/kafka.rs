@@ -1,5 +1,7 @@
 //! A private Kafka: broker and controller in one JVM.
 
+mod access;
+
 use std::{
     ffi::OsString,
     fs,
@@ -16,6 +18,8 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+
+pub use access::Access;
 
 use super::{
     Servers,
@@ -36,7 +40,7 @@ const ARE_YOU_THERE: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xf
 /// A running (or killed) Kafka.
 #[derive(Debug)]
 pub struct Kafka {
-    port: u16,
+    ports: Ports,
     launch: Launch,
     /// So many of its arguments are a wrapper's.
     wrapped: usize,
@@ -44,35 +48,57 @@ pub struct Kafka {
     _directory: TempDir,
 }
 
+/// What it listens on.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    clients: u16,
+    /// For the broker alone, and for whoever waits until it is there: nobody is asked who he is.
+    itself: u16,
+    controller: u16,
+}
+
+impl Ports {
+    fn is_any_taken(self) -> bool {
+        [self.clients, self.itself, self.controller].into_iter().any(is_taken)
+    }
+}
+
 impl Servers {
-    /// Starts an empty Kafka.
+    /// Starts an empty Kafka that lets everybody in.
     pub async fn kafka(&self) -> Result<Kafka> {
-        self.kafka_on(&[]).await
+        self.kafka_on(&[], Access::Open).await
+    }
+
+    /// The same, for those who say who they are.
+    pub async fn kafka_for(&self, access: Access) -> Result<Kafka> {
+        self.kafka_on(&[], access).await
     }
 
     /// The same, on a disk that is full as soon as any file has so many KiB; not less than Kafka's own need.
     pub async fn kafka_with_files_of(&self, kib_max: u32) -> Result<Kafka> {
         // Ignored, so that writes beyond the limit fail with an error, as on a full disk.
         let limit = format!("trap '' XFSZ; ulimit -f {kib_max}; exec \"$0\" \"$@\"");
-        self.kafka_on(&["bash".into(), "-c".into(), limit.into()]).await
+        self.kafka_on(&["bash".into(), "-c".into(), limit.into()], Access::Open).await
     }
 
     /// `wrapper` runs what comes behind it.
-    async fn kafka_on(&self, wrapper: &[OsString]) -> Result<Kafka> {
+    async fn kafka_on(&self, wrapper: &[OsString], access: Access) -> Result<Kafka> {
         let program = self.program("kafka")?;
         let directory = self.new_directory("kafka")?;
         let file = directory.path().join("server.properties");
         let mut attempt = 1;
         loop {
-            let (port, controller) = (free_port()?, free_port()?);
-            let text = server_properties(directory.path(), port, controller);
+            let ports =
+                Ports { clients: free_port()?, itself: free_port()?, controller: free_port()? };
+            access.prepare(&program.argv, directory.path())?;
+            let text = server_properties(directory.path(), ports, access);
             fs::write(&file, text).context("write server.properties")?;
-            format_storage(&program.argv, &file)?;
+            format_storage(&program.argv, &file, access)?;
             let mut argv = wrapper.to_vec();
             argv.extend(program.argv.iter().cloned());
             argv.extend(["kafka.Kafka".into(), file.clone().into_os_string()]);
             let launch = Launch {
-                name: format!("Kafka {} on port {port}", program.version),
+                name: format!("Kafka {} on port {}", program.version, ports.clients),
                 argv,
                 env: Vec::new(),
                 directory: directory.path().to_owned(),
@@ -80,16 +106,14 @@ impl Servers {
                 input: None,
                 pids: self.pids.clone(),
             };
-            match launch_until_ready(&launch, port).await {
+            match launch_until_ready(&launch, ports.itself).await {
                 Ok(child) => {
                     let child = Some(child);
                     let wrapped = wrapper.len();
-                    return Ok(Kafka { port, launch, wrapped, child, _directory: directory });
+                    return Ok(Kafka { ports, launch, wrapped, child, _directory: directory });
                 }
                 // Another process has taken a port in between.
-                Err(_) if attempt < STARTS_MAX && (is_taken(port) || is_taken(controller)) => {
-                    attempt += 1;
-                }
+                Err(_) if attempt < STARTS_MAX && ports.is_any_taken() => attempt += 1,
                 Err(err) => return Err(err),
             }
         }
@@ -99,12 +123,17 @@ impl Servers {
 impl Kafka {
     /// `host:port`, for `bootstrap.servers`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.clients)
     }
 
     /// The folder of its topics.
     pub fn data(&self) -> PathBuf {
         self.launch.directory.join("data")
+    }
+
+    /// Where a file with the certificate of its authority is, if it has one.
+    pub fn ca_file(&self) -> PathBuf {
+        self.launch.directory.join(access::CA_FILE)
     }
 
     /// Its process, while it runs.
@@ -122,7 +151,7 @@ impl Kafka {
         if self.child.is_some() {
             bail!("{} is running", self.launch.name);
         }
-        self.child = Some(launch_until_ready(&self.launch, self.port).await?);
+        self.child = Some(launch_until_ready(&self.launch, self.ports.itself).await?);
         Ok(())
     }
 
@@ -151,14 +180,18 @@ impl Kafka {
 }
 
 /// One node that is everything; small, and without the waits that suit large groups.
-fn server_properties(directory: &Path, port: u16, controller: u16) -> String {
+fn server_properties(directory: &Path, ports: Ports, access: Access) -> String {
     let data = directory.join("data");
+    let Ports { clients, itself, controller } = ports;
+    let (protocol, more) = (access.protocol(), access.properties(directory));
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=CLIENTS://127.0.0.1:{clients},ITSELF://127.0.0.1:{itself},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=CLIENTS://127.0.0.1:{clients},ITSELF://127.0.0.1:{itself}
+listener.security.protocol.map=CLIENTS:{protocol},ITSELF:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=ITSELF
 controller.listener.names=CONTROLLER
 log.dirs={}
 auto.create.topics.enable=false
@@ -170,18 +203,19 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
 log.retention.check.interval.ms=500
 log.initial.task.delay.ms=500
-",
+{more}",
         data.display()
     )
 }
 
 /// Makes the data folder; one that is there already stays as it is.
-fn format_storage(argv: &[OsString], file: &Path) -> Result<()> {
+fn format_storage(argv: &[OsString], file: &Path, access: Access) -> Result<()> {
     let (program, args) = argv.split_first().context("an empty argument vector")?;
     let output = Command::new(program)
         .args(args)
         .args(["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", CLUSTER, "-c"])
         .arg(file)
+        .args(access.users())
         .stdin(Stdio::null())
         .output()
         .context("run java")?;

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
 pub use database::{Account, Database, DatabaseOptions, Durability};
-pub use kafka::Kafka;
+pub use kafka::{Access, Kafka};
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};
 pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules};
 pub use memcached::Memcached;

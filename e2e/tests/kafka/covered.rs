@@ -64,7 +64,7 @@ pub(crate) async fn everything_is_covered(busy: &Busy) {
     );
 }
 
-async fn executed(busy: &Busy) -> GtidSet {
+pub(crate) async fn executed(busy: &Busy) -> GtidSet {
     let mut conn = busy.database.connect().await.expect("a connection");
     let text: Option<String> =
         conn.query_first("SELECT @@global.gtid_executed").await.expect("an answer");

@@ -2,6 +2,7 @@
 //! name, or fail if `MCSQUEAL_REQUIRE` names it.
 
 mod absent;
+mod access;
 mod conformance;
 mod covered;
 mod faults;
@@ -9,6 +10,7 @@ mod kills;
 mod lost;
 mod mirror;
 mod overlap;
+mod progress;
 mod readers;
 mod sharing;
 #[path = "../../../stream/tests/suite/mod.rs"]

@@ -72,6 +72,9 @@ pub(super) struct RawSource {
     /// Whether keys that statements name, like `/* mcsqueal: user:1 */`, are invalidated: it trusts whoever can write SQL.
     #[serde(default)]
     pub(super) statement_keys: bool,
+    /// How often each partition says how far it is, in milliseconds.
+    #[schemars(with = "Option<u64>")]
+    pub(super) progress_interval_ms: Option<Spanned<u64>>,
     /// The other servers that caches are filled from, `host:port`; they take the same account.
     #[schemars(with = "Vec<String>")]
     #[serde(default)]
@@ -151,6 +154,10 @@ pub(super) struct RawKafka {
     /// Any property of librdkafka, but those that the guarantees rest on.
     #[serde(default)]
     pub(super) properties: BTreeMap<String, String>,
+    /// Properties that are secrets, each the first line of a file.
+    #[schemars(with = "BTreeMap<String, PathBuf>")]
+    #[serde(default)]
+    pub(super) property_files: BTreeMap<String, Spanned<PathBuf>>,
 }
 
 /// A log in one SQLite file.

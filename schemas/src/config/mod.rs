@@ -54,6 +54,8 @@ pub struct Source {
     pub tls: Tls,
     /// Whether keys that statements name in comments are invalidated.
     pub statement_keys: bool,
+    /// How often the source is asked for its position, and the answer put on every partition once all of it is there.
+    pub progress_interval: Duration,
     /// The other servers that caches are filled from; they take the same account.
     pub replicas: Vec<Address>,
     /// What preflight may find and start all the same.
@@ -159,7 +161,24 @@ pub struct Kafka {
     /// The partitions of an invalidator that is silent for this long go to the others.
     pub share_timeout: Duration,
     /// Properties for the client library.
-    pub properties: Vec<(String, String)>,
+    pub properties: Vec<Property>,
+    /// More of them, whose values are in files: passwords, keys.
+    pub property_files: Vec<(String, PathBuf)>,
+}
+
+/// One property for the client library of Kafka. Some are secrets, so no value is ever printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Property {
+    /// As librdkafka calls it.
+    pub name: String,
+    /// Whatever it takes.
+    pub value: String,
+}
+
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Property").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Cache nodes that share a key space.
@@ -291,18 +310,40 @@ mod tests {
     }
 
     #[test]
+    fn secrets_for_kafka_are_in_files_and_never_printed() {
+        let text = include_str!("../../../region-configs/shop-kafka.toml");
+        let more = "[stream.kafka.property_files]\n\"sasl.password\" = \"kafka.secret\"\n";
+        let with = |inline: &str| {
+            let cluster = "# One block per cluster";
+            text.replacen(cluster, &format!("{inline}\n{more}{cluster}"), 1)
+        };
+        let region = Region::parse("k.toml", &with("\"sasl.username\" = \"shop\"")).unwrap();
+        let Stream::Kafka(kafka) = region.stream else { panic!("{:?}", region.stream) };
+        assert_eq!(kafka.property_files, [("sasl.password".into(), "kafka.secret".into())]);
+        expect![[
+            r#"[Property { name: "compression.type", .. }, Property { name: "sasl.username", .. }]"#
+        ]]
+        .assert_eq(&format!("{:?}", kafka.properties));
+        let twice = Region::parse("k.toml", &with("\"sasl.password\" = \"hush\"")).unwrap_err();
+        expect![
+            "k.toml:68: stream.kafka.property_files: sasl.password is among the properties already"
+        ]
+        .assert_eq(&twice.to_string());
+    }
+
+    #[test]
     fn one_stream_and_no_more() {
         check_refused(
             "[stream.embedded]",
             "[stream.kafka]\nbrokers = \"b:9092\"\ntopic = \"t\"\n[stream.embedded]",
-            expect!["shop.toml:37: stream: give one of embedded and kafka"],
+            expect!["shop.toml:39: stream: give one of embedded and kafka"],
         );
         let text = include_str!("../../../region-configs/shop-kafka.toml")
             .replace("127.0.0.1:9092", "here")
             .replace("in_sync_min = 2", "in_sync_min = 4");
         expect![[r#"
-            k.toml:30: stream.kafka.brokers: "here" is no host:port
-            k.toml:38: stream.kafka.in_sync_min: must be from 1 to 3"#]]
+            k.toml:32: stream.kafka.brokers: "here" is no host:port
+            k.toml:40: stream.kafka.in_sync_min: must be from 1 to 3"#]]
         .assert_eq(&Region::parse("k.toml", &text).unwrap_err().to_string());
     }
 
@@ -334,7 +375,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:59: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
+                "shop.toml:61: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
             ],
         );
         check_refused(
@@ -347,14 +388,14 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:54: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:56: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
         check_refused(
             "accept = []",
             "accept = [\"everything\"]",
             expect![
-                "shop.toml:31: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `storage_engine`"
+                "shop.toml:33: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `storage_engine`"
             ],
         );
     }
@@ -395,17 +436,17 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:71: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:73: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
             "partitions = 0",
-            expect!["shop.toml:41: stream.embedded.partitions: must be from 1 to 1024"],
+            expect!["shop.toml:43: stream.embedded.partitions: must be from 1 to 1024"],
         );
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:59: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:61: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

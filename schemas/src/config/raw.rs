@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     Address, Cluster, ControlTls, Embedded, Identity, Kafka, Node, OnFloor, Password, Problem,
-    Region, Source, Stream, Tls,
+    Property, Region, Source, Stream, Tls,
     file::{
         OneOrMore, RawCluster, RawEmbedded, RawKafka, RawNode, RawRegion, RawRules, RawSource,
         RawStream, RawTls,
@@ -18,6 +18,8 @@ use crate::defaults;
 const PARTITIONS_MAX: u16 = 1024;
 /// A reader that needs more than an hour from SELECT to `set` is not one that we can protect.
 const FILL_AGE_MS_MAX: u64 = 3_600_000;
+/// The source is asked as often; what is older than a second keeps nodes from being fresh for no reason.
+const PROGRESS_INTERVAL_MS: (u64, u64) = (10, 1000);
 /// Below this, the log could not even hold what the lanes have in flight.
 const RETENTION_BYTES_MIN: u64 = 16 << 20;
 
@@ -179,6 +181,13 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         }
         replicas.push(replica);
     }
+    let default = u64::try_from(defaults::PROGRESS_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+    let progress_interval_ms = check.number(
+        "source.progress_interval_ms",
+        raw.progress_interval_ms.as_ref(),
+        PROGRESS_INTERVAL_MS,
+        default,
+    );
     let hold_off_ms = raw
         .hold_off_ms
         .as_ref()
@@ -193,6 +202,7 @@ fn source(check: &mut Check<'_>, raw: RawSource) -> Option<Source> {
         server_id: raw.server_id.into_inner(),
         tls,
         statement_keys: raw.statement_keys,
+        progress_interval: Duration::from_millis(progress_interval_ms),
         replicas,
         accept: raw.accept,
         hold_off,
@@ -256,7 +266,16 @@ fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
     let session_timeout_ms =
         number("session_timeout_ms", raw.session_timeout_ms.as_ref(), (500, 300_000), 3000);
     let share_timeout_ms =
-        number("share_timeout_ms", raw.share_timeout_ms.as_ref(), (500, 300_000), 6000);
+        number("share_timeout_ms", raw.share_timeout_ms.as_ref(), (500, 300_000), 4000);
+    let mut property_files = Vec::new();
+    for (name, path) in raw.property_files {
+        if raw.properties.contains_key(&name) {
+            let what =
+                format!("stream.kafka.property_files: {name} is among the properties already");
+            check.refuse(&path, what);
+        }
+        property_files.push((name, path.into_inner()));
+    }
     let small = |number: u64| u16::try_from(number).ok().and_then(NonZeroU16::new);
     Some(Kafka {
         brokers: raw.brokers.into_inner(),
@@ -268,7 +287,12 @@ fn kafka(check: &mut Check<'_>, raw: RawKafka) -> Option<Kafka> {
         in_flight_bytes_max: usize::try_from(in_flight_bytes_max).ok()?,
         session_timeout: Duration::from_millis(session_timeout_ms),
         share_timeout: Duration::from_millis(share_timeout_ms),
-        properties: raw.properties.into_iter().collect(),
+        properties: raw
+            .properties
+            .into_iter()
+            .map(|(name, value)| Property { name, value })
+            .collect(),
+        property_files,
     })
 }
 

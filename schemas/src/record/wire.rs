@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use prost::{Message as _, encode_length_delimiter, length_delimiter_len};
+
 use super::{
     Checkpoint, EpochStart, FilePosition, Floor, Invalidation, Invalidations, Operation, Origin,
     Progress, Record, Scope, TermStart, Transaction, UnixMicros,
@@ -18,6 +20,10 @@ use crate::{
     key::Key,
     version::Version,
 };
+
+/// The numbers of fields, as in the .proto.
+const INVALIDATIONS_FIELD: u8 = 2;
+const KEYS_FIELD: u8 = 3;
 
 /// The format that this code writes; stored beside every record.
 pub const FORMAT_VERSION: u16 = 1;
@@ -44,9 +50,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) {
             previous_term: previous.term.0,
             previous_sequence: previous.sequence,
         }),
-        Record::Invalidations(invalidations) => {
-            Kind::Invalidations(invalidations_out(invalidations))
-        }
+        Record::Invalidations(invalidations) => return append_invalidations(invalidations, out),
         Record::Progress(progress) => Kind::Progress(proto::Progress {
             source: progress.source.to_string(),
             executed: Some(set_out(&progress.executed)),
@@ -137,13 +141,41 @@ fn count(len: usize) -> u32 {
     u32::try_from(len).expect("a record holds fewer than 2^32 keys")
 }
 
-fn invalidations_out(invalidations: &Invalidations) -> proto::Invalidations {
-    let mut out =
+/// The bytes of most of the stream, so keys are written where they belong instead of being copied into a message first.
+/// Around them, a message in two parts means the same as one.
+fn append_invalidations(invalidations: &Invalidations, out: &mut Vec<u8>) {
+    let (before, behind) = around_keys(invalidations);
+    let keys = || invalidations.transactions.iter().flat_map(|transaction| &transaction.keys);
+    let key_len = |len: usize| len.saturating_add(1).saturating_add(length_delimiter_len(len));
+    let len = keys().map(|invalidation| key_len(invalidation.key.as_bytes().len()));
+    let len = [before.encoded_len(), behind.encoded_len()].into_iter().chain(len).sum();
+    out.reserve(key_len(len));
+    append_field(INVALIDATIONS_FIELD, len, out);
+    append(&before, out);
+    for invalidation in keys() {
+        let key = invalidation.key.as_bytes();
+        append_field(KEYS_FIELD, key.len(), out);
+        out.extend_from_slice(key);
+    }
+    append(&behind, out);
+}
+
+/// What comes before `len` bytes of a field.
+fn append_field(field: u8, len: usize, out: &mut Vec<u8>) {
+    const LENGTH_DELIMITED: u8 = 2;
+    out.push((field << 3) | LENGTH_DELIMITED);
+    encode_length_delimiter(len, out).expect("a Vec takes any number of bytes");
+}
+
+/// All but the keys: the fields with lower numbers, and those with higher ones.
+fn around_keys(invalidations: &Invalidations) -> (proto::Invalidations, proto::Invalidations) {
+    let mut before =
         proto::Invalidations { source: invalidations.source.to_string(), ..Default::default() };
+    let mut behind = proto::Invalidations::default();
     let mut version = 0;
     for transaction in &invalidations.transactions {
         let bits = transaction.version.bits();
-        out.transactions.push(proto::Transaction {
+        before.transactions.push(proto::Transaction {
             version_delta: bits.checked_sub(version).expect("versions never fall within a record"),
             committed_at: transaction.committed_at.map_or(0, |at| at.0),
             received_at: transaction.received_at.0,
@@ -152,25 +184,24 @@ fn invalidations_out(invalidations: &Invalidations) -> proto::Invalidations {
         });
         version = bits;
         for invalidation in &transaction.keys {
-            out.keys.push(invalidation.key.as_bytes().to_vec());
-            let table = intern(&mut out.tables, &invalidation.table);
-            let rule = intern(&mut out.rules, &invalidation.rule);
+            let table = intern(&mut behind.tables, &invalidation.table);
+            let rule = intern(&mut behind.rules, &invalidation.rule);
             let operation = i32::from(match invalidation.operation {
                 Operation::Insert => proto::Operation::Insert,
                 Operation::Update => proto::Operation::Update,
                 Operation::Delete => proto::Operation::Delete,
             });
-            match out.causes.last_mut() {
+            match behind.causes.last_mut() {
                 Some(last)
                     if (last.table, last.rule, last.operation) == (table, rule, operation) =>
                 {
                     last.key_count = last.key_count.saturating_add(1);
                 }
-                _ => out.causes.push(proto::Cause { key_count: 1, table, rule, operation }),
+                _ => behind.causes.push(proto::Cause { key_count: 1, table, rule, operation }),
             }
         }
     }
-    out
+    (before, behind)
 }
 
 fn invalidations_in(message: proto::Invalidations) -> Result<Invalidations, WireError> {

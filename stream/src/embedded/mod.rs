@@ -28,7 +28,7 @@ use schemas::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use reader::EmbeddedReader;
-use writer::{Command, Core, Trouble};
+use writer::{Command, Core, Encoded, Trouble};
 
 use crate::{Batch, Pending, StreamError, Writer};
 
@@ -158,7 +158,9 @@ impl Writer for Embedded {
 
     async fn append(&self, batch: Batch) -> Result<Pending, StreamError> {
         let (ack, acked) = oneshot::channel();
-        self.send(Command::Append { batch, ack }, acked).await
+        let Batch { records, checkpoint } = batch;
+        let records = records.iter().map(|(at, record)| Encoded::of(*at, record)).collect();
+        self.send(Command::Append { records, checkpoint, ack }, acked).await
     }
 }
 

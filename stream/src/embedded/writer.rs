@@ -15,7 +15,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use schemas::{
     cursor::{Cursor, Partition, Place, Term},
-    record::{self, Checkpoint, Record, TermStart, UnixMicros},
+    record::{self, Checkpoint, EpochStart, Record, TermStart, UnixMicros},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,7 +24,7 @@ use super::{
     file::{self, Log, append_error, damaged_or},
 };
 use crate::{
-    Batch, StreamError,
+    StreamError,
     request::{Newest, Request},
     seam::with_epochs,
 };
@@ -46,7 +46,8 @@ pub(super) type Ack = oneshot::Sender<Result<(), StreamError>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Append {
-        batch: Batch,
+        records: Vec<Encoded>,
+        checkpoint: Option<Checkpoint>,
         ack: Ack,
     },
     StoreCursors {
@@ -63,6 +64,27 @@ pub(super) enum Command {
     },
 }
 
+/// A record in its wire form. Whoever appends makes it, so that this thread has only to write.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    partition: Partition,
+    payload: Vec<u8>,
+    /// What it announces, for the table of epochs.
+    epoch: Option<EpochStart>,
+}
+
+impl Encoded {
+    pub(super) fn of(partition: Partition, record: &Record) -> Encoded {
+        let mut payload = Vec::new();
+        record::encode(record, &mut payload);
+        let epoch = match record {
+            Record::Epoch(start) => Some(start.clone()),
+            _ => None,
+        };
+        Encoded { partition, payload, epoch }
+    }
+}
+
 /// The thread's state.
 pub(super) struct Core {
     connection: Connection,
@@ -72,7 +94,6 @@ pub(super) struct Core {
     heads: Vec<Place>,
     /// Bytes of payload in the file, kept in step with every append and trim.
     payload_bytes: i64,
-    encoded: Vec<u8>,
     newest: Newest,
 }
 
@@ -97,8 +118,8 @@ impl Core {
                 row.get(0)
             })
             .map_err(fail)?;
-        let (encoded, newest) = (Vec::new(), Newest::default());
-        let mut core = Core { connection, options, term, heads, payload_bytes, encoded, newest };
+        let newest = Newest::default();
+        let mut core = Core { connection, options, term, heads, payload_bytes, newest };
         core.newest = Newest::of(&core.checkpoints()?);
         core.write_term_starts().map_err(fail)?;
         Ok(core)
@@ -184,11 +205,10 @@ impl Core {
         let transaction = self.connection.transaction()?;
         for command in group {
             match command {
-                Command::Append { batch, .. } => {
-                    let (heads, encoded) = (&mut self.heads, &mut self.encoded);
-                    let bytes = append(&transaction, &batch.records, heads, encoded, now)?;
+                Command::Append { records, checkpoint, .. } => {
+                    let bytes = append(&transaction, records, &mut self.heads, now)?;
                     self.payload_bytes = self.payload_bytes.saturating_add_unsigned(bytes);
-                    if let Some(checkpoint) = &batch.checkpoint {
+                    if let Some(checkpoint) = checkpoint {
                         store_checkpoint(&transaction, checkpoint)?;
                         self.newest.learn(checkpoint);
                     }
@@ -197,9 +217,10 @@ impl Core {
                     let partitions = u16::try_from(self.heads.len()).unwrap_or(u16::MAX);
                     let records = request.clone().records(&self.newest.0, partitions);
                     taken.store(records.is_some(), Ordering::Relaxed);
-                    let (heads, encoded) = (&mut self.heads, &mut self.encoded);
                     let records = records.unwrap_or_default();
-                    let bytes = append(&transaction, &records, heads, encoded, now)?;
+                    let records: Vec<Encoded> =
+                        records.iter().map(|(at, record)| Encoded::of(*at, record)).collect();
+                    let bytes = append(&transaction, &records, &mut self.heads, now)?;
                     self.payload_bytes = self.payload_bytes.saturating_add_unsigned(bytes);
                 }
                 Command::StoreCursors { consumer, cursors, .. } => {
@@ -225,9 +246,8 @@ impl Core {
             let previous = std::mem::replace(head, Place { term: self.term, sequence: 1 });
             let row = (partition.0, self.term.0, previous.term.0, previous.sequence.cast_signed());
             transaction.execute("INSERT INTO terms VALUES (?1, ?2, ?3, ?4)", row)?;
-            self.encoded.clear();
-            record::encode(&Record::TermStart(TermStart { previous }), &mut self.encoded);
-            insert(&transaction, partition, *head, now, &self.encoded)?;
+            let start = Encoded::of(partition, &Record::TermStart(TermStart { previous }));
+            insert(&transaction, partition, *head, now, &start.payload)?;
         }
         store_heads(&transaction, &self.heads)?;
         transaction.commit()
@@ -247,24 +267,21 @@ impl Command {
 /// Appends records; returns their bytes.
 fn append(
     transaction: &Transaction<'_>,
-    records: &[(Partition, Record)],
+    records: &[Encoded],
     heads: &mut [Place],
-    encoded: &mut Vec<u8>,
     now: UnixMicros,
 ) -> rusqlite::Result<u64> {
     let mut bytes = 0_u64;
-    for (partition, record) in records {
+    for Encoded { partition, payload, epoch } in records {
         let head = heads.get_mut(usize::from(partition.0));
         let head =
             head.ok_or(rusqlite::Error::InvalidParameterName(format!("partition {partition}")))?;
         head.sequence = head.sequence.saturating_add(1);
-        encoded.clear();
-        record::encode(record, encoded);
-        insert(transaction, *partition, *head, now, encoded)?;
-        if let Record::Epoch(start) = record {
+        insert(transaction, *partition, *head, now, payload)?;
+        if let Some(start) = epoch {
             file::store_epoch(transaction, start)?;
         }
-        bytes = bytes.saturating_add(encoded.len() as u64);
+        bytes = bytes.saturating_add(payload.len() as u64);
     }
     Ok(bytes)
 }

@@ -17,6 +17,7 @@ use rdkafka::{
 };
 use tokio::sync::watch;
 
+use super::settings::Settings;
 use crate::StreamError;
 
 /// What the brokers, or the way to them, complain of, while they do.
@@ -24,6 +25,8 @@ pub(super) type Trouble = Option<Arc<str>>;
 
 /// How long one question to the brokers may take.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long brokers may take to say what is wrong.
+const COMPLAINT_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a thread waits before it looks whether it should end.
 pub(super) const POLL: Duration = Duration::from_millis(100);
 
@@ -37,6 +40,21 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new() -> Context {
         Context { said: watch::channel(None).0 }
+    }
+
+    /// What the brokers complain of, if they do: a consumer asks them for it. The client that makes topics knows no
+    /// more than that nobody answered.
+    pub(super) fn complaint(&self, settings: &Settings) -> Result<Trouble, StreamError> {
+        let known = self.said.borrow().clone();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let config = settings.looker();
+        let asking: Reading = config.create_with_context(self.clone()).map_err(read_error)?;
+        // Its error would be of the same kind; the reason comes by itself.
+        drop(asking.fetch_metadata(None, COMPLAINT_DEADLINE));
+        drop(asking.poll(POLL));
+        Ok(self.said.borrow().clone())
     }
 }
 
@@ -56,7 +74,11 @@ impl ClientContext for Context {
             return; // Nothing is wrong at an end.
         }
         tracing::debug!(%error, reason, "kafka");
-        self.said.send_replace(Some(reason.into()));
+        // That nobody is left comes last, and says less than what came before it.
+        let is_summary = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if !is_summary || self.said.borrow().is_none() {
+            self.said.send_replace(Some(reason.into()));
+        }
     }
 }
 

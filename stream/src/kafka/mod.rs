@@ -87,9 +87,20 @@ impl Kafka {
         Kafka::connect(settings, Make::Cursors).await
     }
 
-    async fn connect(mut settings: Settings, make: Make) -> Result<Kafka, StreamError> {
+    async fn connect(settings: Settings, make: Make) -> Result<Kafka, StreamError> {
         settings.check()?;
         let context = Context::new();
+        match Kafka::connect_as(settings.clone(), context.clone(), make).await {
+            Err(err) => Err(explained(err, settings, context).await),
+            connected => connected,
+        }
+    }
+
+    async fn connect_as(
+        mut settings: Settings,
+        context: Context,
+        make: Make,
+    ) -> Result<Kafka, StreamError> {
         let admin = Arc::new(topics::admin(&settings, &context)?);
         let mut findings = topics::ensure(&admin, &settings, make).await?;
         let wait = {
@@ -119,7 +130,17 @@ impl Kafka {
     pub async fn inspect(settings: Settings) -> Result<Vec<Finding>, StreamError> {
         settings.check()?;
         let context = Context::new();
-        let admin = Arc::new(topics::admin(&settings, &context)?);
+        match Kafka::inspect_as(settings.clone(), &context).await {
+            Err(err) => Err(explained(err, settings, context).await),
+            inspected => inspected,
+        }
+    }
+
+    async fn inspect_as(
+        settings: Settings,
+        context: &Context,
+    ) -> Result<Vec<Finding>, StreamError> {
+        let admin = Arc::new(topics::admin(&settings, context)?);
         let metadata = {
             let admin = Arc::clone(&admin);
             let ask =
@@ -276,6 +297,23 @@ fn join(
     let inner =
         Inner { settings, context, state, stream_id, partitions, findings, reader, cursors };
     Ok(Kafka { inner: Arc::new(inner) })
+}
+
+/// The same error, and what the brokers have to say: often it is only known that nobody answered.
+async fn explained(err: StreamError, settings: Settings, context: Context) -> StreamError {
+    if !matches!(err, StreamError::Read { .. } | StreamError::Append { .. }) {
+        return err;
+    }
+    let said = blocking(move || context.complaint(&settings)).await.ok().flatten();
+    match (err, said) {
+        (StreamError::Read { source }, Some(said)) => {
+            StreamError::Read { source: format!("{source}: {said}").into() }
+        }
+        (StreamError::Append { source }, Some(said)) => {
+            StreamError::Append { source: format!("{source}: {said}").into() }
+        }
+        (err, _) => err,
+    }
 }
 
 /// Says for a while that it is worth waiting on.

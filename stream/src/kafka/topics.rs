@@ -35,9 +35,10 @@ pub type Finding = String;
 /// The client that makes topics and asks for settings.
 pub(super) type Admin = AdminClient<Context>;
 
-/// See [`Admin`].
+/// See [`Admin`]. It is the first client that is made, so it finds out what librdkafka makes of the properties.
 pub(super) fn admin(settings: &Settings, context: &Context) -> Result<Admin, StreamError> {
-    AdminClient::from_config_and_context(&settings.client(), context.clone()).map_err(read_error)
+    let made = AdminClient::from_config_and_context(&settings.client(), context.clone());
+    made.map_err(|err| StreamError::Refused { what: format!("the properties: {err}") })
 }
 
 /// Makes the topics that are missing, and judges those that are there.
@@ -256,8 +257,9 @@ pub(super) async fn session_timeout_min(admin: &Admin, broker: i32) -> Option<Du
 pub(super) fn judge_session(settings: &Settings, demanded: Duration) -> Option<Finding> {
     (demanded > settings.session_timeout).then(|| {
         format!(
-            "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that",
-            demanded.as_millis()
+            "the brokers' group.min.session.timeout.ms is {}: a standby takes over no sooner than after that; set it to {} there",
+            demanded.as_millis(),
+            settings.session_timeout.as_millis()
         )
     })
 }

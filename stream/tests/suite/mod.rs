@@ -100,7 +100,7 @@ pub(crate) fn number(record: &Record) -> Option<u64> {
 }
 
 /// Appends one batch, and waits until it is durable.
-async fn append(writer: &impl Writer, partition: u16, number: u64) {
+pub(crate) async fn append(writer: &impl Writer, partition: u16, number: u64) {
     let batch = Batch {
         records: vec![(Partition(partition), numbered(number))],
         checkpoint: Some(checkpoint(number)),

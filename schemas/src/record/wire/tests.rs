@@ -84,10 +84,29 @@ fn bytes_of(record: &Record) -> Vec<u8> {
     bytes
 }
 
+/// The whole as one message, keys and all.
+fn invalidations_out(invalidations: &Invalidations) -> proto::Invalidations {
+    let (before, behind) = around_keys(invalidations);
+    let keys = invalidations.transactions.iter().flat_map(|transaction| &transaction.keys);
+    let keys = keys.map(|invalidation| invalidation.key.as_bytes().to_vec()).collect();
+    proto::Invalidations {
+        keys,
+        source: before.source,
+        transactions: before.transactions,
+        ..behind
+    }
+}
+
 proptest! {
     #[test]
     fn records_come_back(record in record()) {
         let bytes = bytes_of(&record);
+        if let Record::Invalidations(invalidations) = &record {
+            let kind = Some(Kind::Invalidations(invalidations_out(invalidations)));
+            let mut whole = Vec::new();
+            append(&proto::Record { kind }, &mut whole);
+            prop_assert_eq!(&bytes, &whole);
+        }
         prop_assert_eq!(decode(FORMAT_VERSION, &bytes), Ok(record));
         // A cut record is refused, or is whole in itself; it never panics.
         for end in 0..bytes.len() {
