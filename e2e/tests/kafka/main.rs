@@ -4,6 +4,7 @@
 mod absent;
 mod conformance;
 mod covered;
+mod degraded;
 mod faults;
 mod kills;
 mod lost;
