@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::{
     cache::{Cache, Looked, Nodes},
-    lab::{enter_alone, tenth_unless_long, until},
+    lab::{enter_alone, is_long, tenth_unless_long, until},
     servers::{
         CacheNode, Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Region, StreamPlace,
     },
@@ -16,7 +16,8 @@ const KEYS: u32 = 40;
 const NODES: usize = 2;
 /// Times of entries are whole seconds, and rounded towards older: of four, three are certain.
 const DEGRADED_TTL: Duration = Duration::from_secs(3);
-const LENGTH: Duration = Duration::from_secs(8);
+const LENGTH: Duration = Duration::from_secs(5);
+const LENGTH_LONG: Duration = Duration::from_secs(20);
 const FILL_AGE_MAX: Duration = Duration::from_secs(1);
 const GUARD: Duration = Duration::from_secs(60);
 const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\n";
@@ -65,7 +66,7 @@ async fn without_kafka_the_database_is_shielded() {
         database: database.root(),
         keys: KEYS,
         readers: tenth_unless_long(READERS),
-        length: LENGTH,
+        length: if is_long() { LENGTH_LONG } else { LENGTH },
     };
     let (reads, most) = (shield.reads().await.expect("readers"), shield.most(DEGRADED_TTL));
     let worst = reads.values().copied().max().unwrap_or_default();
