@@ -15,6 +15,7 @@ use crate::{
     commands::Turn,
     node::{Allowed, Placeholders, Settings},
     rules::{Lossy, OnStale, Rules},
+    server::Clock,
     store::Eviction,
 };
 
@@ -102,6 +103,12 @@ impl Stage {
             stage.now.moment = stage.now.moment.later(Duration::from_secs(2));
         }
         (stage, lane)
+    }
+
+    /// The side port.
+    fn side(&self) -> axum::Router {
+        let (users, clock) = (crate::access::Users::default(), Clock::new(Arc::clone(&self.node)));
+        crate::http::router(Arc::clone(&self.node), users, clock)
     }
 
     /// What a client is answered.
@@ -320,12 +327,46 @@ fn statistics() {
     );
 }
 
+/// What operators see of versions.
+#[tokio::test]
+async fn metrics() {
+    let (stage, mut lane) = Stage::attached();
+    stage.say(&mut lane, "batch 0 1:6 1:7 2 1.10\nd user:1\na\n");
+    let request = axum::http::Request::builder().uri("/metrics").body(axum::body::Body::empty());
+    let answer = tower::ServiceExt::oneshot(stage.side(), request.expect("a request")).await;
+    let body = axum::body::to_bytes(answer.expect("an answer").into_body(), 1 << 20).await;
+    let text = String::from_utf8(body.expect("a body").to_vec()).expect("text");
+    let names = ["fresh", "quarantined", "tombstones", "marks", "version_"];
+    let shown =
+        |line: &&str| names.iter().any(|name| line.starts_with(&format!("mcsqueal_node_{name}")));
+    let shown: Vec<&str> = text.lines().filter(shown).collect();
+    expect![[r#"
+        mcsqueal_node_fresh 1
+        mcsqueal_node_quarantined 0
+        mcsqueal_node_tombstones 1
+        mcsqueal_node_marks 0
+        mcsqueal_node_version_epoch{of="position"} 1
+        mcsqueal_node_version_epoch{of="primary_position"} 1
+        mcsqueal_node_version_epoch{of="applied"} 1
+        mcsqueal_node_version_epoch{of="age_floor"} 1
+        mcsqueal_node_version_epoch{of="fill_floor"} 0
+        mcsqueal_node_version_epoch{of="serve_floor"} 1
+        mcsqueal_node_version_sequence{of="position"} 9
+        mcsqueal_node_version_sequence{of="primary_position"} 9
+        mcsqueal_node_version_sequence{of="applied"} 9
+        mcsqueal_node_version_sequence{of="age_floor"} 9
+        mcsqueal_node_version_sequence{of="fill_floor"} 0
+        mcsqueal_node_version_sequence{of="serve_floor"} 9
+    "#]]
+    .assert_eq(&(shown.join("\n") + "\n"));
+}
+
 /// The REST API's word for a fill that the rules refuse.
 #[tokio::test]
 async fn what_may_be_old_is_not_put() {
     let (stage, mut lane) = Stage::attached();
     stage.say(&mut lane, "batch 0 1:6 1:7 2 1.10\nd user:1\na\n");
-    let side = crate::http::router(Arc::clone(&stage.node), crate::access::Users::default());
+    let side = stage.side();
     let put = |key: &str| {
         let request = axum::http::Request::builder().method("PUT").uri(format!("/cache/{key}"));
         let request = request.body(axum::body::Body::from("v")).expect("a request");
