@@ -179,6 +179,38 @@ fn half_a_batch_changes_nothing() {
     assert_eq!(stage.ask("get user:1\r\n"), "END|");
 }
 
+/// What the page of the grammar tells is what is said.
+#[test]
+fn the_conversation_of_the_page() {
+    let page = include_str!("../../../protocol/CONTROL.md");
+    let (_, told) = page.split_once("## A conversation").expect("a conversation");
+    let lines: Vec<&str> = told.lines().filter(|it| it.starts_with(['<', '>'])).collect();
+    let mut stage = Stage::new(None);
+    let greeting = lines.iter().find_map(|line| line.strip_prefix("< greeting ")).expect("one");
+    let incarnation = greeting.split(' ').next().expect("a word");
+    let incarnation = u64::from_str_radix(incarnation, 16).expect("hexadecimal digits");
+    Arc::get_mut(&mut stage.control).expect("nobody else has it").incarnation = incarnation;
+    let mut lane = stage.connect();
+    let (mut says, mut answers) = (String::new(), 0);
+    for line in lines {
+        if let Some(said) = line.strip_prefix("> ") {
+            says.extend([said, "\n"]);
+            continue;
+        }
+        let expected = line.strip_prefix("< ").expect("an answer");
+        if expected.starts_with("mcsqueal 1 ") {
+            continue; // Random.
+        }
+        let wall = expected.rsplit(' ').next().and_then(|word| word.parse().ok());
+        lane.input.extend_from_slice(std::mem::take(&mut says).as_bytes());
+        assert_eq!(lane.execute(stage.now, UnixMicros(wall.unwrap_or(0))), Next::Read, "{line}");
+        assert_eq!(String::from_utf8_lossy(&lane.output), format!("{expected}\n"));
+        lane.output.clear();
+        answers += 1;
+    }
+    assert!(answers >= 3 && says.is_empty(), "the page tells {answers} answers");
+}
+
 #[test]
 fn nothing_is_said_before_hello() {
     let stage = Stage::new(None);
