@@ -22,13 +22,13 @@ use crate::{
 const NONCE: Nonce = [7; 16];
 const STREAM: &str = "00000000000000aa";
 
-struct Stage {
+pub(super) struct Stage {
     node: Arc<Node>,
     control: Arc<Control>,
-    now: Now,
+    pub(super) now: Now,
 }
 
-fn rules_settings() -> rules::Settings {
+pub(super) fn rules_settings() -> rules::Settings {
     rules::Settings {
         partitions: 1,
         fill_age_max: Duration::from_secs(1),
@@ -48,6 +48,10 @@ fn rules_settings() -> rules::Settings {
 
 impl Stage {
     fn new(secret: Option<Secret>) -> Stage {
+        Stage::with(secret, rules_settings())
+    }
+
+    fn with(secret: Option<Secret>, rules_settings: rules::Settings) -> Stage {
         let settings = Settings {
             memory_bytes_max: 1 << 20,
             item_bytes_max: 1 << 16,
@@ -57,10 +61,10 @@ impl Stage {
             prefix_delimiter: b':',
             allowed: Allowed::NOTHING,
         };
-        let rules = Rules::new(Moment::START, rules_settings());
+        let rules = Rules::new(Moment::START, rules_settings.clone());
         let node = Arc::new(Node::new(settings, Some(rules), 100));
         let mut control =
-            Control::new(Arc::clone(&node), rules_settings(), secret).expect("random numbers");
+            Control::new(Arc::clone(&node), rules_settings, secret).expect("random numbers");
         control.incarnation = 1;
         let now = Now { moment: Moment::after_start(Duration::from_secs(100)), unix: 1_000_000 };
         Stage { node, control: Arc::new(control), now }
@@ -73,7 +77,7 @@ impl Stage {
     }
 
     /// What the node answers to lines, and whether it closes.
-    fn say(&self, session: &mut Session, lines: &str) -> String {
+    pub(super) fn say(&self, session: &mut Session, lines: &str) -> String {
         session.input.extend_from_slice(lines.as_bytes());
         let next = session.execute(self.now, UnixMicros(self.now.unix * 1_000_000));
         let mut said = String::from_utf8(session.output.to_vec()).expect("text");
@@ -90,7 +94,11 @@ impl Stage {
 
     /// A fresh node that is at version 1.9, and its lane.
     fn attached() -> (Stage, Session) {
-        let mut stage = Stage::new(None);
+        Stage::attached_with(rules_settings())
+    }
+
+    pub(super) fn attached_with(settings: rules::Settings) -> (Stage, Session) {
+        let mut stage = Stage::with(None, settings);
         let mut lane = stage.connect();
         stage.say(&mut lane, &format!("hello 1 {STREAM} 2 0 -\nheads 0=1:5 1=1:6\n"));
         stage.say(&mut lane, "begin 0 1:5\nbegin 1 1:6\nepoch 1 0.0 lossless 0.0\n");
@@ -112,7 +120,7 @@ impl Stage {
     }
 
     /// What a client is answered.
-    fn ask(&self, request: &str) -> String {
+    pub(super) fn ask(&self, request: &str) -> String {
         let mut turn = Turn::new(&self.node, 0, self.now, 0);
         let limits = Limits { value_bytes_max: 100, versions: Versions::Accept };
         let (mut parser, mut out) = (Parser::new(limits), Vec::new());
