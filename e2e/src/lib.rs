@@ -12,4 +12,5 @@ pub mod http;
 pub mod lab;
 pub mod random;
 pub mod servers;
+pub mod shield;
 pub mod shop;

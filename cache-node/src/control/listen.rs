@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use schemas::record::UnixMicros;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -17,7 +18,10 @@ use super::{
     session::{Next, Session},
     wall,
 };
-use crate::server::{Clock, ServerError, Tls, TlsSettings};
+use crate::{
+    now::Now,
+    server::{Clock, ServerError, Tls, TlsSettings},
+};
 
 /// Most connections: one for each invalidator, and a few that were replaced.
 const CONNECTIONS_MAX: usize = 64;
@@ -27,6 +31,9 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Read at once.
 const READ_BYTES: usize = 64 << 10;
+/// The two clocks are read within this, or again.
+const CLOSE: Duration = Duration::from_millis(10);
+const CLOSE_TRIES: u32 = 5;
 
 /// How the control port is reached.
 #[derive(Clone, Debug)]
@@ -144,8 +151,55 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         if read.await?? == 0 {
             return Ok(());
         }
-        let (now, _) = clock.read();
-        next = session.execute(now, wall());
+        let (now, wall) = closely(|| clock.read().0, wall);
+        next = session.execute(now, wall);
         tokio::task::yield_now().await;
+    }
+}
+
+/// Both clocks, read one right after the other. Who was put to sleep in between would find that the wall clock has jumped: by as much as
+/// he slept, and from then on.
+fn closely(now: impl Fn() -> Now, wall: impl Fn() -> UnixMicros) -> (Now, UnixMicros) {
+    let mut read = (now(), wall());
+    for _ in 1..CLOSE_TRIES {
+        if now().moment.since(read.0.moment) <= CLOSE {
+            break;
+        }
+        read = (now(), wall());
+    }
+    read
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use schemas::moment::Moment;
+
+    use super::*;
+
+    #[test]
+    fn clocks_are_read_again_by_who_slept_in_between() {
+        for (sleeps_ms, expected) in [
+            (vec![0, 0], (1000, 1000)),
+            (vec![900, 0, 0], (1900, 1900)),
+            (vec![5, 0], (1000, 1005)),
+            (vec![20, 30, 0, 0], (1050, 1050)),
+            // Never close: the last one, where the wall clock is the later one.
+            (vec![20; 9], (1080, 1100)),
+        ] {
+            let (time, sleeps) = (Cell::new(1000), Cell::new(0));
+            let now =
+                || Now { moment: Moment::after_start(Duration::from_millis(time.get())), unix: 0 };
+            // Whoever reads the wall clock has slept before.
+            let wall = || {
+                time.set(time.get() + sleeps_ms[sleeps.get()]);
+                sleeps.set(sleeps.get() + 1);
+                UnixMicros(time.get())
+            };
+            let (now, wall) = closely(now, wall);
+            let at = |millis| Moment::after_start(Duration::from_millis(millis));
+            assert_eq!((now.moment, wall.0), (at(expected.0), expected.1), "{sleeps_ms:?}");
+        }
     }
 }

@@ -7,6 +7,8 @@ mod listen;
 mod session;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transcripts;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

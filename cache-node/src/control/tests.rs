@@ -15,19 +15,20 @@ use crate::{
     commands::Turn,
     node::{Allowed, Placeholders, Settings},
     rules::{Lossy, OnStale, Rules},
+    server::Clock,
     store::Eviction,
 };
 
 const NONCE: Nonce = [7; 16];
 const STREAM: &str = "00000000000000aa";
 
-struct Stage {
+pub(super) struct Stage {
     node: Arc<Node>,
     control: Arc<Control>,
-    now: Now,
+    pub(super) now: Now,
 }
 
-fn rules_settings() -> rules::Settings {
+pub(super) fn rules_settings() -> rules::Settings {
     rules::Settings {
         partitions: 1,
         fill_age_max: Duration::from_secs(1),
@@ -47,6 +48,10 @@ fn rules_settings() -> rules::Settings {
 
 impl Stage {
     fn new(secret: Option<Secret>) -> Stage {
+        Stage::with(secret, rules_settings())
+    }
+
+    fn with(secret: Option<Secret>, rules_settings: rules::Settings) -> Stage {
         let settings = Settings {
             memory_bytes_max: 1 << 20,
             item_bytes_max: 1 << 16,
@@ -56,10 +61,10 @@ impl Stage {
             prefix_delimiter: b':',
             allowed: Allowed::NOTHING,
         };
-        let rules = Rules::new(Moment::START, rules_settings());
+        let rules = Rules::new(Moment::START, rules_settings.clone());
         let node = Arc::new(Node::new(settings, Some(rules), 100));
         let mut control =
-            Control::new(Arc::clone(&node), rules_settings(), secret).expect("random numbers");
+            Control::new(Arc::clone(&node), rules_settings, secret).expect("random numbers");
         control.incarnation = 1;
         let now = Now { moment: Moment::after_start(Duration::from_secs(100)), unix: 1_000_000 };
         Stage { node, control: Arc::new(control), now }
@@ -72,7 +77,7 @@ impl Stage {
     }
 
     /// What the node answers to lines, and whether it closes.
-    fn say(&self, session: &mut Session, lines: &str) -> String {
+    pub(super) fn say(&self, session: &mut Session, lines: &str) -> String {
         session.input.extend_from_slice(lines.as_bytes());
         let next = session.execute(self.now, UnixMicros(self.now.unix * 1_000_000));
         let mut said = String::from_utf8(session.output.to_vec()).expect("text");
@@ -89,7 +94,11 @@ impl Stage {
 
     /// A fresh node that is at version 1.9, and its lane.
     fn attached() -> (Stage, Session) {
-        let mut stage = Stage::new(None);
+        Stage::attached_with(rules_settings())
+    }
+
+    pub(super) fn attached_with(settings: rules::Settings) -> (Stage, Session) {
+        let mut stage = Stage::with(None, settings);
         let mut lane = stage.connect();
         stage.say(&mut lane, &format!("hello 1 {STREAM} 2 0 -\nheads 0=1:5 1=1:6\n"));
         stage.say(&mut lane, "begin 0 1:5\nbegin 1 1:6\nepoch 1 0.0 lossless 0.0\n");
@@ -104,8 +113,14 @@ impl Stage {
         (stage, lane)
     }
 
+    /// The side port.
+    fn side(&self) -> axum::Router {
+        let (users, clock) = (crate::access::Users::default(), Clock::new(Arc::clone(&self.node)));
+        crate::http::router(Arc::clone(&self.node), users, clock)
+    }
+
     /// What a client is answered.
-    fn ask(&self, request: &str) -> String {
+    pub(super) fn ask(&self, request: &str) -> String {
         let mut turn = Turn::new(&self.node, 0, self.now, 0);
         let limits = Limits { value_bytes_max: 100, versions: Versions::Accept };
         let (mut parser, mut out) = (Parser::new(limits), Vec::new());
@@ -170,6 +185,38 @@ fn half_a_batch_changes_nothing() {
     assert_eq!(stage.ask("get user:1\r\n"), "VALUE user:1 0 1|a|END|");
     assert_eq!(stage.say(&mut lane, "a\n"), "ok 0 1:7 1.9 1000000000000\n");
     assert_eq!(stage.ask("get user:1\r\n"), "END|");
+}
+
+/// What the page of the grammar tells is what is said.
+#[test]
+fn the_conversation_of_the_page() {
+    let page = include_str!("../../../protocol/CONTROL.md");
+    let (_, told) = page.split_once("## A conversation").expect("a conversation");
+    let lines: Vec<&str> = told.lines().filter(|it| it.starts_with(['<', '>'])).collect();
+    let mut stage = Stage::new(None);
+    let greeting = lines.iter().find_map(|line| line.strip_prefix("< greeting ")).expect("one");
+    let incarnation = greeting.split(' ').next().expect("a word");
+    let incarnation = u64::from_str_radix(incarnation, 16).expect("hexadecimal digits");
+    Arc::get_mut(&mut stage.control).expect("nobody else has it").incarnation = incarnation;
+    let mut lane = stage.connect();
+    let (mut says, mut answers) = (String::new(), 0);
+    for line in lines {
+        if let Some(said) = line.strip_prefix("> ") {
+            says.extend([said, "\n"]);
+            continue;
+        }
+        let expected = line.strip_prefix("< ").expect("an answer");
+        if expected.starts_with("mcsqueal 1 ") {
+            continue; // Random.
+        }
+        let wall = expected.rsplit(' ').next().and_then(|word| word.parse().ok());
+        lane.input.extend_from_slice(std::mem::take(&mut says).as_bytes());
+        assert_eq!(lane.execute(stage.now, UnixMicros(wall.unwrap_or(0))), Next::Read, "{line}");
+        assert_eq!(String::from_utf8_lossy(&lane.output), format!("{expected}\n"));
+        lane.output.clear();
+        answers += 1;
+    }
+    assert!(answers >= 3 && says.is_empty(), "the page tells {answers} answers");
 }
 
 #[test]
@@ -320,12 +367,46 @@ fn statistics() {
     );
 }
 
+/// What operators see of versions.
+#[tokio::test]
+async fn metrics() {
+    let (stage, mut lane) = Stage::attached();
+    stage.say(&mut lane, "batch 0 1:6 1:7 2 1.10\nd user:1\na\n");
+    let request = axum::http::Request::builder().uri("/metrics").body(axum::body::Body::empty());
+    let answer = tower::ServiceExt::oneshot(stage.side(), request.expect("a request")).await;
+    let body = axum::body::to_bytes(answer.expect("an answer").into_body(), 1 << 20).await;
+    let text = String::from_utf8(body.expect("a body").to_vec()).expect("text");
+    let names = ["fresh", "quarantined", "tombstones", "marks", "version_"];
+    let shown =
+        |line: &&str| names.iter().any(|name| line.starts_with(&format!("mcsqueal_node_{name}")));
+    let shown: Vec<&str> = text.lines().filter(shown).collect();
+    expect![[r#"
+        mcsqueal_node_fresh 1
+        mcsqueal_node_quarantined 0
+        mcsqueal_node_tombstones 1
+        mcsqueal_node_marks 0
+        mcsqueal_node_version_epoch{of="position"} 1
+        mcsqueal_node_version_epoch{of="primary_position"} 1
+        mcsqueal_node_version_epoch{of="applied"} 1
+        mcsqueal_node_version_epoch{of="age_floor"} 1
+        mcsqueal_node_version_epoch{of="fill_floor"} 0
+        mcsqueal_node_version_epoch{of="serve_floor"} 1
+        mcsqueal_node_version_sequence{of="position"} 9
+        mcsqueal_node_version_sequence{of="primary_position"} 9
+        mcsqueal_node_version_sequence{of="applied"} 9
+        mcsqueal_node_version_sequence{of="age_floor"} 9
+        mcsqueal_node_version_sequence{of="fill_floor"} 0
+        mcsqueal_node_version_sequence{of="serve_floor"} 9
+    "#]]
+    .assert_eq(&(shown.join("\n") + "\n"));
+}
+
 /// The REST API's word for a fill that the rules refuse.
 #[tokio::test]
 async fn what_may_be_old_is_not_put() {
     let (stage, mut lane) = Stage::attached();
     stage.say(&mut lane, "batch 0 1:6 1:7 2 1.10\nd user:1\na\n");
-    let side = crate::http::router(Arc::clone(&stage.node), crate::access::Users::default());
+    let side = stage.side();
     let put = |key: &str| {
         let request = axum::http::Request::builder().method("PUT").uri(format!("/cache/{key}"));
         let request = request.body(axum::body::Body::from("v")).expect("a request");

@@ -14,15 +14,17 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use schemas::version::Version;
+
 use super::Side;
-use crate::{counters::Counters, node::Node, usage::Prefix};
+use crate::{counters::Counters, node::Node, rules::Subject, server::Clock, usage::Prefix};
 
 /// Hot keys that are told.
 const HOT_KEYS: usize = 20;
 
 /// Adds the node's metrics to a registry.
-pub(super) fn register(registry: &mut Registry, node: Arc<Node>) {
-    registry.register_collector(Box::new(NodeMetrics(node)));
+pub(super) fn register(registry: &mut Registry, node: Arc<Node>, clock: Clock) {
+    registry.register_collector(Box::new(NodeMetrics { node, clock }));
 }
 
 pub(super) async fn show(State(side): State<Side>) -> impl IntoResponse {
@@ -34,12 +36,18 @@ pub(super) async fn show(State(side): State<Side>) -> impl IntoResponse {
     ([(CONTENT_TYPE, kind)], text).into_response()
 }
 
+/// The name of a number that a version has, its help, and how to get it.
+type VersionPart = (&'static str, &'static str, fn(Version) -> u64);
+
 #[derive(Debug)]
-struct NodeMetrics(Arc<Node>);
+struct NodeMetrics {
+    node: Arc<Node>,
+    clock: Clock,
+}
 
 impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let node = &*self.0;
+        let node = &*self.node;
         for (name, value) in Counters::sum(node.all_counters().iter()) {
             let help = "As in memcached's stats";
             count(&mut encoder, &format!("mcsqueal_node_{name}"), help, value)?;
@@ -54,12 +62,51 @@ impl Collector for NodeMetrics {
         level(&mut encoder, "mcsqueal_node_bytes_max", "Most bytes of all entries", limit)?;
         let connections = node.server().connections();
         level(&mut encoder, "mcsqueal_node_connections", "Open connections", connections)?;
+        self.versions(&mut encoder)?;
         self.prefixes(&mut encoder)?;
         self.hot_keys(&mut encoder)
     }
 }
 
 impl NodeMetrics {
+    /// What a node with a source knows of it.
+    fn versions(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (now, _) = self.clock.read();
+        // Copied, because nobody may wait for a scrape.
+        let Some(rules) = self.node.rules_shared() else { return Ok(()) };
+        let (fresh, quarantined) = (rules.is_fresh(now.moment), rules.is_quarantined());
+        let (tombstones, marks) = (wide(rules.tombstones()), wide(rules.marks()));
+        let versions = [
+            ("position", rules.position()),
+            ("primary_position", rules.primary_position()),
+            ("applied", rules.applied_everywhere().unwrap_or_default()),
+            ("age_floor", rules.age_floor()),
+            ("fill_floor", rules.fill_floor()),
+            ("serve_floor", rules.serve_floor(&Subject::new(b""))),
+        ];
+        drop(rules);
+        let help = "1 while every partition of the stream is recent here";
+        level(encoder, "mcsqueal_node_fresh", help, u64::from(fresh))?;
+        let help = "1 while nothing is served, until the node has caught up";
+        level(encoder, "mcsqueal_node_quarantined", help, u64::from(quarantined))?;
+        level(encoder, "mcsqueal_node_tombstones", "Deletes that are remembered", tombstones)?;
+        level(encoder, "mcsqueal_node_marks", "Markers that are kept", marks)?;
+        let parts: [VersionPart; 2] = [
+            ("epoch", "Epoch of a version that the node goes by", |of| of.epoch().into()),
+            ("sequence", "Its transaction in that epoch", Version::sequence),
+        ];
+        for (part, help, value) in parts {
+            let name = format!("mcsqueal_node_version_{part}");
+            let kind = ConstGauge::new(0_u64).metric_type();
+            let mut family = encoder.encode_descriptor(&name, help, None, kind)?;
+            for (of, version) in versions {
+                let labels = [("of", of)];
+                ConstGauge::new(value(version)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn prefixes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         type Part = (&'static str, fn(&Prefix) -> u64);
         let parts: [Part; 4] = [
@@ -68,7 +115,7 @@ impl NodeMetrics {
             ("sets", |counts| counts.sets),
             ("deletes", |counts| counts.deletes),
         ];
-        let all = self.0.usage().prefixes();
+        let all = self.node.usage().prefixes();
         let help = "By key prefix, while stats detail is on";
         for (name, pick) in parts {
             let name = format!("mcsqueal_node_prefix_{name}");
@@ -83,7 +130,7 @@ impl NodeMetrics {
     }
 
     fn hot_keys(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let hot = self.0.usage().hot_keys(HOT_KEYS);
+        let hot = self.node.usage().hot_keys(HOT_KEYS);
         let help = "Share of all accesses that the hottest keys have, in parts of a million";
         let mut family = encoder.encode_descriptor(
             "mcsqueal_node_hot_key_share_ppm",

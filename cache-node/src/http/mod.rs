@@ -48,17 +48,12 @@ impl Side {
     }
 }
 
-/// Everything that the side port serves.
-pub fn router(node: Arc<Node>, users: Users) -> Router {
+/// Everything that the side port serves. `clock` is the one by which the node serves.
+pub fn router(node: Arc<Node>, users: Users, clock: Clock) -> Router {
     let mut registry = Registry::default();
-    metrics::register(&mut registry, Arc::clone(&node));
+    metrics::register(&mut registry, Arc::clone(&node), clock.clone());
     let item_bytes_max = node.settings().item_bytes_max;
-    let side = Side {
-        clock: Clock::new(Arc::clone(&node)),
-        node,
-        users: Arc::new(users),
-        registry: Arc::new(registry),
-    };
+    let side = Side { clock, node, users: Arc::new(users), registry: Arc::new(registry) };
     let entry = put(api::put).get(api::get).delete(api::delete);
     Router::new()
         .route("/cache/batch", post(api::batch))

@@ -28,7 +28,8 @@ fn side(eviction: Eviction, users: Users) -> Router {
         prefix_delimiter: b':',
         allowed: Allowed::NOTHING,
     };
-    router(Arc::new(Node::new(settings, None, 0)), users)
+    let node = Arc::new(Node::new(settings, None, 0));
+    router(Arc::clone(&node), users, Clock::new(node))
 }
 
 async fn send(
@@ -187,6 +188,7 @@ async fn tells_how_it_is() {
     for line in ["mcsqueal_node_cmd_set_total 1", "mcsqueal_node_entries 1", "# EOF"] {
         assert!(metrics.lines().any(|it| it == line), "{line} is not in\n{metrics}");
     }
+    assert!(!metrics.contains("mcsqueal_node_fresh"), "there is no source: {metrics}");
 }
 
 /// Every operation that the file describes is served; whether it answers as the file says, [`answer`] checks, as for every request here.

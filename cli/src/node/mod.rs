@@ -93,7 +93,7 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
     }
     let http = side.as_ref().map(TcpListener::local_addr).transpose().context("--http")?;
     if let Some(listener) = side {
-        let router = http::router(Arc::clone(&node), users);
+        let router = http::router(Arc::clone(&node), users, server.clock());
         let listener = Bounded::new(listener, http::CONNECTIONS_MAX, http::REQUEST_DEADLINE);
         let stop = shutdown.clone().cancelled_owned();
         tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(stop).into_future());

@@ -5,6 +5,7 @@ mod absent;
 mod access;
 mod conformance;
 mod covered;
+mod degraded;
 mod faults;
 mod kills;
 mod lost;

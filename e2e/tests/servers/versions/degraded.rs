@@ -1,21 +1,15 @@
-//! The stream is gone, and the node begins empty: the database keeps its shield, and everything recovers by itself.
+//! The stream is gone, and the node begins empty: the database keeps its shield, and everything recovers by itself. `tests/kafka` tells the
+//! same of a stream on Kafka, where Kafka alone is gone.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use e2e::{
-    cache::{Cache, Looked},
+    cache::Cache,
     servers::{Kind, Link},
-};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
+    shield::Shield,
 };
 
-use super::{DEADLINE, Stage, TTL_S, ask};
+use super::{DEADLINE, Stage, ask};
 use crate::support::{enter_alone, tenth_unless_long, until};
 
 const READERS: u32 = 1000;
@@ -41,11 +35,17 @@ async fn without_the_stream_the_database_is_shielded() {
     stage.mcsqueal.kill9().expect("the stream and its invalidator are gone");
     stage.node.kill9().expect("the node dies");
     stage.node.restart().await.expect("the node is there again, and empty");
-    let reads = readers(&stage).await;
+    let shield = Shield {
+        nodes: stage.nodes.clone(),
+        database: stage.chain[0].root(),
+        keys: KEYS,
+        readers: tenth_unless_long(READERS),
+        length: LENGTH,
+    };
+    let (reads, most) = (shield.reads().await.expect("readers"), shield.most(DEGRADED_TTL));
     let mut cache = Cache::new(&stage.nodes);
-    let most = LENGTH.as_millis().div_ceil(DEGRADED_TTL.as_millis()) + 1;
     let worst = reads.values().copied().max().unwrap_or_default();
-    assert!(u128::from(worst) <= most, "{worst} reads of one key, at most {most}: {reads:?}");
+    assert!(worst <= most, "{worst} reads of one key, at most {most}: {reads:?}");
     assert_eq!(reads.len(), usize::try_from(KEYS).expect("few"), "every key was read");
     let (line, _) = ask(&mut cache, "mg thing:2 v V\r\n").await;
     assert!(line.ends_with(" D") || line == "EN", "the answer is not flagged: {line}");
@@ -64,42 +64,4 @@ async fn without_the_stream_the_database_is_shielded() {
     })
     .await;
     stage.mcsqueal.stop().await.expect("a clean stop");
-}
-
-/// How often the database was read for each key.
-async fn readers(stage: &Stage) -> HashMap<u32, u64> {
-    let reads: Arc<Mutex<HashMap<u32, u64>>> = Arc::default();
-    let mut tasks = JoinSet::new();
-    let end = Instant::now() + LENGTH;
-    for reader in 0..tenth_unless_long(READERS) {
-        let (reads, nodes) = (Arc::clone(&reads), stage.nodes.clone());
-        tasks.spawn(async move {
-            let mut cache = Cache::new(&nodes);
-            let mut thing = reader;
-            while Instant::now() < end {
-                thing = (thing + 1) % KEYS;
-                let key = format!("thing:{thing}");
-                let looked = cache.look(&key).await.expect("the node answers");
-                let lease = match looked {
-                    Looked::Lease { cas, .. } => Some(cas),
-                    Looked::Miss { .. } => None,
-                    Looked::Value(_) | Looked::Old(_) | Looked::Wait => {
-                        sleep(Duration::from_millis(10)).await;
-                        continue;
-                    }
-                };
-                *reads.lock().unwrap_or_else(PoisonError::into_inner).entry(thing).or_default() +=
-                    1;
-                sleep(Duration::from_millis(5)).await;
-                if let Some(cas) = lease {
-                    cache.fill(&key, cas, TTL_S, "v0").await.expect("the node answers");
-                }
-            }
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("a reader ends");
-    }
-    let reads = reads.lock().unwrap_or_else(PoisonError::into_inner);
-    reads.clone()
 }

@@ -8,13 +8,15 @@ use e2e::{
     herd::{Herd, Reads},
     servers::{Kind, Link},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{DEADLINE, Stage, TTL_S};
-use crate::support::{enter_alone, tenth_unless_long, until};
+use crate::support::{enter_alone, is_long, tenth_unless_long, until};
 
 const THING: u32 = 3;
 const READERS: u32 = 1000;
+/// How far behind the replica is, in a long run.
+const LAG: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_database_read_for_each_key_and_invalidation() {
@@ -32,6 +34,16 @@ async fn one_database_read_for_each_key_and_invalidation() {
     assert_eq!(reads.near + reads.primary, 1, "the replicas are at hand: {reads:?}");
 
     stage.chain[1].stop_applying().await.expect("the replica stands still");
+    let began = Instant::now();
+    if is_long() {
+        // So far behind that a lag is told from a moment's: something is written all the time.
+        for number in 0..LAG.as_secs() {
+            let change = format!("UPDATE shop.things SET value = 'w{number}' WHERE id = 4");
+            stage.chain[0].run(&[&change]).await.expect("a change");
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(began.elapsed() >= LAG, "{:?}", began.elapsed());
+    }
     let reads = herd(&stage, "v2").await;
     assert_eq!(reads, Reads { near: 0, primary: 1 }, "the replica is behind");
     assert_eq!(stage.shown(1, THING).await, "v1", "the replica is behind");

@@ -7,6 +7,7 @@ mod hold_off;
 mod instances;
 mod markers;
 mod promotion;
+mod ring;
 mod secure;
 mod storm;
 mod strikes;
@@ -93,6 +94,14 @@ impl Stage {
         let nodes = Nodes::new(vec![node.address()]).expect("a ring");
         let mcsqueal = mcsqueal.expect("mcsqueal");
         Stage { mcsqueal, node, chain, nodes, _lab: lab }
+    }
+
+    /// Writes something else into mcsqueal's region file; it is read at the next start.
+    fn edit_region(&self, before: &str, after: &str) {
+        let file = self.mcsqueal.directory().join("region.toml");
+        let text = std::fs::read_to_string(&file).expect("a region file");
+        assert!(text.contains(before), "{text}");
+        std::fs::write(&file, text.replace(before, after)).expect("a region file");
     }
 
     /// The value of a thing as the server at `at` shows it.

@@ -164,11 +164,7 @@ async fn cached(cache: &mut Cache, thing: u32) -> Option<String> {
 /// The operator takes the former primary out of the region file.
 async fn fence(stage: &mut Stage) {
     stage.mcsqueal.stop().await.expect("a clean stop");
-    let file = stage.mcsqueal.directory().join("region.toml");
-    let text = std::fs::read_to_string(&file).expect("a region file");
     let [first, second] = [0, 1].map(|at| format!("{:?}", stage.chain[at].address()));
-    let both = format!("[{first}, {second}]");
-    assert!(text.contains(&both), "{text}");
-    std::fs::write(&file, text.replace(&both, &second)).expect("a region file");
+    stage.edit_region(&format!("[{first}, {second}]"), &second);
     stage.mcsqueal.restart().await.expect("mcsqueal is there again");
 }

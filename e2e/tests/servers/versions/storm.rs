@@ -10,14 +10,14 @@ use std::{
 
 use e2e::{
     cache::Nodes,
-    lab::until,
+    http,
     servers::{
         CacheNode, Database, DatabaseOptions, Durability, Kind, Link, Mcsqueal, McsquealOptions,
         Memcached, Proxy, Region, options_of,
     },
     shop::{Fills, Settings, Shop, Traffic},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::strikes::{self, STRIKES};
 use crate::support::{Lab, enter_alone, is_long, random};
@@ -41,6 +41,8 @@ const HIT_RATE_MARGIN_LONG: f64 = 0.01;
 /// Between two faults.
 const CALM: Duration = Duration::from_millis(700);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+/// What takes longer is said.
+const ANSWER_SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_stale_while_everything_fails_in_turn() {
@@ -177,7 +179,7 @@ impl Storm {
         }
         let traffic = Traffic::start(shop);
         // The replicas that another shop had stopped are back, and the nodes must hear of it.
-        until("the caches answer", DRAIN_DEADLINE, async || stats.hits.get() > 0).await;
+        self.until_answered(shop).await;
         sleep(WARM).await;
         let counted = || [stats.reads.get(), stats.hits.get(), stats.flagged.get()];
         let before = counted();
@@ -211,6 +213,41 @@ impl Storm {
             late: stats.superseded.longer_than(STALENESS_MAX),
             oldest_ms: stats.superseded.quantiles().max_ms,
         }
+    }
+}
+
+impl Storm {
+    /// Waits until some cache has a value for somebody; and where that takes long, says what nodes and databases are waiting for.
+    async fn until_answered(&self, shop: &Shop) {
+        let begin = Instant::now();
+        while shop.stats().hits.get() == 0 {
+            let late = begin.elapsed() >= DRAIN_DEADLINE;
+            if late || begin.elapsed() >= ANSWER_SOON {
+                let said = self.versions_of_nodes().await;
+                let databases = self.mcsqueal.health().await;
+                writeln!(io::stderr(), "no cache answers: {databases:?}\n{said}")
+                    .expect("standard error can be written");
+            }
+            assert!(!late, "no cache has answered for {DRAIN_DEADLINE:?}");
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// By which versions the nodes go.
+    async fn versions_of_nodes(&self) -> String {
+        let mut all = String::new();
+        for node in &self.nodes {
+            let address = node.http().expect("it has a side port");
+            let Ok((_, page)) = http::get(address, "/metrics").await else { continue };
+            let of = |line: &&str| {
+                ["version_", "fresh ", "quarantined "]
+                    .iter()
+                    .any(|name| line.starts_with(&format!("mcsqueal_node_{name}")))
+            };
+            all += &page.lines().filter(of).collect::<Vec<_>>().join("\n");
+            all += "\n";
+        }
+        all
     }
 }
 
