@@ -96,7 +96,8 @@ async fn serve(
     let (tell_writer, writer) = watch::channel(None);
     let (status, of) = (lanes.status(), log.clone());
     let shared = Shared::of(&share, feed.reader.partitions());
-    side.watch.is_open(Parts { tailer: told, lanes: status, log: of, writer, shared });
+    let reader = feed.reader.clone();
+    side.watch.is_open(Parts { tailer: told, lanes: status, log: of, reader, writer, shared });
     let tailing = Tailing {
         settings,
         rules: Arc::new(rules),

@@ -209,6 +209,11 @@ impl Cycle {
         self.read(Hint::Primary)
     }
 
+    /// The lease that this reader holds.
+    pub fn lease(&self) -> Option<Lease> {
+        self.lease.filter(|_| !self.spare_is_good())
+    }
+
     /// The database was read; `may_store` is what the reader knows now of his session.
     pub fn fetched(&mut self, may_store: Result<(), Unfit>) -> Then {
         match (self.fit.and(may_store), self.lease.take()) {
