@@ -122,7 +122,7 @@ impl Client {
     /// stored, if `read` and what it finds out allow that.
     ///
     /// Only `fill` can fail: whatever nodes do, the database is asked in the end.
-    pub async fn get<E, F, R>(&self, key: &Key, read: &Read, fill: F) -> Result<Got, E>
+    pub async fn get<E, F, R>(&self, key: &Key, read: Read, fill: F) -> Result<Got, E>
     where
         F: FnOnce(Place) -> R,
         R: Future<Output = Result<Fetched, E>>,

@@ -37,7 +37,13 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// `links` are the servers, the primary first; those at `read` are said to be read from.
-    pub(crate) async fn start(lab: Lab, kind: Kind, links: &[Link], read: &[usize], versions: &str) -> Stage {
+    pub(crate) async fn start(
+        lab: Lab,
+        kind: Kind,
+        links: &[Link],
+        read: &[usize],
+        versions: &str,
+    ) -> Stage {
         let mut chain: Vec<Database> = Vec::new();
         for (number, link) in (1..).zip(links) {
             let options = options_of(kind, number, *link);
