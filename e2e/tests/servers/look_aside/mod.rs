@@ -49,11 +49,11 @@ fn settings(nodes: &[String], epochs: Option<&str>) -> Settings {
     }
 }
 
-fn client_of(stage: &Stage) -> Client {
+pub(crate) fn client_of(stage: &Stage) -> Client {
     client(&[stage.node.address()], stage.mcsqueal.http())
 }
 
-fn key_of(thing: u32) -> Key {
+pub(crate) fn key_of(thing: u32) -> Key {
     Key::new(format!("thing:{thing}")).expect("a key")
 }
 
@@ -65,7 +65,7 @@ fn dialect_of(kind: Kind) -> Dialect {
 }
 
 /// Reads a thing as an application does: from the replica, or from the primary where the library says so.
-async fn read(stage: &Stage, client: &Client, thing: u32, token: Option<Token>) -> Got {
+pub(crate) async fn read(stage: &Stage, client: &Client, thing: u32, token: Option<Token>) -> Got {
     let read = Read::new(PLAIN).with_token(token);
     let got = client
         .get(&key_of(thing), read, |place| async move {
@@ -86,17 +86,17 @@ async fn fetch(conn: &mut Conn, thing: u32) -> Fetched {
     value.map_or_else(Fetched::absent, Fetched::found)
 }
 
-fn text(got: &Got) -> String {
+pub(crate) fn text(got: &Got) -> String {
     let value = got.value.clone().expect("a value");
     String::from_utf8(value.to_vec()).expect("text")
 }
 
-fn is_cached(got: &Got) -> bool {
+pub(crate) fn is_cached(got: &Got) -> bool {
     matches!(got.from, Origin::Cache(_))
 }
 
 /// Writes a thing, and says which transaction that was.
-async fn write(kind: Kind, conn: &mut Conn, thing: u32, value: &str) -> Commit {
+pub(crate) async fn write(kind: Kind, conn: &mut Conn, thing: u32, value: &str) -> Commit {
     let change = format!("UPDATE shop.things SET value = '{value}' WHERE id = {thing}");
     conn.query_drop(change).await.expect("a write");
     mysql::commit_of(conn, dialect_of(kind)).await.expect("a commit")
