@@ -2,6 +2,7 @@
 
 mod fills;
 mod own_writes;
+mod recipes;
 mod stampede;
 mod stock;
 
