@@ -10,9 +10,9 @@ use invalidator::{
     poller::{Hold, Role},
 };
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
-use schemas::{cursor::Partition, record::UnixMicros};
+use schemas::{cursor::Partition, epochs::ListedEpoch, record::UnixMicros};
 use serde::Serialize;
-use stream::{AnyShare, AnyWriter, Log, Portions, Writer};
+use stream::{AnyReader, AnyShare, AnyWriter, Log, Portions, Reader, StreamError, Writer};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) lanes: Vec<watch::Receiver<LaneStatus>>,
     pub(crate) databases: Databases,
     pub(crate) log: Log,
+    /// Reads the table of epochs.
+    pub(crate) reader: AnyReader,
     /// While this process leads.
     pub(crate) writer: watch::Receiver<Option<AnyWriter>>,
     pub(crate) shared: Shared,
@@ -166,6 +168,12 @@ impl Watch {
         let partitions = health.stream.partitions.len();
         self.gauges.partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
         health
+    }
+
+    /// Every epoch that is announced, oldest first; `None` before the stream is open.
+    pub(crate) async fn epochs(&self) -> Option<Result<Vec<ListedEpoch>, StreamError>> {
+        let epochs = self.parts.get()?.reader.epochs().await;
+        Some(epochs.map(|epochs| epochs.iter().map(ListedEpoch::from).collect()))
     }
 
     fn not_yet(&self) -> Health {

@@ -1,4 +1,5 @@
-//! The HTTP side port: `/metrics` for Prometheus, `/health` for people and load balancers.
+//! The HTTP side port: `/metrics` for Prometheus, `/health` for people and load balancers, `/epochs` for clients that
+//! name the versions of their writes.
 
 use std::{future::Future, sync::Arc};
 
@@ -31,6 +32,7 @@ pub(crate) async fn serve(
     let app = Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(health))
+        .route("/epochs", get(epochs))
         .with_state(Arc::new(Shared { registry, watch }));
     axum::serve(listener, app).with_graceful_shutdown(stop).await
 }
@@ -49,4 +51,14 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let health = shared.watch.look();
     let status = if health.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(health)).into_response()
+}
+
+/// The epochs that are announced, oldest first. 503 while the stream cannot be read: what is not known is not "none".
+async fn epochs(State(shared): State<Arc<Shared>>) -> Response {
+    let said = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    match shared.watch.epochs().await {
+        Some(Ok(epochs)) => axum::Json(epochs).into_response(),
+        Some(Err(err)) => said(err.to_string()),
+        None => said("the stream is being opened".to_owned()),
+    }
 }

@@ -96,7 +96,9 @@ async fn serve(
     let (tell_writer, writer) = watch::channel(None);
     let (status, databases, of) = (lanes.status(), lanes.databases(), log.clone());
     let shared = Shared::of(&share, feed.reader.partitions());
-    side.watch.is_open(Parts { tailer: told, lanes: status, databases, log: of, writer, shared });
+    let reader = feed.reader.clone();
+    let parts = Parts { tailer: told, lanes: status, databases, log: of, reader, writer, shared };
+    side.watch.is_open(parts);
     let tailing = Tailing {
         settings,
         rules: Arc::new(rules),

@@ -12,7 +12,11 @@
 //! A server with foreign transactions never stands in the newest epoch: its readers may see what the
 //! source does not have, so it holds everybody back until it is fenced from readers or rebuilt.
 
+mod listed;
+
 use std::collections::BTreeMap;
+
+pub use self::listed::ListedEpoch;
 
 use crate::{
     cure::Cure,

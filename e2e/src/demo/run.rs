@@ -140,6 +140,12 @@ impl Stage {
         region.controls = self.caches.iter().filter_map(AnyNode::control).collect();
         region.stream = stream;
         let mut mcsqueal = self.servers.mcsqueal(&region, &McsquealOptions::default()).await?;
+        if let (NodeKind::Mcsqueal, Some(http)) = (args.nodes.kind, mcsqueal.http()) {
+            let (database, nodes) = (self.database.address(), region.nodes.join(" "));
+            self.view.print(&format!(
+                "meanwhile, elsewhere: cargo run -p client --features mysql --example own_writes -- {database} {http} {nodes}\n"
+            ))?;
+        }
         let traffic = Traffic::start(&shop);
         self.watch(&shop, Some(&mut mcsqueal), "with mcsqueal", args.seconds).await?;
         traffic.stop().await?;

@@ -5,6 +5,7 @@ mod dead_node;
 mod demo;
 mod every_key;
 mod kills;
+mod look_aside;
 mod node;
 mod past;
 mod readme;

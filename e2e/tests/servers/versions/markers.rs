@@ -1,19 +1,22 @@
 //! Own writes are read, by markers: while the replica that readers fill from stands still, and while no delete comes either, because the
 //! invalidator is frozen.
 
+use client::Marked;
 use e2e::{
-    cache::{Cache, From, Looked},
+    cache::Cache,
     servers::{Kind, Link},
 };
-use mysql_async::{Conn, prelude::Queryable};
-use tokio::time::sleep;
 
-use super::{DEADLINE, POLL, Stage, TTL_S, ask, value_of};
-use crate::support::{enter_alone, tenth_unless_long, until};
+use super::{DEADLINE, Stage, ask};
+use crate::{
+    look_aside::{client_of, is_cached, key_of, read, text, write},
+    support::{enter_alone, tenth_unless_long, until},
+};
 
 const THING: u32 = 9;
 /// Written as often, without a mark: it shows what marks are for.
 const UNMARKED: u32 = 10;
+const OTHER: u32 = 11;
 const WRITES: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,98 +34,46 @@ async fn own_writes_are_read(test: &str, kind: Kind) {
     // The node must stay fresh while its invalidator is frozen.
     let versions = "marker_ttl_ms_max = 5000\nstaleness_ms_max = 60000\nfill_age_ms_max = 2000";
     let mut stage = Stage::start(lab, kind, &[Link::Plain, Link::Plain], &[1], versions).await;
-    let mut cache = Cache::new(&stage.nodes);
+    let client = client_of(&stage);
     for thing in [THING, UNMARKED] {
         until("the node serves what it was given", DEADLINE, async || {
-            stage.fill(&mut cache, 1, thing).await;
-            cache.look(&format!("thing:{thing}")).await.ok() == Some(value("v0"))
+            let got = read(&stage, &client, thing, None).await;
+            is_cached(&got) && text(&got) == "v0"
         })
         .await;
     }
-    let epoch = epoch(&mut cache).await;
+    let mut writer = stage.chain[0].connect().await.expect("a connection");
+    // Its epoch is known before nobody answers.
+    let first = write(kind, &mut writer, OTHER, "v1").await;
+    assert!(client.version_of(&first).await.is_some(), "the epoch is announced");
 
     stage.chain[1].stop_applying().await.expect("the replica stands still");
     stage.mcsqueal.freeze().expect("no delete comes");
-    let mut writer = stage.chain[0].connect().await.expect("a connection");
     let writes = tenth_unless_long(WRITES);
-    for nonce in 1..=writes {
-        let mark = format!("md thing:{THING} m{nonce}");
-        assert_eq!(ask(&mut cache, &format!("{mark}\r\n")).await.0, "HD");
-        for thing in [THING, UNMARKED] {
-            let change = format!("UPDATE shop.things SET value = 'v{nonce}' WHERE id = {thing}");
-            writer.query_drop(change).await.expect("a write");
-        }
-        let version = epoch << 48 | number(kind, &mut writer).await;
-        let named = ask(&mut cache, &format!("{mark} V{version}\r\n")).await.0;
-        assert!(named == "HD" || named == "NF", "{named}");
-        let seen = read(&stage, &mut cache, THING).await;
-        assert_eq!(seen, format!("v{nonce}"), "one's own write is not there");
+    for number in 1..=writes {
+        let value = format!("v{number}");
+        let mark = client.mark(&[key_of(THING)]).await.expect("one key");
+        write(kind, &mut writer, UNMARKED, &value).await;
+        let commit = write(kind, &mut writer, THING, &value).await;
+        assert_eq!(client.committed(mark, &commit).await.marked, Marked::All);
+        // Without the token of the write, as everybody reads.
+        let seen = read(&stage, &client, THING, None).await;
+        assert_eq!(text(&seen), value, "one's own write is not there");
     }
-    let unmarked = read(&stage, &mut cache, UNMARKED).await;
-    assert_eq!(unmarked, "v0", "without a mark, an own write would be seen just as well");
+    let unmarked = read(&stage, &client, UNMARKED, None).await;
+    assert_eq!(text(&unmarked), "v0", "without a mark, an own write would be seen just as well");
 
     stage.mcsqueal.thaw().expect("deletes come");
     stage.chain[1].start_applying().await.expect("the replica goes on");
     for thing in [THING, UNMARKED] {
         let last = format!("v{writes}");
         until("the region has the last write", DEADLINE, async || {
-            stage.fill(&mut cache, 1, thing).await == last
+            let got = read(&stage, &client, thing, None).await;
+            is_cached(&got) && text(&got) == last
         })
         .await;
     }
     stage.mcsqueal.stop().await.expect("a clean stop");
-}
-
-fn value(text: &str) -> Looked {
-    Looked::Value(text.to_owned())
-}
-
-/// The one in which the node's values were read.
-async fn epoch(cache: &mut Cache) -> u64 {
-    let (line, _) = ask(cache, &format!("mg thing:{THING} V\r\n")).await;
-    let version = line.strip_prefix("HD V").and_then(|bits| bits.parse::<u64>().ok());
-    version.unwrap_or_else(|| panic!("no version: {line}")) >> 48
-}
-
-/// Of the last transaction of this server.
-async fn number(kind: Kind, conn: &mut Conn) -> u64 {
-    let asked = match kind {
-        Kind::Mysql => "SELECT @@global.gtid_executed",
-        Kind::Mariadb => "SELECT @@last_gtid",
-    };
-    let said: String = conn.query_first(asked).await.expect("an answer").expect("a row");
-    let last = said.rsplit(['-', ':']).next().and_then(|number| number.parse().ok());
-    last.unwrap_or_else(|| panic!("no number: {said}"))
-}
-
-/// What a reader of this region sees: through the node, by its leases and hints.
-async fn read(stage: &Stage, cache: &mut Cache, thing: u32) -> String {
-    let key = format!("thing:{thing}");
-    let mut seen = None;
-    until("a reader gets a value", DEADLINE, async || {
-        let (lease, from) = match cache.look(&key).await {
-            Ok(Looked::Value(value)) => {
-                seen = Some(value);
-                return true;
-            }
-            Ok(Looked::Lease { cas, from }) => (Some(cas), from),
-            Ok(Looked::Miss { from }) => (None, from),
-            _ => {
-                sleep(POLL).await;
-                return false;
-            }
-        };
-        let at = usize::from(from == From::Anywhere);
-        let mut conn = stage.chain[at].connect().await.expect("a connection");
-        let value = value_of(&mut conn, thing).await;
-        if let Some(cas) = lease {
-            cache.fill(&key, cas, TTL_S, &value).await.expect("the node answers");
-        }
-        seen = Some(value);
-        true
-    })
-    .await;
-    seen.expect("the loop has ended")
 }
 
 /// What memcached says to the words that only our node knows: a client asks once, and knows.

@@ -29,18 +29,24 @@ const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\
 const TTL_S: u32 = 600;
 
 /// A primary, the servers behind it, `mcsqueal run`, and a node. Fields are dropped in this order.
-struct Stage {
-    mcsqueal: Mcsqueal,
-    node: CacheNode,
+pub(crate) struct Stage {
+    pub(crate) mcsqueal: Mcsqueal,
+    pub(crate) node: CacheNode,
     /// Each is a replica of the one before.
-    chain: Vec<Database>,
-    nodes: Nodes,
+    pub(crate) chain: Vec<Database>,
+    pub(crate) nodes: Nodes,
     _lab: Lab,
 }
 
 impl Stage {
     /// `links` are the servers, the primary first; those at `read` are said to be read from.
-    async fn start(lab: Lab, kind: Kind, links: &[Link], read: &[usize], versions: &str) -> Stage {
+    pub(crate) async fn start(
+        lab: Lab,
+        kind: Kind,
+        links: &[Link],
+        read: &[usize],
+        versions: &str,
+    ) -> Stage {
         let mut chain: Vec<Database> = Vec::new();
         for (number, link) in (1..).zip(links) {
             let options = options_of(kind, number, *link);
@@ -60,7 +66,7 @@ impl Stage {
     }
 
     /// Around a node and replicating databases; `cluster` are lines of the region file.
-    async fn around(
+    pub(crate) async fn around(
         lab: Lab,
         node: CacheNode,
         chain: Vec<Database>,
