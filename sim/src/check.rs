@@ -9,7 +9,7 @@ use schemas::{
     cursor::{Partition, Place, partition_of},
     epochs::EpochTable,
     gtid::{Dialect, GtidSet},
-    record::{EpochStart, Origin, Record},
+    record::{EpochStart, Origin, Record, Scope},
     version::Version,
 };
 
@@ -186,7 +186,13 @@ impl Check {
             let open = self.errant.contains(&at) && server.readable && server.log.contains(&at);
             // One that is of this very epoch is lost to a later one.
             let own = server_of(start) == Some(txn.server) && txn.number >= start.first;
-            if txn.lost_at.is_some() && !open && !own {
+            // Nor does one end it that begins before it: of what is read again of an older reign.
+            let behind =
+                db.all().take_while(|(before, _)| *before < at).all(|(before, survivor)| {
+                    let gone = survivor.lost_at.is_some() || self.errant.contains(&before);
+                    gone || start.before.contains(&survivor.gtid())
+                });
+            if txn.lost_at.is_some() && !open && !own && behind {
                 self.lost.entry(at).or_insert((start.epoch, now));
             }
         }
@@ -211,7 +217,9 @@ impl Check {
             }
             Record::Floor(floor) => {
                 let all: Vec<KeyId> = (0..self.keys).collect();
-                if matches!(self.resolve(db, floor.version), Some(txn) if db.txn(txn).writes == Writes::Truncate)
+                // What covers a lost tail has the version of something else.
+                if floor.scope != Scope::All
+                    && matches!(self.resolve(db, floor.version), Some(txn) if db.txn(txn).writes == Writes::Truncate)
                 {
                     self.publish(db, floor.version, &all, place, author);
                 }
@@ -432,7 +440,9 @@ impl Check {
         let mut wrong = None;
         let is_unread =
             |value: TxnId| self.errant.contains(&value) && !self.lost.contains_key(&value);
-        let applied = applied.filter(|_| !value.is_some_and(is_unread));
+        // After a promotion, a transaction that was published may come again, and meanwhile nobody can have seen it.
+        let shown_at_source = |txn: &TxnId| db.instances[db.primary].visible.contains(txn);
+        let applied = applied.filter(|txn| !value.is_some_and(is_unread) && shown_at_source(txn));
         if let Some(applied) = applied.filter(|txn| value < Some(*txn)) {
             wrong = Some(format!("older than the delete of {applied:?}, which it has applied"));
         }

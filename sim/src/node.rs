@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use cache_node::rules::{
-    Accepted, Condition, Entries, Fate, Fill, Lossy, Mark, OnStale, Refused, Rules, Settings,
-    Snapshot, Subject,
+use cache_node::{
+    control::Clocks,
+    rules::{
+        Accepted, Condition, Entries, Fate, Fill, Lossy, Mark, OnStale, Refused, Rules, Settings,
+        Snapshot, Subject,
+    },
 };
 use protocol::control::{Agreement, Answer, Batch, EpochNews, Greeting, Item, Push, Rewind};
 use schemas::{
@@ -74,10 +77,25 @@ pub(crate) struct Node {
     pub saved: Option<Saved>,
     /// The connection of each invalidator's lane.
     pub lanes: Vec<Option<u64>>,
+    /// What each connection has said of the node's clock, and what that comes to.
+    pub said: BTreeMap<u64, Agreement>,
+    pub clocks: Clocks,
     /// Connections that their invalidator has given up, and that may still deliver what was on its way: from when on.
     pub draining: Vec<(u64, u64)>,
     pub settings: Settings,
     pub items_max: usize,
+}
+
+impl Node {
+    /// A lane's connection has ended. What it has said of the clock goes with it.
+    pub(crate) fn lane_ends(&mut self, region: usize) {
+        let Some(connection) = self.lanes[region].take() else { return };
+        let said = self.said.remove(&connection);
+        self.clocks.change(said, None);
+        if let Some(together) = self.clocks.together().filter(|_| said.is_some()) {
+            self.rules.clocks(together);
+        }
+    }
 }
 
 impl Entries for Shelf {
@@ -145,6 +163,8 @@ impl World {
             shelf: Shelf::default(),
             saved: None,
             lanes: vec![None; self.size.regions],
+            said: BTreeMap::new(),
+            clocks: Clocks::default(),
             draining: Vec::new(),
             settings,
             items_max,
@@ -164,6 +184,8 @@ impl World {
         state.up = false;
         state.life += 1;
         state.draining.clear();
+        state.said.clear();
+        state.clocks = Clocks::default();
         state.shelf = Shelf::default();
         if state.saved.as_ref().is_some_and(|saved| !saved.complete) {
             state.saved = None;
@@ -295,8 +317,12 @@ impl World {
             ToNode::Push(push) => {
                 state.rules.push(now, &push);
             }
+            // A connection that ends takes with it what it has said.
+            ToNode::Clocks(_) if drains.is_some() => {}
             ToNode::Clocks(agreement) => {
-                state.rules.clocks(agreement);
+                let before = state.said.insert(connection, agreement);
+                state.clocks.change(before, Some(agreement));
+                state.rules.clocks(state.clocks.together().unwrap_or(agreement));
                 self.note(|| format!("node {node} clocks {agreement:?}"));
             }
             ToNode::Apply(batch, sent) => {

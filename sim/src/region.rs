@@ -150,7 +150,7 @@ impl World {
 
     pub(crate) fn disconnect(&mut self, region: usize, node: usize) {
         let Some(connection) = self.regions[region].connections[node].take() else { return };
-        self.nodes[node].lanes[region] = None;
+        self.nodes[node].lane_ends(region);
         if self.one_in(2) {
             // Now and then the network holds what was on its way for a while.
             let from = if self.often(4) {
@@ -224,7 +224,7 @@ impl World {
             // The shell asks again; a lane that begins anew is the same to the node.
             self.after(30 * MS, Event::Connect { region, node });
             self.regions[region].connections[node] = None;
-            self.nodes[node].lanes[region] = None;
+            self.nodes[node].lane_ends(region);
             self.regions[region].lanes[node].step(Moment::START, LaneEvent::Disconnected);
             return;
         }

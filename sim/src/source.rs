@@ -56,6 +56,8 @@ pub(crate) struct Source {
     ends: Vec<Place>,
     /// The server that it reads from; `None` while it is not connected.
     pub server: Option<usize>,
+    /// That server took no writes when it was asked last.
+    others_wrote: bool,
     read: usize,
     sending: VecDeque<Sending>,
 }
@@ -85,6 +87,7 @@ impl World {
             sequencer: Some(sequencer),
             ends,
             server: None,
+            others_wrote: false,
             read: 0,
             sending: VecDeque::new(),
         };
@@ -221,7 +224,7 @@ impl World {
         // A new core, as the shell does after every error; what was published stays published.
         let checkpoint = core.checkpoint();
         state.core = Some(new_tailer(&self.rules, checkpoint, partitions));
-        state.server = None;
+        (state.server, state.others_wrote) = (None, false);
     }
 
     /// Opens an epoch of which nothing before is proven.
@@ -276,8 +279,15 @@ impl World {
         let state = &self.sources[source];
         let instance = &self.db.instances[server];
         // A server that takes no writes is not, or no longer, the one whose transactions bound anybody's staleness.
-        let writes = instance.writable || !Cure::ProgressAsksWriter.works();
-        if state.life != life || state.server != Some(server) || !instance.up || !writes {
+        if state.life != life || state.server != Some(server) || !instance.up {
+            return;
+        }
+        let writable = instance.writable;
+        let others_wrote = std::mem::replace(&mut self.sources[source].others_wrote, !writable);
+        if writable && others_wrote {
+            return self.disconnect_source(source);
+        }
+        if !writable && Cure::ProgressAsksWriter.works() {
             return;
         }
         let at = if Cure::ProgressClockBeforeSource.works() {

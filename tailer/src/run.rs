@@ -77,6 +77,8 @@ enum Ended {
     Epochs(#[from] EpochError),
     #[error("the source's foreign keys or columns may have changed, asking again")]
     Outdated,
+    #[error("the source takes writes again, asking what it has of those that took them meanwhile")]
+    Returned,
 }
 
 /// Reads the binlog of a source until `shutdown`, and publishes what changes mean. Returns early only with an error
@@ -280,7 +282,7 @@ impl<W: Writer> Shell<W> {
         mut observer: Observer,
         mut horizon: Horizon,
     ) -> Result<Never, Ended> {
-        let mut batches = Vec::new();
+        let (mut batches, mut others_wrote) = (Vec::new(), false);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -292,7 +294,12 @@ impl<W: Writer> Shell<W> {
                         self.metrics.lag_bytes.set(lag_bytes(&tailer, end).try_into().unwrap_or(i64::MAX));
                     }
                     self.metrics.writable.set(i64::from(role == Role::Writer));
-                    // Of a server that takes no writes, another may be ahead: nothing is said of how far all is.
+                    // Of a server that takes no writes, another may be ahead: nothing is said of how far all is. When it takes them
+                    // again, what the other one had lost begins an epoch, also if nothing was written since.
+                    if role == Role::Writer && others_wrote {
+                        return Err(Ended::Returned);
+                    }
+                    others_wrote |= role == Role::ReadOnly;
                     if role == Role::Writer {
                         tailer.step(now(), Input::Observed(observation), &mut batches)?;
                     } else if !self.settings.standbys.is_empty() {
@@ -372,7 +379,9 @@ impl<W: Writer> Shell<W> {
             }
             Ended::Source(error) => error.recovery(),
             Ended::Refused(_) => Recovery::RetryLater,
-            Ended::Stream(_) | Ended::Epochs(_) | Ended::Outdated => Recovery::Retry,
+            Ended::Stream(_) | Ended::Epochs(_) | Ended::Outdated | Ended::Returned => {
+                Recovery::Retry
+            }
         };
         let stream_failed = matches!(ended, Ended::Stream(_));
         let damaged_at = match &ended {

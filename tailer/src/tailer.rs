@@ -376,8 +376,12 @@ impl State {
             Err(error) => self.failed = Some(error),
             Ok(Numbered { version, opens }) => {
                 if let Some(start) = opens {
-                    self.successor
-                        .take_if(|server| writer(&server.origin) == writer(&start.origin));
+                    // What it wrote before we came may be of an earlier reign, after which another one wrote.
+                    let reigns = |server: &mut Server| {
+                        writer(&server.origin) == writer(&start.origin)
+                            && !gtid.is_some_and(|gtid| server.executed.contains(gtid))
+                    };
+                    self.successor.take_if(reigns);
                     tracing::info!(epoch = start.epoch, origin = ?start.origin, first = start.first, "a new epoch begins");
                     self.metrics.epochs.inc();
                     self.publisher.epoch(start);

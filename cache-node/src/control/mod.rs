@@ -3,6 +3,7 @@
 //! [`Control`] is what its connections share, [`Session`] one of them without its socket, [`ControlServer`] the sockets. What is
 //! said goes to the rules and nowhere else. Locks, in this order: the attachment, the rules, one shard.
 
+mod clocks;
 mod listen;
 mod session;
 #[cfg(test)]
@@ -16,13 +17,14 @@ use std::sync::{
 };
 
 use protocol::control::{
-    Agreement, Secret,
+    Secret,
     wire::{Hello, Nonce},
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use schemas::{cursor::StreamId, record::UnixMicros};
 
 pub use self::{
+    clocks::Clocks,
     listen::{ControlServer, Options},
     session::{Next, Session},
 };
@@ -50,44 +52,6 @@ struct Attached {
     generation: u64,
     /// What the lanes that are connected say of our clock.
     clocks: Clocks,
-}
-
-/// How many connections found our clock to agree with theirs, and how many did not.
-#[derive(Clone, Copy, Debug, Default)]
-struct Clocks {
-    close: usize,
-    apart: usize,
-}
-
-impl Clocks {
-    /// A connection says `now` what it had not said, or said otherwise, `before`; `None` when it ends.
-    fn change(&mut self, before: Option<Agreement>, now: Option<Agreement>) {
-        if let Some(before) = before {
-            let count = self.of(before);
-            *count = count.saturating_sub(1);
-        }
-        if let Some(now) = now {
-            let count = self.of(now);
-            *count = count.saturating_add(1);
-        }
-    }
-
-    /// One that does not agree is enough: ages come from the clock of one of them, and nobody knows which is wrong. `None` if nobody
-    /// says anything.
-    fn together(self) -> Option<Agreement> {
-        match self {
-            Clocks { apart: 1.., .. } => Some(Agreement::Apart),
-            Clocks { close: 1.., .. } => Some(Agreement::Close),
-            Clocks { .. } => None,
-        }
-    }
-
-    fn of(&mut self, agreement: Agreement) -> &mut usize {
-        match agreement {
-            Agreement::Close => &mut self.close,
-            Agreement::Apart => &mut self.apart,
-        }
-    }
 }
 
 /// The lane spreads keys by a ring that is older than one that this node has heard of: it may leave out keys that are ours now.

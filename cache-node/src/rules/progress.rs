@@ -264,8 +264,15 @@ impl Progress {
 
     /// Whether the lanes found our clocks to agree.
     pub(super) fn clocks(&mut self, agreement: Agreement) {
-        self.skewed = agreement == Agreement::Apart;
+        let was_skewed = std::mem::replace(&mut self.skewed, agreement == Agreement::Apart);
         self.believed = self.shown; // They have seen it.
+        if was_skewed && !self.skewed {
+            // Ages that were taken meanwhile mean nothing.
+            for state in &mut self.partitions {
+                state.deadline = state.deadline.map(|_| Moment::START);
+            }
+            self.together = Together::of(&self.partitions);
+        }
     }
 
     /// Somebody knows that something may have been missed here: nothing is served until lanes have named their heads again.

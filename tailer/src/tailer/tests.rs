@@ -306,6 +306,32 @@ fn a_gap_is_a_floor_and_goes_on() {
     .assert_eq(&shown(&out));
 }
 
+/// A server that reigned before, and reigns again after another one: what is read of its first reign does not begin the second.
+#[test]
+fn an_earlier_reign_is_not_the_present_one() {
+    let mut log = BinlogWriter::new();
+    let (mut tailer, mut out) = (tailer(checkpoint()), Vec::new());
+    let server = Server {
+        origin: Origin::MariaDb { domain: 0, server_id: 1 },
+        next_number: 3,
+        executed: GtidSet::parse(Dialect::MariaDb, "0-1-1,0-2-2").unwrap(),
+        predecessor: None,
+    };
+    tailer.connected(server, &mut out).unwrap();
+    for event in [log.begin(1, 1), log.commit(), log.begin(2, 2), log.commit()] {
+        step(&mut tailer, &event, &mut out);
+    }
+    let records = out.iter().flat_map(|batch| &batch.records).filter(|(at, _)| at.0 == 0);
+    let epochs: Vec<(u16, Origin, bool)> = records
+        .filter_map(|(_, record)| match record {
+            Record::Epoch(start) => Some((start.epoch, start.origin.clone(), start.lossless)),
+            _ => None,
+        })
+        .collect();
+    let of = |server_id| Origin::MariaDb { domain: 0, server_id };
+    assert_eq!(epochs, [(1, of(1), true), (2, of(2), true), (3, of(1), false)]);
+}
+
 /// Several writers: one epoch for all of them, and another one for each connection.
 #[test]
 fn in_hold_off_mode_connections_open_epochs() {
