@@ -81,7 +81,9 @@ fn show(
     };
     match &entry.record {
         Record::Invalidations(invalidations) => {
-            for transaction in &invalidations.transactions {
+            let transactions = invalidations.transactions.iter();
+            // A record may begin before the version that is asked for.
+            for transaction in transactions.filter(|one| select.wants_version(one.version)) {
                 for invalidation in transaction.keys.iter().filter(|key| select.wants_key(key)) {
                     out.line(&line(
                         "key",

@@ -60,17 +60,57 @@ async fn python_and_our_tools_find_the_same_keys() {
     let verified = tool(&["stream", "verify"]).await;
     assert_eq!(verified.matches(" 0 problems").count(), 4, "{verified}");
     let all = tool(&["stream", "tail", "--json"]).await;
-    let lines = all.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let lines = keys_of(&all);
     let shown: BTreeSet<String> = lines
-        .filter(|line| line["kind"] == "key")
+        .iter()
         .map(|line| format!("{} {} {}", line["partition"], line["place"], line["key"]))
         .collect();
     assert_eq!(shown.len(), places_and_keys(&ours), "as many keys at as many places");
     let users = tool(&["stream", "tail", "--prefix", "user:", "--table", "shop.users"]).await;
     assert!(users.lines().count() > 5, "{users}");
     assert!(users.lines().all(|line| line.contains(" user:")), "{users}");
+    let one = &lines[lines.len() / 2];
+    let text = |name: &str| one[name].as_str().expect("text").to_owned();
+    let (key, rule, version, place) = (text("key"), text("rule"), text("version"), text("place"));
+    let partition = one["partition"].to_string();
+    let (key_of, regex) =
+        (|line: &Value| line["key"].as_str().unwrap_or_default().to_owned(), "1$");
+    let same_key = |line: &Value| key_of(line) == key;
+    let matches = |line: &Value| key_of(line).ends_with('1');
+    let same_rule = |line: &Value| line["rule"] == one["rule"];
+    let since = |line: &Value| pair(&line["version"], '.') >= pair(&one["version"], '.');
+    let later = |line: &Value| {
+        line["partition"] == one["partition"]
+            && pair(&line["place"], ':') > pair(&one["place"], ':')
+    };
+    let filters: [(&[&str], &dyn Fn(&Value) -> bool); 5] = [
+        (&["--key", &key], &same_key),
+        (&["--regex", regex], &matches),
+        (&["--rule", &rule], &same_rule),
+        (&["--from", &version], &since),
+        (&["--partition", &partition, "--from", &place], &later),
+    ];
+    for (flags, passes) in filters {
+        let found = keys_of(&tool(&[&["stream", "tail", "--json"], flags].concat()).await);
+        let expected: Vec<&Value> = lines.iter().filter(|line| passes(line)).collect();
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{flags:?}");
+    }
+    let all_at_once = tool(&["stream", "tail", "--json", "--from", "1h"]).await;
+    assert_eq!(keys_of(&all_at_once), lines, "all of the last hour");
     let newest = tool(&["stream", "tail", "--from", "end"]).await;
     assert_eq!(newest, "", "nothing follows the end");
+}
+
+/// The lines of keys, as JSON.
+fn keys_of(said: &str) -> Vec<Value> {
+    let lines = said.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter(|line| line["kind"] == "key").collect()
+}
+
+/// Both numbers of a version or a place.
+fn pair(text: &Value, between: char) -> (u64, u64) {
+    let (one, other) = text.as_str().and_then(|text| text.split_once(between)).expect("two");
+    (one.parse().expect("a number"), other.parse().expect("a number"))
 }
 
 /// How many different keys at different places are in the script's lines.
