@@ -81,10 +81,8 @@ fn show(
     };
     match &entry.record {
         Record::Invalidations(invalidations) => {
-            let transactions = invalidations.transactions.iter();
-            // A record may begin before the version that is asked for.
-            for transaction in transactions.filter(|one| select.wants_version(one.version)) {
-                for invalidation in transaction.keys.iter().filter(|key| select.wants_key(key)) {
+            for transaction in &invalidations.transactions {
+                for invalidation in select.keys_of(transaction) {
                     out.line(&line(
                         "key",
                         json!({

@@ -69,6 +69,15 @@ async fn python_and_our_tools_find_the_same_keys() {
     let users = tool(&["stream", "tail", "--prefix", "user:", "--table", "shop.users"]).await;
     assert!(users.lines().count() > 5, "{users}");
     assert!(users.lines().all(|line| line.contains(" user:")), "{users}");
+    filters_show_what_passes(&tool, &lines).await;
+    let all_at_once = tool(&["stream", "tail", "--json", "--from", "1h"]).await;
+    assert_eq!(keys_of(&all_at_once), lines, "all of the last hour");
+    let newest = tool(&["stream", "tail", "--from", "end"]).await;
+    assert_eq!(newest, "", "nothing follows the end");
+}
+
+/// Each filter of the tool, on a log that has these lines.
+async fn filters_show_what_passes(tool: &impl AsyncFn(&[&str]) -> String, lines: &[Value]) {
     let one = &lines[lines.len() / 2];
     let text = |name: &str| one[name].as_str().expect("text").to_owned();
     let (key, rule, version, place) = (text("key"), text("rule"), text("version"), text("place"));
@@ -83,22 +92,16 @@ async fn python_and_our_tools_find_the_same_keys() {
         line["partition"] == one["partition"]
             && pair(&line["place"], ':') > pair(&one["place"], ':')
     };
-    let filters: [(&[&str], &dyn Fn(&Value) -> bool); 5] = [
-        (&["--key", &key], &same_key),
-        (&["--regex", regex], &matches),
-        (&["--rule", &rule], &same_rule),
-        (&["--from", &version], &since),
-        (&["--partition", &partition, "--from", &place], &later),
-    ];
-    for (flags, passes) in filters {
+    let expect = async |flags: &[&str], passes: &dyn Fn(&Value) -> bool| {
         let found = keys_of(&tool(&[&["stream", "tail", "--json"], flags].concat()).await);
         let expected: Vec<&Value> = lines.iter().filter(|line| passes(line)).collect();
         assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{flags:?}");
-    }
-    let all_at_once = tool(&["stream", "tail", "--json", "--from", "1h"]).await;
-    assert_eq!(keys_of(&all_at_once), lines, "all of the last hour");
-    let newest = tool(&["stream", "tail", "--from", "end"]).await;
-    assert_eq!(newest, "", "nothing follows the end");
+    };
+    expect(&["--key", &key], &same_key).await;
+    expect(&["--regex", regex], &matches).await;
+    expect(&["--rule", &rule], &same_rule).await;
+    expect(&["--from", &version], &since).await;
+    expect(&["--partition", &partition, "--from", &place], &later).await;
 }
 
 /// The lines of keys, as JSON.
