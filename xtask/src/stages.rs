@@ -146,9 +146,13 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
             cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
         }
         "build" => cargo(&["test", "--no-run", "--workspace", "--quiet"]),
-        "unit" => {
-            programs(|program| !ON_SERVERS.contains(&program.name.as_str()), &[], length, outcome)
-        }
+        "unit" => programs(
+            |program| !ON_SERVERS.contains(&program.name.as_str()),
+            &[],
+            &[],
+            length,
+            outcome,
+        ),
         "sim" => {
             let args = match length {
                 Length::Default => ["--seeds", SEEDS].map(str::to_owned).to_vec(),
@@ -180,29 +184,44 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
                 ensure!(found.has(required), "{required} is required and missing");
             }
             let manifest = found.write()?;
-            let target = build(&["build", "--quiet", "-p", "cli", "-p", "e2e", "--bins"])?;
+            let features = features(stage, length, outcome);
+            let bins = ["build", "--quiet", "-p", "cli", "-p", "e2e", "--bins"];
+            let target = build(&[&bins[..], features].concat())?;
             let run = RunFolder::make()?;
             let env = [
                 ("MCSQUEAL_SERVERS", manifest.clone()),
                 ("MCSQUEAL_BIN", target.join("mcsqueal")),
                 ("MCSQUEAL_RUN_DIR", run.path().to_owned()),
             ];
-            let ran = programs(|program| program.name == stage, &env, length, outcome);
+            let ran = programs(|program| program.name == stage, &env, features, length, outcome);
             fs::remove_file(manifest).context("remove the list of servers")?;
             ran
         }
     }
 }
 
+/// With what a stage is built. A long run takes the minutes that OpenSSL wants, and speaks to Kafka through TLS.
+fn features(stage: &str, length: Length, outcome: &mut Outcome) -> &'static [&'static str] {
+    if stage != "kafka" || length == Length::Default {
+        return &[];
+    }
+    if !is_program("perl") {
+        outcome.skipped.push("skipped: TLS to Kafka: perl is not installed".to_owned());
+        return &[];
+    }
+    &["--features", "cli/kafka-tls,e2e/kafka-tls"]
+}
+
 /// Runs the chosen test programs one after another.
 fn programs(
     chosen: impl Fn(&Program) -> bool,
     env: &[(&str, PathBuf)],
+    features: &[&str],
     length: Length,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let mut failed = Vec::new();
-    for program in built()?.into_iter().filter(chosen) {
+    for program in built(features)?.into_iter().filter(chosen) {
         let mut command = dies_with_us(&[program.path.clone().into()]);
         command
             .current_dir(&program.package)
@@ -271,9 +290,10 @@ pub(crate) fn simulate(args: &[String]) -> Result<bool> {
 }
 
 /// The test programs, from cargo's messages.
-fn built() -> Result<Vec<Program>> {
+fn built(features: &[&str]) -> Result<Vec<Program>> {
     let output = Command::new(cargo_path())
         .args(["test", "--no-run", "--workspace", "--quiet", "--message-format=json"])
+        .args(features)
         .current_dir(workspace())
         .stderr(Stdio::inherit())
         .output()

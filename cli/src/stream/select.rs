@@ -3,7 +3,7 @@
 use anyhow::Context;
 use regex::bytes::Regex;
 use schemas::{
-    record::{Floor, Invalidation, Record, Scope},
+    record::{Floor, Invalidation, Record, Scope, Transaction},
     version::Version,
 };
 
@@ -73,6 +73,15 @@ impl Select {
             && self.regex.as_ref().is_none_or(|regex| regex.is_match(key))
             && self.table.as_ref().is_none_or(|table| **table == *invalidation.table)
             && self.rule.as_ref().is_none_or(|rule| **rule == *invalidation.rule)
+    }
+
+    /// The keys of a transaction that are asked for; its record may begin before the version that is.
+    pub(crate) fn keys_of<'a>(
+        &'a self,
+        transaction: &'a Transaction,
+    ) -> impl Iterator<Item = &'a Invalidation> {
+        let keys = transaction.keys.iter();
+        keys.filter(|key| self.wants_version(transaction.version) && self.wants_key(key))
     }
 
     /// A floor may cover the keys that are asked for.

@@ -82,7 +82,7 @@ fn show(
     match &entry.record {
         Record::Invalidations(invalidations) => {
             for transaction in &invalidations.transactions {
-                for invalidation in transaction.keys.iter().filter(|key| select.wants_key(key)) {
+                for invalidation in select.keys_of(transaction) {
                     out.line(&line(
                         "key",
                         json!({

@@ -60,17 +60,60 @@ async fn python_and_our_tools_find_the_same_keys() {
     let verified = tool(&["stream", "verify"]).await;
     assert_eq!(verified.matches(" 0 problems").count(), 4, "{verified}");
     let all = tool(&["stream", "tail", "--json"]).await;
-    let lines = all.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let lines = keys_of(&all);
     let shown: BTreeSet<String> = lines
-        .filter(|line| line["kind"] == "key")
+        .iter()
         .map(|line| format!("{} {} {}", line["partition"], line["place"], line["key"]))
         .collect();
     assert_eq!(shown.len(), places_and_keys(&ours), "as many keys at as many places");
     let users = tool(&["stream", "tail", "--prefix", "user:", "--table", "shop.users"]).await;
     assert!(users.lines().count() > 5, "{users}");
     assert!(users.lines().all(|line| line.contains(" user:")), "{users}");
+    filters_show_what_passes(&tool, &lines).await;
+    let all_at_once = tool(&["stream", "tail", "--json", "--from", "1h"]).await;
+    assert_eq!(keys_of(&all_at_once), lines, "all of the last hour");
     let newest = tool(&["stream", "tail", "--from", "end"]).await;
     assert_eq!(newest, "", "nothing follows the end");
+}
+
+/// Each filter of the tool, on a log that has these lines.
+async fn filters_show_what_passes(tool: &impl AsyncFn(&[&str]) -> String, lines: &[Value]) {
+    let one = &lines[lines.len() / 2];
+    let text = |name: &str| one[name].as_str().expect("text").to_owned();
+    let (key, rule, version, place) = (text("key"), text("rule"), text("version"), text("place"));
+    let partition = one["partition"].to_string();
+    let (key_of, regex) =
+        (|line: &Value| line["key"].as_str().unwrap_or_default().to_owned(), "1$");
+    let same_key = |line: &Value| key_of(line) == key;
+    let matches = |line: &Value| key_of(line).ends_with('1');
+    let same_rule = |line: &Value| line["rule"] == one["rule"];
+    let since = |line: &Value| pair(&line["version"], '.') >= pair(&one["version"], '.');
+    let later = |line: &Value| {
+        line["partition"] == one["partition"]
+            && pair(&line["place"], ':') > pair(&one["place"], ':')
+    };
+    let expect = async |flags: &[&str], passes: &dyn Fn(&Value) -> bool| {
+        let found = keys_of(&tool(&[&["stream", "tail", "--json"], flags].concat()).await);
+        let expected: Vec<&Value> = lines.iter().filter(|line| passes(line)).collect();
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{flags:?}");
+    };
+    expect(&["--key", &key], &same_key).await;
+    expect(&["--regex", regex], &matches).await;
+    expect(&["--rule", &rule], &same_rule).await;
+    expect(&["--from", &version], &since).await;
+    expect(&["--partition", &partition, "--from", &place], &later).await;
+}
+
+/// The lines of keys, as JSON.
+fn keys_of(said: &str) -> Vec<Value> {
+    let lines = said.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter(|line| line["kind"] == "key").collect()
+}
+
+/// Both numbers of a version or a place.
+fn pair(text: &Value, between: char) -> (u64, u64) {
+    let (one, other) = text.as_str().and_then(|text| text.split_once(between)).expect("two");
+    (one.parse().expect("a number"), other.parse().expect("a number"))
 }
 
 /// How many different keys at different places are in the script's lines.
