@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     poller::{InstanceId, Role},
-    positions::Answer,
+    positions::{Answer, Visible},
 };
 
 /// Connecting, and each question, take at most this long.
@@ -67,8 +67,7 @@ pub(crate) async fn answer(
                 if std::mem::take(&mut silent) {
                     tracing::info!(instance = instance.address, "answers again");
                 }
-                let Visible { executed, wrote } = visible;
-                let answer = Answer { instance: id, asked: moment, executed, wrote };
+                let answer = Answer { instance: id, asked: moment, visible: Some(visible) };
                 if answers.send(answer).await.is_err() {
                     return;
                 }
@@ -77,6 +76,10 @@ pub(crate) async fn answer(
                 conn = None;
                 if !std::mem::replace(&mut silent, true) {
                     err.warn(&instance);
+                }
+                let answer = Answer { instance: id, asked: moment, visible: None };
+                if answers.send(answer).await.is_err() {
+                    return;
                 }
                 sleep(RETRY_DELAY).await;
             }
@@ -95,14 +98,6 @@ impl Unanswered {
             "does not say how far it is; the region's position stands still until it does, or is taken out of the region file"
         );
     }
-}
-
-/// What a server shows to its readers.
-#[derive(Clone, Debug)]
-struct Visible {
-    executed: GtidSet,
-    /// What it has written itself, where `executed` does not say so; else nothing.
-    wrote: GtidSet,
 }
 
 /// The last answer, as text and as what it means: mostly, the next one is the same.

@@ -32,8 +32,9 @@ use crate::{
     poller::{Hold, InstanceId, InstanceState, Poll, Poller},
 };
 
-/// A round is over then, whoever has not answered.
-const ROUND_MAX: Duration = Duration::from_millis(50);
+/// A round is over then, whoever has not answered. What the region shows at the most is not known then, and a promotion that may lose
+/// something makes misses of all that was stored since: so a server that is merely slow is waited for, and one that is silent is not.
+const ROUND_MAX: Duration = Duration::from_millis(500);
 /// While no instance answers, or the stream's epochs cannot be read.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// How often it is looked whether something must be said to operators, or whether there is an epoch that nobody has told us.
@@ -71,8 +72,15 @@ pub(crate) struct Rounds {
 pub(crate) struct Answer {
     pub(crate) instance: InstanceId,
     pub(crate) asked: Moment,
+    /// `None`: it does not answer, and is asked again.
+    pub(crate) visible: Option<Visible>,
+}
+
+/// What an instance shows to its readers.
+#[derive(Clone, Debug)]
+pub(crate) struct Visible {
     pub(crate) executed: GtidSet,
-    /// What it has written itself, where that does not say so.
+    /// What it has written itself, where `executed` does not say so; else nothing.
     pub(crate) wrote: GtidSet,
 }
 
@@ -282,6 +290,8 @@ impl Positions {
                 answers.clone(),
             ));
         }
+        // Who is not waited for, until he answers.
+        let mut silent = BTreeSet::new();
         let mut ticks = interval(defaults::POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -289,15 +299,27 @@ impl Positions {
             let (began, until) = (self.now(), Instant::now() + ROUND_MAX);
             self.0.rounds.send_modify(|rounds| rounds.began += 1);
             ask.send_replace(began);
-            let mut missing = count;
-            while missing > 0 {
-                let Ok(Some(answer)) = timeout_at(until, received.recv()).await else { break };
-                if answer.asked >= began {
-                    missing -= 1;
+            let mut missing: BTreeSet<InstanceId> =
+                (0..count).map(id_of).filter(|id| !silent.contains(id)).collect();
+            loop {
+                let answer = if missing.is_empty() {
+                    received.try_recv().ok()
+                } else {
+                    timeout_at(until, received.recv()).await.ok().flatten()
+                };
+                let Some(Answer { instance, asked, visible }) = answer else { break };
+                let Some(Visible { executed, wrote }) = visible else {
+                    silent.insert(instance);
+                    missing.remove(&instance);
+                    continue;
+                };
+                silent.remove(&instance);
+                if asked >= began {
+                    missing.remove(&instance);
                 }
                 let mut known = self.known();
-                known.poller.wrote(answer.instance, &answer.wrote);
-                known.poller.answered(answer.asked, answer.instance, &answer.executed);
+                known.poller.wrote(instance, &wrote);
+                known.poller.answered(asked, instance, &executed);
             }
             let poll = self.known().poll(began, self.now());
             self.0.rounds.send_modify(|rounds| rounds.polled = Some((rounds.began, poll)));
