@@ -110,13 +110,7 @@ async fn serve(
     };
     let tailing = match daemon {
         Daemon::Whole => tokio::spawn(tailing.run()),
-        Daemon::Invalidator => {
-            let shutdown = shutdown.clone();
-            tokio::spawn(async move {
-                shutdown.cancelled().await;
-                Ok(())
-            })
-        }
+        Daemon::Invalidator => tokio::spawn(nothing_to_tail(shutdown.clone())),
     };
 
     if let Some(path) = &args.ready_file {
@@ -231,6 +225,12 @@ async fn stop(
         Err(err @ TailerError::Refused(_)) => Err(Failure::Config(err.into())),
         Err(err) => Err(Failure::Failed(err.into())),
     }
+}
+
+/// Who only delivers stops when it is told to.
+async fn nothing_to_tail(shutdown: CancellationToken) -> Result<(), TailerError> {
+    shutdown.cancelled().await;
+    Ok(())
 }
 
 async fn listen(region: &Region) -> Result<Option<TcpListener>, Failure> {
