@@ -142,6 +142,12 @@ impl Region {
             writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
                 .expect("writing to text cannot fail");
         }
+        let sources = std::iter::once(&self.source).chain(&self.standbys);
+        let sources: Vec<String> = sources.map(|address| format!("\"{address}\"")).collect();
+        let sources = match &sources[..] {
+            [one] => one.clone(),
+            all => format!("[{}]", all.join(", ")),
+        };
         let hold_off = self.hold_off.map(|length| format!("hold_off_ms = {}", length.as_millis()));
         format!(
             r#"name = "demo"
@@ -149,7 +155,7 @@ rules = "shop.rules.toml"
 
 [source]
 name = "shop"
-address = {sources:?}
+address = {sources}
 user = "{user}"
 password_env = "{PASSWORD_ENV}"
 server_id = 4217
@@ -170,7 +176,6 @@ nodes = [
 [http]
 listen = "127.0.0.1:0"
 "#,
-            sources = [std::slice::from_ref(&self.source), &self.standbys].concat(),
             replicas = self.replicas,
             hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),
