@@ -35,12 +35,17 @@ async fn two_invalidators_at_the_same_nodes() {
     }
     let addresses: Vec<String> = nodes.iter().map(CacheNode::address).collect();
     let ring = Nodes::new(addresses.clone()).expect("a ring");
-    let settings = Settings { fills: Fills::Leased, ..Settings::new(FILL_AGE_MAX, 7) };
+    let stream = StreamPlace::Kafka { brokers: kafka.address(), topic: "overlap".to_owned() };
+    let settings = Settings {
+        fills: Fills::Leased,
+        partitions: stream.partitions(),
+        ..Settings::new(FILL_AGE_MAX, 7)
+    };
     let shop = Shop::open(settings, database.root(), ring).await.expect("a shop");
     let region = Region::shop(&database, addresses, FILL_AGE_MAX).await.expect("a region");
     let region = Region {
         controls: nodes.iter().filter_map(CacheNode::control).collect(),
-        stream: StreamPlace::Kafka { brokers: kafka.address(), topic: "overlap".to_owned() },
+        stream,
         ..region
     };
     let mut both: Vec<Mcsqueal> = Vec::new();
