@@ -6,8 +6,8 @@ use std::{
 };
 
 use invalidator::{
-    DatabaseStatus, Databases, LaneStatus,
-    poller::{Hold, Role},
+    Databases, LaneStatus,
+    poller::{Hold, InstanceState, Role},
 };
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 use schemas::{cursor::Partition, epochs::ListedEpoch, record::UnixMicros};
@@ -195,7 +195,7 @@ impl Watch {
         let lanes: Vec<Lane> =
             parts.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
         let databases = parts.databases.look();
-        let unheld = databases.iter().all(|of| !of.hold.is_some_and(Hold::is_alarm));
+        let unheld = databases.iter().all(|(_, of)| !of.hold.is_some_and(Hold::is_alarm));
         let writer = parts.writer.borrow().clone();
         let leads = writer.is_some();
         if let Some(writer) = &writer {
@@ -243,8 +243,8 @@ impl Lane {
 }
 
 impl Database {
-    fn of(status: DatabaseStatus) -> Database {
-        let DatabaseStatus { address, role, position, behind, answered, hold } = status;
+    fn of((address, state): (String, InstanceState)) -> Database {
+        let InstanceState { role, position, behind, answered, hold, .. } = state;
         Database {
             address,
             role: match role {

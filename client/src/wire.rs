@@ -15,6 +15,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 pub use protocol::reply::LINE_BYTES_MAX;
+use protocol::server::{Words, number};
 use schemas::{key::Key, version::Version};
 
 /// Longest value, in bytes: the largest that nodes are usually told to take.
@@ -242,7 +243,7 @@ pub fn decode(buf: &mut BytesMut) -> Result<Option<Answer>, DecodeError> {
     };
     let line = head.get(..end).unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    let mut words = Words::new(line);
     let answer = match words.next() {
         Some(b"VA") => return decode_value(buf, end),
         Some(b"HD" | b"MN") => Answer::Done,
@@ -282,7 +283,7 @@ fn decode_value(buf: &mut BytesMut, end: usize) -> Result<Option<Answer>, Decode
 /// The length of the data, and everything but the data.
 fn value_line(line: &[u8]) -> Option<(usize, Found)> {
     let line = line.strip_suffix(b"\r")?;
-    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty()).skip(1);
+    let mut words = Words::new(line).skip(1);
     let length = number(words.next()?)?;
     let mut found = Found::default();
     for word in words {
@@ -300,11 +301,6 @@ fn value_line(line: &[u8]) -> Option<(usize, Found)> {
         }
     }
     Some((length, found))
-}
-
-fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    let plain = digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
 }
 
 fn malformed(line: &[u8]) -> DecodeError {

@@ -1,13 +1,9 @@
 //! [`Databases`]: what a region's databases say of themselves, for operators: status and metrics, from the same look.
 
-use std::time::Duration;
-
-use schemas::version::Version;
-
 use crate::{
     Metrics,
     metrics::InstanceLabel,
-    poller::{Hold, Role},
+    poller::{Hold, InstanceState},
     positions::Positions,
 };
 
@@ -18,29 +14,13 @@ pub struct Databases {
     metrics: Metrics,
 }
 
-/// One database that caches are filled from.
-#[derive(Clone, Debug)]
-pub struct DatabaseStatus {
-    /// `host:port`.
-    pub address: String,
-    pub role: Role,
-    /// Everything up to it is visible there.
-    pub position: Version,
-    /// Transactions that the furthest database of the region shows and this one does not; `None` if they are of several epochs.
-    pub behind: Option<u64>,
-    /// How old its last answer is; `None` if it never answered.
-    pub answered: Option<Duration>,
-    /// Why the region waits for it, if so.
-    pub hold: Option<Hold>,
-}
-
 impl Databases {
     pub(crate) fn new(positions: Positions, metrics: Metrics) -> Databases {
         Databases { positions, metrics }
     }
 
-    /// Every database that is asked, none if no node needs it; and sets the metrics to that.
-    pub fn look(&self) -> Vec<DatabaseStatus> {
+    /// Every database that is asked, by its `host:port`; none if no node needs it; and sets the metrics to that.
+    pub fn look(&self) -> Vec<(String, InstanceState)> {
         let mut all = Vec::new();
         for (address, state) in self.positions.states() {
             let label = InstanceLabel { address: address.to_owned(), role: state.role.into() };
@@ -51,14 +31,7 @@ impl Databases {
             metrics.epoch.set(i64::from(state.position.epoch()));
             metrics.sequence.set(whole(state.position.sequence()));
             metrics.behind.set(whole(state.behind.unwrap_or(u64::MAX)));
-            all.push(DatabaseStatus {
-                address: address.to_owned(),
-                role: state.role,
-                position: state.position,
-                behind: state.behind,
-                answered: state.answered,
-                hold: state.hold,
-            });
+            all.push((label.address, state));
         }
         all
     }

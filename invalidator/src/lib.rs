@@ -32,7 +32,7 @@ mod trouble;
 
 pub use connection::ConnectionError;
 pub use control::ControlPort;
-pub use databases::{DatabaseStatus, Databases};
+pub use databases::Databases;
 pub use deleter::Deleter;
 pub use instance::Instance;
 pub use intake::Feed;

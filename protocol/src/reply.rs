@@ -14,6 +14,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::server::number;
+
 /// Longest line, in bytes, line end included.
 pub const LINE_BYTES_MAX: usize = 2048;
 /// Longest value, in bytes: memcached's largest `-I`.
@@ -132,11 +134,6 @@ fn parse_value_line(line: &[u8]) -> Option<(usize, u32, usize, Option<u64>)> {
     let cas = words.next().map(number::<u64>);
     let well_formed = !key.is_empty() && words.next().is_none() && cas != Some(None);
     well_formed.then_some((key.len(), number(flags)?, number(length)?, cas.flatten()))
-}
-
-fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    let plain = digits.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
 }
 
 fn malformed(buf: &[u8], end: usize) -> DecodeError {

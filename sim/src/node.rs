@@ -91,8 +91,7 @@ impl Node {
     pub(crate) fn lane_ends(&mut self, region: usize) {
         let Some(connection) = self.lanes[region].take() else { return };
         let said = self.said.remove(&connection);
-        self.clocks.change(said, None);
-        if let Some(together) = self.clocks.together().filter(|_| said.is_some()) {
+        if let Some(together) = self.clocks.change(said, None).filter(|_| said.is_some()) {
             self.rules.clocks(together);
         }
     }
@@ -321,8 +320,9 @@ impl World {
             ToNode::Clocks(_) if drains.is_some() => {}
             ToNode::Clocks(agreement) => {
                 let before = state.said.insert(connection, agreement);
-                state.clocks.change(before, Some(agreement));
-                state.rules.clocks(state.clocks.together().unwrap_or(agreement));
+                if let Some(together) = state.clocks.change(before, Some(agreement)) {
+                    state.rules.clocks(together);
+                }
                 self.note(|| format!("node {node} clocks {agreement:?}"));
             }
             ToNode::Apply(batch, sent) => {

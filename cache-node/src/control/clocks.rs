@@ -10,8 +10,13 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// A connection says `now` what it had not said, or said otherwise, `before`; `None` when it ends.
-    pub fn change(&mut self, before: Option<Agreement>, now: Option<Agreement>) {
+    /// A connection says `now` what it had not said, or said otherwise, `before`; `None` when it ends. Returns what all of them say, if
+    /// anybody does.
+    pub fn change(
+        &mut self,
+        before: Option<Agreement>,
+        now: Option<Agreement>,
+    ) -> Option<Agreement> {
         if let Some(before) = before {
             let count = self.of(before);
             *count = count.saturating_sub(1);
@@ -20,11 +25,11 @@ impl Clocks {
             let count = self.of(now);
             *count = count.saturating_add(1);
         }
+        self.together()
     }
 
-    /// One that does not agree is enough: ages come from the clock of one of them, and nobody knows which is wrong. `None` if nobody
-    /// says anything.
-    pub fn together(self) -> Option<Agreement> {
+    /// One that does not agree is enough: ages come from the clock of one of them, and nobody knows which is wrong.
+    fn together(self) -> Option<Agreement> {
         match self {
             Clocks { apart: 1.., .. } => Some(Agreement::Apart),
             Clocks { close: 1.., .. } => Some(Agreement::Close),

@@ -110,8 +110,10 @@ impl Session {
             ToNode::Epoch(news) => rules.epoch(&news),
             ToNode::Push(push) => rules.push(now.moment, &push),
             ToNode::Clocks(agreement) => {
-                attached.clocks.change(self.clocks.replace(agreement), Some(agreement));
-                rules.clocks(attached.clocks.together().unwrap_or(agreement));
+                let before = self.clocks.replace(agreement);
+                if let Some(together) = attached.clocks.change(before, Some(agreement)) {
+                    rules.clocks(together);
+                }
             }
             ToNode::Apply(batch) => {
                 let answer = self.apply(now, wall, &batch, &mut rules);
@@ -184,8 +186,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let mut attached = self.control.attached();
-        attached.clocks.change(self.clocks, None);
-        if let Some(together) = attached.clocks.together()
+        if let Some(together) = attached.clocks.change(self.clocks, None)
             && self.clocks.is_some()
             && self.generation == Some(attached.generation)
             && let Some(mut rules) = self.control.node.rules()

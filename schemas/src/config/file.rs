@@ -154,7 +154,7 @@ pub(super) struct RawKafka {
     /// Any property of librdkafka, but those that the guarantees rest on.
     #[serde(default)]
     pub(super) properties: BTreeMap<String, String>,
-    /// Properties that are secrets, each the first line of a file.
+    /// Properties that are secrets, each in a file of its own.
     #[schemars(with = "BTreeMap<String, PathBuf>")]
     #[serde(default)]
     pub(super) property_files: BTreeMap<String, Spanned<PathBuf>>,

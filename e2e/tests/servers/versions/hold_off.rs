@@ -18,7 +18,7 @@ use e2e::{
 use mysql_async::prelude::Queryable;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{DEADLINE, RULES, Stage, TTL_S, ask, value_of};
+use super::{DEADLINE, RULES, Stage, TTL_S, ask, make_things, value_of};
 use crate::support::{Lab, enter, random, until};
 
 const HOLD_OFF: Duration = Duration::from_secs(1);
@@ -70,15 +70,7 @@ async fn ring(lab: Lab) -> Stage {
         let options = options_of(Kind::Mysql, number, Link::Plain);
         chain.push(lab.servers.database(Kind::Mysql, &options).await.expect("a database"));
     }
-    let create = [
-        "CREATE DATABASE shop",
-        "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(100) NOT NULL)",
-    ];
-    chain[0].run(&create).await.expect("a table");
-    for number in 0..100 {
-        let insert = format!("INSERT INTO shop.things VALUES ({number}, 'v0')");
-        chain[0].run(&[&insert]).await.expect("a row");
-    }
+    make_things(&chain[0]).await;
     chain[1].replicate(&chain[0]).await.expect("replication");
     chain[1].caught_up(&chain[0]).await.expect("the second is there");
     chain[0].replicate(&chain[1]).await.expect("replication back");

@@ -76,16 +76,7 @@ impl Stage {
         let primary = &chain[0];
         let fill_age_max = Duration::from_secs(2);
         let region = Region::shop(primary, vec![node.address()], fill_age_max).await;
-        let create = [
-            "CREATE DATABASE shop",
-            "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(100) NOT NULL)",
-            "INSERT INTO shop.things SELECT 0, 'v0'",
-        ];
-        primary.run(&create).await.expect("a table");
-        for number in 1..100 {
-            let insert = format!("INSERT INTO shop.things VALUES ({number}, 'v0')");
-            primary.run(&[&insert]).await.expect("a row");
-        }
+        make_things(primary).await;
         for server in &chain[1..] {
             server.caught_up(primary).await.expect("the replica is there");
         }
@@ -136,6 +127,19 @@ impl Stage {
         })
         .await;
         filled.expect("the loop has ended")
+    }
+}
+
+/// A hundred things, each a transaction of its own.
+async fn make_things(primary: &Database) {
+    let create = [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(100) NOT NULL)",
+    ];
+    primary.run(&create).await.expect("a table");
+    for number in 0..100 {
+        let insert = format!("INSERT INTO shop.things VALUES ({number}, 'v0')");
+        primary.run(&[&insert]).await.expect("a row");
     }
 }
 
