@@ -12,7 +12,10 @@ mod secure;
 mod storm;
 mod strikes;
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
 use e2e::{
     cache::{Cache, From, Looked, Nodes},
@@ -111,11 +114,18 @@ impl Stage {
     async fn fill(&self, cache: &mut Cache, at: usize, thing: u32) -> String {
         let key = format!("thing:{thing}");
         let mut filled = None;
+        let mut conns = BTreeMap::new();
         until("the node takes a value", DEADLINE, async || {
             match cache.look(&key).await {
                 Ok(Looked::Lease { cas, from }) => {
                     let at = if from == From::Primary { 0 } else { at };
-                    let value = self.shown(at, thing).await;
+                    let conn = match conns.entry(at) {
+                        Entry::Occupied(open) => open.into_mut(),
+                        Entry::Vacant(none) => {
+                            none.insert(self.chain[at].connect().await.expect("a connection"))
+                        }
+                    };
+                    let value = value_of(conn, thing).await;
                     if cache.fill(&key, cas, TTL_S, &value).await.expect("the node answers") {
                         filled = Some(value);
                     }
