@@ -16,7 +16,7 @@
 //! | | verdict |
 //! |---|---|
 //! | no rule makes the key of the change, or the value changed again and no change made the key | wrong rule |
-//! | the entry is from before the change | lost |
+//! | the entry was there when the change was heard of | lost |
 //! | the entry came after the change, with a value from before | resurrected |
 //!
 //! One watch per key at a time: what changes meanwhile is remembered, the last of it, and watched next. So the last change of
@@ -159,7 +159,9 @@ enum Age {
     Stored,
     /// It came later, and says itself that its value was read before the change.
     Read,
-    /// Neither.
+    /// It was there when the auditor heard of the change, and perhaps before it.
+    Between,
+    /// It came later.
     Young,
     /// The auditor did not watch the node.
     Unknown,
@@ -369,7 +371,10 @@ impl Watch {
         match before {
             Some(Before::Yes) => Age::Stored,
             _ if read_before => Age::Read,
-            Some(Before::No) => Age::Young,
+            Some(Before::No) => match clock.map(|clock| clock.stored_before(cas, self.heard)) {
+                Some(Before::Yes) => Age::Between,
+                _ => Age::Young,
+            },
             Some(Before::Unknown) | None => Age::Unknown,
         }
     }
@@ -392,7 +397,7 @@ impl Watch {
                 let right_at_first = first_answer.is_some_and(|first| first.is(value));
                 match age {
                     _ if !covered || right_at_first => Verdict::WrongRule,
-                    Age::Stored => Verdict::Lost,
+                    Age::Stored | Age::Between => Verdict::Lost,
                     Age::Read | Age::Young | Age::Unknown => Verdict::Resurrected,
                 }
             });

@@ -45,8 +45,10 @@ fn check(rule: Option<&str>, looks: &[(Sight, Answer)], expect: Expect) {
     let mut story = Vec::new();
     let mut change = changed("user:1", rule, at(100_000));
     change.value = Some(ValueOf { rule: 0, parameters: Vec::new() });
-    for node in 0..2 {
-        auditor.step(at(99_950), Event::Ticked { node: NodeId(node), cas: 1000 });
+    for (ms, cas) in [(99_950, 1000), (100_005, 1500)] {
+        for node in 0..2 {
+            auditor.step(at(ms), Event::Ticked { node: NodeId(node), cas });
+        }
     }
     assert_eq!(auditor.step(at(100_010), Event::Changed(change)), []);
     for (sight, answer) in looks {
@@ -134,6 +136,23 @@ fn late_and_lost() {
             late after 10 s, database: not asked
             160.010s look
             lost after 60 s, database: another value
+            judged"]],
+    );
+}
+
+/// Nobody knows whether it came just before the commit or just after it; but that it was never deleted.
+#[test]
+fn lost_as_far_as_can_be_told() {
+    let stays = (entry(1200, 1), Answer::Value(2));
+    check(
+        Some("users"),
+        &[stays; 4],
+        expect![[r"
+            101.010s look
+            110.010s look
+            160.010s look
+            170.010s look
+            lost after 70 s, database: another value
             judged"]],
     );
 }

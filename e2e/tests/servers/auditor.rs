@@ -19,7 +19,7 @@ use crate::support::{enter, needs_of, until};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const FILL_AGE_MAX: Duration = Duration::from_millis(300);
-/// Longer than the time by which clocks may differ, so that what was stored before a change is known to have been.
+/// Long enough for a row of the canary in between, which tells what was stored before a change.
 const APART: Duration = Duration::from_millis(400);
 const TTL_S: u32 = 600;
 const ROWS: u32 = 50;
@@ -51,6 +51,7 @@ sample = 1
 in_flight_ms = 300
 late_ms = 1500
 lost_ms = 4000
+canary_table = "shop.canary"
 [[auditor.value]]
 table = "shop.things"
 key = "thing:{id}"
@@ -119,7 +120,7 @@ async fn turns_red_with_the_right_verdict() {
     let mut stage = Stage { cache: Cache::new(&nodes), database, auditor, mcsqueal };
     stage.begins().await;
 
-    for id in [1, 2, u32::from(STOLEN)] {
+    for id in [1, 2, STOLEN] {
         stage.plant(id).await;
     }
     sleep(APART).await;
@@ -154,7 +155,7 @@ async fn turns_red_with_the_right_verdict() {
     assert!(audit.verdict.starts_with("auditor: RED"), "{}", audit.text);
     for (verdict, id) in [("resurrected", 1), ("wrong_rule", 2), ("late", 3), ("lost", STOLEN)] {
         assert!(
-            says(&audit.text, verdict, id.into()),
+            says(&audit.text, verdict, id),
             "no log of {verdict} thing:{id} in\n{}",
             audit.text
         );
@@ -185,16 +186,13 @@ struct Stage {
 }
 
 impl Stage {
-    /// The auditor has seen where the node's counter is.
+    /// The auditor reads the binlog, and has looked at the node: the canary has come and gone.
     async fn begins(&mut self) {
-        let own = "mcsqueal-auditor:demo";
-        let cache = &mut self.cache;
-        until("the auditor has looked at the node", DEADLINE, async || {
-            cache.get(own).await.is_ok_and(|value| value.is_some())
-        })
-        .await;
-        let connected = || async { self.auditor.metric("mcsqueal_auditor_connected", "").await };
-        until("the binlog is read", DEADLINE, async || connected().await >= 1.0).await;
+        let canaries = "mcsqueal_auditor_canary_staleness_seconds_count";
+        let begun = || async { self.auditor.metric(canaries, "").await };
+        until("the canary flies", DEADLINE, async || begun().await >= 5.0).await;
+        let heard = || async { self.auditor.metric("mcsqueal_auditor_connected", "").await };
+        until("the binlog is read", DEADLINE, async || heard().await >= 1.0).await;
     }
 
     /// What the database had at first.
@@ -245,7 +243,7 @@ async fn region(database: &Database, nodes: Vec<String>) -> Region {
 }
 
 /// The thing whose deletes are stolen.
-const STOLEN: u8 = 4;
+const STOLEN: u32 = 4;
 
 /// A proxy in front of a memcached that answers one key's deletes itself.
 struct Thief {
