@@ -447,3 +447,5 @@ impl Watch {
 mod model;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::placement as placement_of_the_example;

@@ -360,3 +360,35 @@ fn verdict_label(place: &Place, verdict: Verdict) -> VerdictLabel {
     let (cluster, node) = (place.cluster.to_string(), place.address.clone());
     VerdictLabel { cluster, node, verdict: verdict.name() }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::auditor::placement_of_the_example;
+
+    #[test]
+    fn nothing_judged_is_not_green_and_one_verdict_is_red() {
+        let report = Report::register(placement_of_the_example(), &mut Registry::default());
+        assert_eq!(report.state().colour, Colour::Blind);
+        report.found(NodeId(1), Verdict::InFlight);
+        report.judged(NodeId(1));
+        report.unjudged(NodeId(0), Unjudged::Unreachable);
+        assert_eq!(report.state().colour, Colour::Green);
+        for ms in 1..=100 {
+            report.canary(NodeId(0), Duration::from_millis(ms));
+        }
+        report.found(NodeId(1), Verdict::Lost);
+        assert_eq!(report.state().colour, Colour::Red);
+        expect![[r"
+            node                                judged  unjudged    in flight         late         lost   wrong rule  resurrected
+            main 127.0.0.1:11211                     0         1            0            0            0            0            0
+            main 127.0.0.1:11212                     1         0            1            0            1            0            0
+            changes of sampled keys: 0, not watched: 0
+            canary: 100 rows, stale for p50 50.0 ms, p99 99.0 ms, max 100.0 ms
+            auditor: RED, sample 1
+        "]]
+        .assert_eq(&report.summary());
+    }
+}

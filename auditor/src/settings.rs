@@ -141,3 +141,39 @@ impl Settings {
         Key::new(text).expect("names of regions are short, and plain")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use schemas::config::Region;
+
+    use super::*;
+    use crate::canary::perches;
+
+    /// Of the example, with more rules and a canary.
+    fn settings(more: &str) -> Settings {
+        let text = include_str!("../../region-configs/shop.toml");
+        let text = text.replace("#canary_table", "canary_table");
+        let region = Region::parse("shop.toml", &text).unwrap();
+        let rules = include_str!("../../region-configs/shop.rules.toml").to_owned() + more;
+        Settings::new(&region, &[("shop.rules.toml".to_owned(), rules)], Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn the_example_says_what_a_user_is() {
+        let settings = settings("");
+        let rule = &settings.values[0];
+        assert_eq!(rule.digest_of(b"user:7 = user 7 v3 Ann@x Ann"), Some(digest(b"v3")));
+        assert_eq!(rule.digest_of(b"user:7 = none"), Some(digest(b"none")));
+        assert_eq!(rule.digest_of(b"something else"), None);
+        assert!(settings.mapping.is_about("shop", "orders"));
+    }
+
+    #[test]
+    fn each_node_has_a_row_of_the_canary() {
+        let canary = settings("").canary.expect("a canary");
+        let none = perches(&settings(""), &canary).unwrap_err().to_string();
+        assert!(none.contains("mcsqueal.canary"), "{none}");
+        let rule = "\n[[rule]]\ntable = \"mcsqueal.canary\"\nkeys = [\"mcsqueal-canary:{id}\"]\n";
+        assert_eq!(perches(&settings(rule), &canary).unwrap().len(), 2);
+    }
+}

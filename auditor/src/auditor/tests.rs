@@ -13,7 +13,7 @@ const LOOKS: Looks = Looks {
     lost: Duration::from_secs(60),
 };
 
-pub(super) fn placement() -> Placement {
+pub(crate) fn placement() -> Placement {
     let text = include_str!("../../../region-configs/shop.toml");
     Placement::new(&Region::parse("shop.toml", text).unwrap().clusters).unwrap()
 }
