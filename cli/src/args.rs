@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Invalidate keys by hand, through the stream
     Invalidate(InvalidateArgs),
+    /// Begin an epoch by hand, after a database had transactions that the others never got
+    Epoch(EpochArgs),
     /// Invalidate again what was invalidated before, on nodes of your choice
     Replay(ReplayArgs),
     /// Look at the stream between tailer and invalidators
@@ -303,6 +305,30 @@ pub(crate) struct InvalidateArgs {
     pub(crate) yes: bool,
     /// How long to wait until it is in the stream
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait: u64,
+}
+
+/// Says that transactions may have been lost that readers have seen, where nobody but you can know.
+///
+/// A promotion that a tailer sees does this by itself. It cannot see what a server wrote while no tailer was connected to it,
+/// or what somebody wrote on a replica, once that server is rebuilt: values that were read there stay in caches, and no delete
+/// will name them. Take the server out of service first, then run this, then rebuild it.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal epoch --config shop.toml
+  mcsqueal epoch --config shop.toml --yes --wait 60
+
+Exit status: 0 it has begun, 1 failed or not there yet, 64 bad flags or configuration.")]
+pub(crate) struct EpochArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Ask nothing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// How long to wait until it has begun
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) wait: u64,
 }
 

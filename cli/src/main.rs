@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod clock;
 mod diff;
+mod epoch;
 mod explain;
 mod failure;
 mod health;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Node(args) => node::node(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Invalidate(args) => invalidate::invalidate(&args),
+        Command::Epoch(args) => epoch::epoch(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Stream(command) => stream::stream(&command),
         Command::Schema(args) => schema::schema(args.of),

@@ -208,14 +208,16 @@ async fn stop(
         Some(tailed) => tailed,
         None => timeout(grace, tailing).await.unwrap_or(Ok(Ok(()))),
     };
-    if let Ok(rest) = timeout(grace, lanes.ended()).await {
-        ended.and(rest).context("read the stream")?;
-    } else {
-        tracing::warn!(
+    let rest = timeout(grace, lanes.ended()).await;
+    ended.context("read the stream")?;
+    match rest {
+        Ok(Ok(())) => {}
+        // Whatever was not read, or not made, is when we start again.
+        Ok(Err(StreamError::Read { .. })) | Err(_) => tracing::warn!(
             ?grace,
             "some deletes are still on their way; they are made after the next start"
-        );
-        ended.context("read the stream")?;
+        ),
+        Ok(Err(unusable)) => return Err(unusable).context("read the stream")?,
     }
     match tailed.context("the tailer panicked")? {
         Ok(()) => {

@@ -4,14 +4,18 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
+    process::Output,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 
-use crate::http;
+use crate::{http, lab};
 
 use super::{
     Account, Database, Servers,
@@ -256,6 +260,13 @@ impl Mcsqueal {
     /// The folder of its region file and its stream.
     pub fn directory(&self) -> &Path {
         &self.launch.directory
+    }
+
+    /// Runs a command of the same binary on its region file.
+    pub async fn tool(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(mcsqueal_binary()?);
+        command.args(arguments).arg("--config").arg(self.directory().join("region.toml"));
+        lab::output(command.envs(self.launch.env.iter().cloned())).await
     }
 
     /// Starts it (again), with the same stream.
