@@ -50,24 +50,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let desk = Desk::of_file(&folder.path().join("stream.db"));
         let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert!(Wish::seen(&desk, "shop", &at(2, true)).is_none(), "nobody has asked");
+        assert!(Wish::seen(&desk, "shop", &proven(2)).is_none(), "nobody has asked");
         rt.block_on(desk.leave(&stream::Request::epoch("shop"))).unwrap();
-        assert!(Wish::seen(&desk, "other", &at(2, true)).is_none(), "it is for another source");
-        let wish = Wish::seen(&desk, "shop", &at(2, true)).unwrap();
-        for (epoch, lossless, met) in
-            [(2, true, false), (2, false, false), (3, true, false), (3, false, true)]
+        assert!(Wish::seen(&desk, "other", &proven(2)).is_none(), "it is for another source");
+        let wish = Wish::seen(&desk, "shop", &proven(2)).unwrap();
+        for (durable, met) in
+            [(proven(2), false), (unproven(2), false), (proven(3), false), (unproven(3), true)]
         {
-            assert_eq!(wish.is_met(&at(epoch, lossless)), met, "{epoch} {lossless}");
+            assert_eq!(wish.is_met(&durable), met, "{durable:?}");
         }
         rt.block_on(wish.end(&desk));
-        assert!(Wish::seen(&desk, "shop", &at(3, false)).is_none(), "it is served once");
+        assert!(Wish::seen(&desk, "shop", &unproven(3)).is_none(), "it is served once");
     }
 
-    fn at(epoch: u16, lossless: bool) -> Checkpoint {
+    fn unproven(epoch: u16) -> Checkpoint {
+        let mut checkpoint = proven(epoch);
+        checkpoint.epoch.iter_mut().for_each(|start| start.lossless = false);
+        checkpoint
+    }
+
+    fn proven(epoch: u16) -> Checkpoint {
         let origin = Origin::MariaDb { domain: 0, server_id: 1 };
         let before = GtidSet::empty(Dialect::MariaDb);
         let source = "shop".into();
-        let start = EpochStart { source, epoch, origin, first: 1, before, lossless };
+        let start = EpochStart { source, epoch, origin, first: 1, before, lossless: true };
         Checkpoint {
             source: "shop".into(),
             executed: GtidSet::empty(Dialect::MariaDb),
