@@ -30,6 +30,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// What a region file says; see `region-configs/shop.toml`.
 #[derive(Clone, Debug)]
 pub struct Region {
+    /// Its name: processes with the same one share the stream.
+    pub name: String,
     /// The database, `host:port`.
     pub source: String,
     /// Those that may take its place.
@@ -46,12 +48,23 @@ pub struct Region {
     pub controls: Vec<String>,
     /// More lines of the cluster's section.
     pub cluster: String,
+    /// More clusters.
+    pub more: Vec<Group>,
     /// Longest time between a reader's SELECT and its `set`.
     pub fill_age_max: Duration,
     /// The text of the rules file.
     pub rules: String,
     /// The log between tailer and invalidator.
     pub stream: StreamPlace,
+}
+
+/// One more cluster of a region.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    pub name: String,
+    pub ring_version: u64,
+    /// Addresses and control ports.
+    pub nodes: Vec<(String, Option<String>)>,
 }
 
 /// Where the stream is.
@@ -119,6 +132,7 @@ impl Region {
         fill_age_max: Duration,
     ) -> Result<Region> {
         Ok(Region {
+            name: "demo".to_owned(),
             source: database.address(),
             account: database.create_account().await?,
             standbys: Vec::new(),
@@ -127,6 +141,7 @@ impl Region {
             nodes,
             controls: Vec::new(),
             cluster: String::new(),
+            more: Vec::new(),
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
@@ -135,13 +150,10 @@ impl Region {
 
     /// The region file's text. Paths are relative to its folder.
     pub fn to_toml(&self) -> String {
-        let mut nodes = String::new();
-        for (at, node) in self.nodes.iter().enumerate() {
-            let control = self.controls.get(at).map(|control| format!(", control = \"{control}\""));
-            let control = control.unwrap_or_default();
-            writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
-                .expect("writing to text cannot fail");
-        }
+        let nodes = self.nodes.iter().enumerate();
+        let nodes = nodes.map(|(at, node)| (node.as_str(), self.controls.get(at)));
+        let nodes = lines_of_nodes(nodes);
+        let more: String = self.more.iter().map(|group| group.to_toml(self.fill_age_max)).collect();
         let sources = std::iter::once(&self.source).chain(&self.standbys);
         let sources: Vec<String> = sources.map(|address| format!("\"{address}\"")).collect();
         let sources = match &sources[..] {
@@ -150,7 +162,7 @@ impl Region {
         };
         let hold_off = self.hold_off.map(|length| format!("hold_off_ms = {}", length.as_millis()));
         format!(
-            r#"name = "demo"
+            r#"name = "{name}"
 rules = "shop.rules.toml"
 
 [source]
@@ -172,10 +184,11 @@ fill_age_ms_max = {fill_age_ms_max}
 {cluster}
 nodes = [
 {nodes}]
-
+{more}
 [http]
 listen = "127.0.0.1:0"
 "#,
+            name = self.name,
             replicas = self.replicas,
             hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),
@@ -198,6 +211,29 @@ listen = "127.0.0.1:0"
     pub fn env(&self) -> Vec<(String, String)> {
         vec![(PASSWORD_ENV.to_owned(), self.account.password.clone())]
     }
+}
+
+impl Group {
+    fn to_toml(&self, fill_age_max: Duration) -> String {
+        let Group { name, ring_version, nodes } = self;
+        let nodes = lines_of_nodes(nodes.iter().map(|(node, port)| (node.as_str(), port.as_ref())));
+        let age = fill_age_max.as_millis();
+        format!(
+            "\n[[cluster]]\nname = \"{name}\"\nhashing = \"ketama\"\nring_version = {ring_version}\n\
+             fill_age_ms_max = {age}\nnodes = [\n{nodes}]\n"
+        )
+    }
+}
+
+fn lines_of_nodes<'a>(nodes: impl Iterator<Item = (&'a str, Option<&'a String>)>) -> String {
+    let mut lines = String::new();
+    for (node, control) in nodes {
+        let control = control.map(|control| format!(", control = \"{control}\""));
+        let control = control.unwrap_or_default();
+        writeln!(lines, "  {{ address = \"{node}\"{control} }},")
+            .expect("writing to text cannot fail");
+    }
+    lines
 }
 
 impl Servers {
@@ -307,6 +343,13 @@ impl Mcsqueal {
             None => Ok(()),
             Some(status) => bail!("mcsqueal run ended with {status}\n{}", child.log_tail()),
         }
+    }
+
+    /// Stops it, and starts it with another region file.
+    pub async fn restart_with(&mut self, region: &Region) -> Result<()> {
+        self.stop().await?;
+        region.write(self.directory())?;
+        self.restart().await
     }
 
     /// `kill -9`; its stream stays.

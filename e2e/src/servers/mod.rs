@@ -21,9 +21,11 @@ use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
 pub use database::{Account, Database, DatabaseOptions, Durability};
-pub use kafka::{Access, Kafka};
+pub use kafka::{Access, Far, Kafka};
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};
-pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules};
+pub use mcsqueal::{
+    Group, Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules,
+};
 pub use memcached::Memcached;
 pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;
