@@ -1,4 +1,4 @@
-//! Developer entry point: `cargo xtask demo | test | sim | bench | fuzz | sanitize | servers`. Light on purpose: it builds alone in
+//! Developer entry point: `cargo xtask demo | test | e2e | sim | bench | fuzz | sanitize | servers`. Light on purpose: it builds alone in
 //! seconds.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
@@ -7,6 +7,7 @@ mod apt;
 mod bench;
 mod budgets;
 mod demo;
+mod e2e;
 mod engine;
 mod fuzz;
 mod kafka;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         }),
         "sanitize" => sanitize::run(rest),
         "bench" => bench::run(rest, pull),
+        "e2e" => e2e::run(rest, pull),
         "servers" => servers::provide(&servers::ALL, pull).map(|found| {
             print!("{}", found.table());
             true

@@ -48,8 +48,8 @@ pub struct Region {
     pub controls: Vec<String>,
     /// More lines of the cluster's section.
     pub cluster: String,
-    /// More clusters.
-    pub more: Vec<Group>,
+    /// All clusters, where there are several: in place of the one above.
+    pub groups: Vec<Group>,
     /// Longest time between a reader's SELECT and its `set`.
     pub fill_age_max: Duration,
     /// The text of the rules file.
@@ -58,10 +58,11 @@ pub struct Region {
     pub stream: StreamPlace,
 }
 
-/// One more cluster of a region.
+/// One of several clusters of a region.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     pub name: String,
+    /// 0: the file does not say.
     pub ring_version: u64,
     /// Addresses and control ports.
     pub nodes: Vec<(String, Option<String>)>,
@@ -141,7 +142,7 @@ impl Region {
             nodes,
             controls: Vec::new(),
             cluster: String::new(),
-            more: Vec::new(),
+            groups: Vec::new(),
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
@@ -150,10 +151,6 @@ impl Region {
 
     /// The region file's text. Paths are relative to its folder.
     pub fn to_toml(&self) -> String {
-        let nodes = self.nodes.iter().enumerate();
-        let nodes = nodes.map(|(at, node)| (node.as_str(), self.controls.get(at)));
-        let nodes = lines_of_nodes(nodes);
-        let more: String = self.more.iter().map(|group| group.to_toml(self.fill_age_max)).collect();
         let sources = std::iter::once(&self.source).chain(&self.standbys);
         let sources: Vec<String> = sources.map(|address| format!("\"{address}\"")).collect();
         let sources = match &sources[..] {
@@ -177,14 +174,7 @@ replicas = {replicas:?}
 
 {stream}
 
-[[cluster]]
-name = "main"
-hashing = "ketama"
-fill_age_ms_max = {fill_age_ms_max}
-{cluster}
-nodes = [
-{nodes}]
-{more}
+{clusters}
 [http]
 listen = "127.0.0.1:0"
 "#,
@@ -193,9 +183,18 @@ listen = "127.0.0.1:0"
             hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),
             user = self.account.user,
-            cluster = self.cluster,
-            fill_age_ms_max = self.fill_age_max.as_millis(),
+            clusters = self.clusters_to_toml(),
         )
+    }
+
+    fn clusters_to_toml(&self) -> String {
+        if self.groups.is_empty() {
+            let nodes = self.nodes.iter().enumerate();
+            let nodes = nodes.map(|(at, node)| (node.clone(), self.controls.get(at).cloned()));
+            let main = Group { name: "main".to_owned(), ring_version: 0, nodes: nodes.collect() };
+            return main.to_toml(self.fill_age_max, &self.cluster);
+        }
+        self.groups.iter().map(|group| group.to_toml(self.fill_age_max, "")).collect()
     }
 
     /// Writes the region file and its rules into `directory`; returns the region file's path.
@@ -214,26 +213,26 @@ listen = "127.0.0.1:0"
 }
 
 impl Group {
-    fn to_toml(&self, fill_age_max: Duration) -> String {
-        let Group { name, ring_version, nodes } = self;
-        let nodes = lines_of_nodes(nodes.iter().map(|(node, port)| (node.as_str(), port.as_ref())));
+    /// A section of the region file; `more` are lines of it.
+    fn to_toml(&self, fill_age_max: Duration, more: &str) -> String {
+        let mut nodes = String::new();
+        for (node, control) in &self.nodes {
+            let control = control.as_ref().map(|control| format!(", control = \"{control}\""));
+            let control = control.unwrap_or_default();
+            writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
+                .expect("writing to text cannot fail");
+        }
+        let ring_version = match self.ring_version {
+            0 => String::new(),
+            number => format!("ring_version = {number}\n"),
+        };
         let age = fill_age_max.as_millis();
         format!(
-            "\n[[cluster]]\nname = \"{name}\"\nhashing = \"ketama\"\nring_version = {ring_version}\n\
-             fill_age_ms_max = {age}\nnodes = [\n{nodes}]\n"
+            "[[cluster]]\nname = \"{}\"\nhashing = \"ketama\"\n{ring_version}fill_age_ms_max = {age}\n\
+             {more}\nnodes = [\n{nodes}]\n",
+            self.name
         )
     }
-}
-
-fn lines_of_nodes<'a>(nodes: impl Iterator<Item = (&'a str, Option<&'a String>)>) -> String {
-    let mut lines = String::new();
-    for (node, control) in nodes {
-        let control = control.map(|control| format!(", control = \"{control}\""));
-        let control = control.unwrap_or_default();
-        writeln!(lines, "  {{ address = \"{node}\"{control} }},")
-            .expect("writing to text cannot fail");
-    }
-    lines
 }
 
 impl Servers {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
-pub use database::{Account, Database, DatabaseOptions, Durability};
+pub use database::{Account, Database, DatabaseOptions, Durability, root_at};
 pub use kafka::{Access, Far, Kafka};
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};
 pub use mcsqueal::{
