@@ -245,7 +245,7 @@ fn features(stage: &str, length: Length, outcome: &mut Outcome) -> &'static [&'s
 struct Way<'a> {
     env: &'a [(&'a str, PathBuf)],
     features: &'a [&'a str],
-    /// Whole names; none: all.
+    /// Whole names, or options that choose some; none: all.
     tests: &'a [String],
     length: Length,
 }

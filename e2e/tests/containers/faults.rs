@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     crowd::{Crowd, calm},
-    table,
+    files, table,
     world::{Links, ONE_WAY, Plan, play},
 };
 
@@ -27,6 +27,7 @@ async fn steady_state() {
         let one_way = ONE_WAY.as_secs_f64() * 1000.0;
         table::figure("e2e_wan_added_p50_ms", probed.p50_ms - one_way, "ms");
         table::figure("e2e_wan_added_p99_ms", probed.p99_ms - one_way, "ms");
+        files::speak_of_metrics_that_exist(&world).await;
         crowd.ends_well(&mut world, "steady_state").await;
     })
     .await;

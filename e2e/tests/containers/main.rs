@@ -7,6 +7,7 @@
 mod crowd;
 mod failover;
 mod faults;
+mod files;
 mod growth;
 mod own_writes;
 mod replayed;
