@@ -7,13 +7,18 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{engine::Pull, stages};
+use crate::{
+    containers::Engine,
+    engine::Pull,
+    servers::{self, Servers},
+    stages,
+};
 
 const HELP: &str = include_str!("e2e.txt");
 /// The test program.
 pub(crate) const PROGRAM: &str = "containers";
 /// The variable that names the file of rows and figures.
-pub(crate) const RESULTS_ENV: &str = "MCSQUEAL_RESULTS";
+const RESULTS_ENV: &str = "MCSQUEAL_RESULTS";
 
 /// Whether a scenario is one of the few that every run of all tests has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +66,7 @@ const HEAD: &str = "\
 
 /// Runs the command; true if nothing failed.
 pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
-    let (mut chosen, mut rest) = (Vec::new(), Vec::new());
+    let (mut chosen, mut rest, mut place) = (Vec::new(), Vec::new(), Ground::Containers);
     for arg in args {
         match arg.as_str() {
             "--help" | "-h" => {
@@ -77,19 +82,85 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
                 return Ok(true);
             }
             "--long" => rest.push(arg.clone()),
-            // There is no other way yet.
-            "--no-containers" => {}
+            "--no-containers" => place = Ground::Processes,
             name => chosen.push(filter(name)?),
         }
     }
     if chosen.is_empty() {
         chosen = SCENARIOS.iter().map(|(module, name, ..)| format!("{module}::{name}")).collect();
     }
-    stages::run_scenarios(&rest, pull, &chosen)
+    let engine = match place {
+        Ground::Containers => engine()?,
+        Ground::Processes => None,
+    };
+    let results = Results::make(&stages::target_folder())?;
+    stages::run_scenarios(&rest, pull, &Stagehand { tests: chosen, results, engine })
+}
+
+/// Builds the images, and nothing else.
+pub(crate) fn images(pull: Pull) -> Result<bool> {
+    let found = servers::provide(&["mysql", "kafka"], pull)?;
+    let target = stages::build(&["build", "--quiet", "-p", "cli", "--bins"])?;
+    Engine::provide()?.build_images(&found, &target.join("mcsqueal"))?;
+    Ok(true)
+}
+
+/// What servers run in.
+enum Ground {
+    Containers,
+    Processes,
+}
+
+/// What a run of scenarios has beside servers.
+pub(crate) struct Stagehand {
+    /// Names of tests, or options that choose some.
+    pub(crate) tests: Vec<String>,
+    pub(crate) results: Results,
+    /// `None`: plain processes.
+    engine: Option<Engine>,
+}
+
+impl Stagehand {
+    /// For the stage of `cargo xtask test`.
+    pub(crate) fn of_stage() -> Result<Stagehand> {
+        let results = Results::make(&stages::target_folder())?;
+        Ok(Stagehand { tests: short_form(), results, engine: engine()? })
+    }
+
+    /// Gets everything ready; returns what tests must have in their environment.
+    pub(crate) fn prepare(
+        &self,
+        found: &Servers,
+        program: &Path,
+    ) -> Result<Vec<(&'static str, PathBuf)>> {
+        let mut env = vec![(RESULTS_ENV, self.results.path().to_owned())];
+        if let Some(engine) = &self.engine {
+            engine.clean()?;
+            engine.build_images(found, program)?;
+            env.extend(engine.env());
+        }
+        Ok(env)
+    }
+}
+
+/// An engine; without one, plain processes have to do, unless that is not allowed.
+fn engine() -> Result<Option<Engine>> {
+    match Engine::provide() {
+        Ok(engine) => Ok(Some(engine)),
+        Err(err) => {
+            let required = std::env::var("MCSQUEAL_REQUIRE").unwrap_or_default();
+            ensure!(
+                !required.split(',').any(|name| name == PROGRAM),
+                "containers are required: {err:#}"
+            );
+            println!("no containers, plain processes: {err:#}");
+            Ok(None)
+        }
+    }
 }
 
 /// What the stage tells the test program: everything but the scenarios that are too much for every run.
-pub(crate) fn short_form() -> Vec<String> {
+fn short_form() -> Vec<String> {
     let whole = SCENARIOS.iter().filter(|(_, _, part, _)| *part == In::Whole);
     whole
         .flat_map(|(module, name, ..)| ["--skip".to_owned(), format!("{module}::{name}")])

@@ -172,12 +172,12 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
             }
         }
         e2e::PROGRAM => {
-            let results = e2e::Results::make(&target_folder())?;
-            let ran = on_servers(stage, length, pull, outcome, &e2e::short_form(), Some(&results));
-            results.tell()?;
+            let stagehand = e2e::Stagehand::of_stage()?;
+            let ran = on_servers(stage, length, pull, outcome, Some(&stagehand));
+            stagehand.results.tell()?;
             ran
         }
-        _ => on_servers(stage, length, pull, outcome, &[], None),
+        _ => on_servers(stage, length, pull, outcome, None),
     }
 }
 
@@ -187,15 +187,14 @@ fn on_servers(
     length: Length,
     pull: Pull,
     outcome: &mut Outcome,
-    tests: &[String],
-    results: Option<&e2e::Results>,
+    stagehand: Option<&e2e::Stagehand>,
 ) -> Result<()> {
     let found = servers::provide(&servers::ALL, pull)?;
     print!("{}", found.table());
     for required in std::env::var("MCSQUEAL_REQUIRE")
         .unwrap_or_default()
         .split(',')
-        .filter(|name| !name.is_empty())
+        .filter(|name| !name.is_empty() && *name != e2e::PROGRAM)
     {
         ensure!(found.has(required), "{required} is required and missing");
     }
@@ -209,7 +208,11 @@ fn on_servers(
         ("MCSQUEAL_BIN", target.join("mcsqueal")),
         ("MCSQUEAL_RUN_DIR", run.path().to_owned()),
     ];
-    env.extend(results.map(|results| (e2e::RESULTS_ENV, results.path().to_owned())));
+    let mut tests = &[][..];
+    if let Some(stagehand) = stagehand {
+        env.extend(stagehand.prepare(&found, &target.join("mcsqueal"))?);
+        tests = &stagehand.tests;
+    }
     let way = Way { env: &env, features, tests, length };
     let ran = programs(|program| program.name == stage, &way, outcome);
     fs::remove_file(manifest).context("remove the list of servers")?;
@@ -217,12 +220,16 @@ fn on_servers(
 }
 
 /// Runs these scenarios of two regions; true if nothing failed.
-pub(crate) fn run_scenarios(args: &[String], pull: Pull, tests: &[String]) -> Result<bool> {
+pub(crate) fn run_scenarios(
+    args: &[String],
+    pull: Pull,
+    stagehand: &e2e::Stagehand,
+) -> Result<bool> {
     let (_, length) = parse(args)?;
     guard(length);
-    let (mut outcome, results) = (Outcome::default(), e2e::Results::make(&target_folder())?);
-    let ran = on_servers(e2e::PROGRAM, length, pull, &mut outcome, tests, Some(&results));
-    results.tell()?;
+    let mut outcome = Outcome::default();
+    let ran = on_servers(e2e::PROGRAM, length, pull, &mut outcome, Some(stagehand));
+    stagehand.results.tell()?;
     for skip in &outcome.skipped {
         println!("{skip}");
     }

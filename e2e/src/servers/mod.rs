@@ -4,6 +4,7 @@
 //! when it goes, and is killed when its handle is dropped. See [`child`] for what a crash of ours leaves.
 
 pub mod child;
+mod container;
 mod database;
 mod kafka;
 mod manifest;

@@ -13,6 +13,8 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::world::World;
 
+/// What is counted by its cause, and not shown before it has happened once.
+const AFTER_THE_FIRST: [&str; 1] = ["mcsqueal_lane_failures_total"];
 /// What a series of a histogram or a counter has behind the metric's name.
 const SUFFIXES: [&str; 5] = ["_total", "_bucket", "_sum", "_count", "_info"];
 
@@ -108,7 +110,9 @@ pub(crate) async fn speak_of_metrics_that_exist(world: &World) {
     assert!(named.len() > 20, "{named:?}");
     for name in &named {
         let base = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
-        let is_known = known.contains(name.as_str()) || base.is_some_and(|it| known.contains(it));
+        let is_known = known.contains(name.as_str())
+            || base.is_some_and(|it| known.contains(it))
+            || AFTER_THE_FIRST.contains(&name.as_str());
         assert!(is_known, "{name} is in docker/, and nowhere else");
     }
 }
