@@ -34,6 +34,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// What a region file says; see `region-configs/shop.toml`.
 #[derive(Clone, Debug)]
 pub struct Region {
+    /// Its name: processes with the same one share the stream.
+    pub name: String,
     /// The database, `host:port`.
     pub source: String,
     /// Those that may take its place.
@@ -50,12 +52,24 @@ pub struct Region {
     pub controls: Vec<String>,
     /// More lines of the cluster's section.
     pub cluster: String,
+    /// All clusters, where there are several: in place of the one above.
+    pub groups: Vec<Group>,
     /// Longest time between a reader's SELECT and its `set`.
     pub fill_age_max: Duration,
     /// The text of the rules file.
     pub rules: String,
     /// The log between tailer and invalidator.
     pub stream: StreamPlace,
+}
+
+/// One of several clusters of a region.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    pub name: String,
+    /// 0: the file does not say.
+    pub ring_version: u64,
+    /// Addresses and control ports.
+    pub nodes: Vec<(String, Option<String>)>,
 }
 
 /// Where the stream is.
@@ -123,6 +137,7 @@ impl Region {
         fill_age_max: Duration,
     ) -> Result<Region> {
         Ok(Region {
+            name: "demo".to_owned(),
             source: database.address(),
             account: database.create_account().await?,
             standbys: Vec::new(),
@@ -131,6 +146,7 @@ impl Region {
             nodes,
             controls: Vec::new(),
             cluster: String::new(),
+            groups: Vec::new(),
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
@@ -139,13 +155,6 @@ impl Region {
 
     /// The region file's text. Paths are relative to its folder.
     pub fn to_toml(&self) -> String {
-        let mut nodes = String::new();
-        for (at, node) in self.nodes.iter().enumerate() {
-            let control = self.controls.get(at).map(|control| format!(", control = \"{control}\""));
-            let control = control.unwrap_or_default();
-            writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
-                .expect("writing to text cannot fail");
-        }
         let sources = std::iter::once(&self.source).chain(&self.standbys);
         let sources: Vec<String> = sources.map(|address| format!("\"{address}\"")).collect();
         let sources = match &sources[..] {
@@ -154,7 +163,7 @@ impl Region {
         };
         let hold_off = self.hold_off.map(|length| format!("hold_off_ms = {}", length.as_millis()));
         format!(
-            r#"name = "demo"
+            r#"name = "{name}"
 rules = "shop.rules.toml"
 
 [source]
@@ -169,24 +178,27 @@ replicas = {replicas:?}
 
 {stream}
 
-[[cluster]]
-name = "main"
-hashing = "ketama"
-fill_age_ms_max = {fill_age_ms_max}
-{cluster}
-nodes = [
-{nodes}]
-
+{clusters}
 [http]
 listen = "127.0.0.1:0"
 "#,
+            name = self.name,
             replicas = self.replicas,
             hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),
             user = self.account.user,
-            cluster = self.cluster,
-            fill_age_ms_max = self.fill_age_max.as_millis(),
+            clusters = self.clusters_to_toml(),
         )
+    }
+
+    fn clusters_to_toml(&self) -> String {
+        if self.groups.is_empty() {
+            let nodes = self.nodes.iter().enumerate();
+            let nodes = nodes.map(|(at, node)| (node.clone(), self.controls.get(at).cloned()));
+            let main = Group { name: "main".to_owned(), ring_version: 0, nodes: nodes.collect() };
+            return main.to_toml(self.fill_age_max, &self.cluster);
+        }
+        self.groups.iter().map(|group| group.to_toml(self.fill_age_max, "")).collect()
     }
 
     /// Writes the region file and its rules into `directory`; returns the region file's path.
@@ -201,6 +213,29 @@ listen = "127.0.0.1:0"
     /// What must be in the environment of a program that reads the file.
     pub fn env(&self) -> Vec<(String, String)> {
         vec![(PASSWORD_ENV.to_owned(), self.account.password.clone())]
+    }
+}
+
+impl Group {
+    /// A section of the region file; `more` are lines of it.
+    fn to_toml(&self, fill_age_max: Duration, more: &str) -> String {
+        let mut nodes = String::new();
+        for (node, control) in &self.nodes {
+            let control = control.as_ref().map(|control| format!(", control = \"{control}\""));
+            let control = control.unwrap_or_default();
+            writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
+                .expect("writing to text cannot fail");
+        }
+        let ring_version = match self.ring_version {
+            0 => String::new(),
+            number => format!("ring_version = {number}\n"),
+        };
+        let age = fill_age_max.as_millis();
+        format!(
+            "[[cluster]]\nname = \"{}\"\nhashing = \"ketama\"\n{ring_version}fill_age_ms_max = {age}\n\
+             {more}\nnodes = [\n{nodes}]\n",
+            self.name
+        )
     }
 }
 
@@ -318,6 +353,13 @@ impl Mcsqueal {
             None => Ok(()),
             Some(status) => bail!("mcsqueal run ended with {status}\n{}", child.log_tail()),
         }
+    }
+
+    /// Stops it, and starts it with another region file.
+    pub async fn restart_with(&mut self, region: &Region) -> Result<()> {
+        self.stop().await?;
+        region.write(self.directory())?;
+        self.restart().await
     }
 
     /// `kill -9`; its stream stays.

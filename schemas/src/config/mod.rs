@@ -310,6 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_of_two_regions_are_valid() {
+        let a = include_str!("../../../region-configs/shop-a.toml");
+        let b = include_str!("../../../region-configs/shop-b.toml");
+        let [a, b] = [("shop-a.toml", a), ("shop-b.toml", b)]
+            .map(|(file, text)| Region::parse(file, text).unwrap());
+        assert_eq!((&*a.name, &*b.name), ("shop-a", "shop-b"));
+        assert_eq!((a.clusters.len(), b.clusters.len()), (2, 2));
+        // One source, one stream, and a replica in B alone.
+        assert_eq!(a.source.address, b.source.address);
+        assert_eq!((a.source.replicas.len(), b.source.replicas.len()), (0, 1));
+        let topic = |region: &Region| match &region.stream {
+            Stream::Kafka(kafka) => kafka.topic.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(topic(&a), topic(&b));
+    }
+
+    #[test]
     fn secrets_for_kafka_are_in_files_and_never_printed() {
         let text = include_str!("../../../region-configs/shop-kafka.toml");
         let more = "[stream.kafka.property_files]\n\"sasl.password\" = \"kafka.secret\"\n";
