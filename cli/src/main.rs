@@ -1,6 +1,7 @@
 //! The `mcsqueal` binary: every daemon and every tool is a subcommand. Flags in, exit status out.
 
 mod args;
+mod auditor;
 mod check;
 mod clock;
 mod diff;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Invalidator(args) => run::run(&args, Daemon::Invalidator),
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
+        Command::Auditor(args) => auditor::auditor(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Invalidate(args) => invalidate::invalidate(&args),
         Command::Epoch(args) => epoch::epoch(&args),

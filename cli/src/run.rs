@@ -389,7 +389,7 @@ fn control_tls(file: &Path, tls: &config::ControlTls) -> Result<invalidator::Tls
 }
 
 /// Written beside and renamed, so that whoever waits for the file reads it whole.
-fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
+pub(crate) fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
     let partial = path.with_extension("partial");
     let written = std::fs::write(&partial, format!("http={address}\n"));
     let renamed = written.and_then(|()| std::fs::rename(&partial, path));

@@ -281,10 +281,10 @@ impl Mcsqueal {
 
     /// The sum of a metric over all labels that have `label`; 0 if it does not answer.
     pub async fn metric(&self, name: &str, label: &str) -> f64 {
-        let Some(address) = self.http() else { return 0.0 };
-        let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
-        let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
-        http::samples(&page).filter(of).map(|sample| sample.value).sum()
+        match self.http() {
+            Some(address) => sum_of(address, name, label).await,
+            None => 0.0,
+        }
     }
 
     /// Its log file; one JSON object per line.
@@ -408,8 +408,15 @@ pub fn shop_rules() -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
+/// The sum of a metric over all labels that have `label`; 0 if nobody answers.
+pub(super) async fn sum_of(address: &str, name: &str, label: &str) -> f64 {
+    let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
+    let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
+    http::samples(&page).filter(of).map(|sample| sample.value).sum()
+}
+
 /// The address in a complete ready file.
-fn http_of(ready_file: &Path) -> Option<String> {
+pub(super) fn http_of(ready_file: &Path) -> Option<String> {
     let text = fs::read_to_string(ready_file).ok()?;
     let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     complete.filter_map(|line| line.trim().strip_prefix("http=")).map(str::to_owned).next()

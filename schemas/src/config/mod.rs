@@ -5,6 +5,7 @@
 //! line and key. Pure: relative paths stay relative (to the file's folder), secrets are only named.
 
 mod address;
+mod auditor;
 mod file;
 mod raw;
 
@@ -33,6 +34,44 @@ pub struct Region {
     pub http: Option<SocketAddr>,
     /// How long a daemon that was told to stop may go on with what it began.
     pub shutdown_grace: Duration,
+    /// What the auditor watches.
+    pub auditor: Auditor,
+}
+
+/// What the auditor watches, and when it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auditor {
+    /// Where its own side port listens.
+    pub listen: Option<SocketAddr>,
+    /// The share of all keys.
+    pub sample_millionths: u32,
+    /// Keys at a time.
+    pub watches_max: usize,
+    /// When it looks, after a change; rising.
+    pub in_flight: Duration,
+    pub late: Duration,
+    pub lost: Duration,
+    /// Schema and table of a row of its own; no canary without.
+    pub canary_table: Option<(String, String)>,
+    /// How often that is written.
+    pub canary_interval: Duration,
+    /// What keys should hold.
+    pub values: Vec<AuditedValue>,
+}
+
+/// What a key should hold, in the words of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditedValue {
+    /// Which changes concern it: a table or a regex, as in a rule.
+    pub table: String,
+    /// The key's template.
+    pub key: String,
+    /// Its parameters are the columns of the key.
+    pub sql: String,
+    /// A regex: the part of the cached bytes that is compared.
+    pub part: Option<String>,
+    /// What is cached where there is no row.
+    pub absent: Option<String>,
 }
 
 /// A MySQL or MariaDB server.
