@@ -226,9 +226,9 @@ impl Node {
         (sum(|counters| counters.cmd_get.get()), sum(|counters| counters.get_hits.get()))
     }
 
-    /// Whether anything is in the key's place: a value of any kind, or the place of one that somebody is fetching.
+    /// Whether the key has a value that is not outdated, or somebody is fetching one.
     pub fn holds(&self, key: &[u8], now: Now) -> bool {
-        self.shard(key).get(key, now).is_some()
+        self.shard(key).get(key, now).is_some_and(|entry| entry.is_good_or_awaited())
     }
 
     pub fn shard_count(&self) -> usize {

@@ -18,6 +18,7 @@ mod run;
 mod schema;
 mod stream;
 mod telemetry;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Invalidate(args) => invalidate::invalidate(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Warm(args) => warm::warm(&args),
         Command::Stream(command) => stream::stream(&command),
         Command::Schema(args) => schema::schema(args.of),
     };

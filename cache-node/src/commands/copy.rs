@@ -32,7 +32,7 @@ enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     Yes,
-    /// The key has an entry, or somebody is fetching its value.
+    /// The key has a value that is not outdated, or somebody is fetching one.
     There,
     /// It is too large, or memory is full.
     NoRoom,
@@ -91,7 +91,7 @@ impl Turn<'_> {
         Some(Copy { key: key.clone(), version, flags: entry.flags, ttl_s, value })
     }
 
-    /// Keeps a value that another node or memcached had, if the rules allow it and nothing is in its place.
+    /// Keeps a value that another node or memcached had, if the rules allow it and nothing better is in its place.
     pub fn keep(&mut self, copy: &Copy, fill: Fill) -> Kept {
         let (key, now, node) = (copy.key.as_bytes(), self.now, self.node);
         if !self.fits(key, &copy.value, copy.flags) {
@@ -99,7 +99,7 @@ impl Turn<'_> {
         }
         self.gate.change();
         let mut shard = node.shard(key);
-        if shard.get(key, now).is_some() {
+        if shard.get(key, now).is_some_and(|entry| entry.is_good_or_awaited()) {
             return Kept::There;
         }
         let accepted = match self.gate.accept(now, key, fill) {

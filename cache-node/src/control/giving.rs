@@ -106,7 +106,10 @@ impl Giving {
         let (looks, begin) = (looks.min(LOOKS_MAX), out.len());
         let (mut looked, mut given) = (0_u32, 0_u64);
         // The rules are given back now and then.
-        while looked < looks && !walk.is_over() && out.len() - begin <= ANSWER_BYTES_MAX {
+        while looked < looks
+            && !walk.is_over()
+            && out.len().saturating_sub(begin) <= ANSWER_BYTES_MAX
+        {
             let page = usize::try_from(looks.saturating_sub(looked).min(200)).unwrap_or(1);
             let seen = Turn::new(node, 0, now, 0).walk(&mut walk, page, |copy| {
                 given = given.saturating_add(1);

@@ -22,6 +22,8 @@ use super::{
 use crate::copies::add;
 
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two looks whether plain sets are taken yet.
+const PATIENCE: Duration = Duration::from_millis(100);
 const RECONNECT: Duration = Duration::from_millis(500);
 const READ_BYTES: usize = 64 << 10;
 /// A line of a dump is shorter than this.
@@ -30,6 +32,10 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Walks through all keys of a dump, and asks for their values.
 pub(super) async fn walk(warm: Arc<Warm>, number: usize) {
     let (mut dumping, mut failing) = (None, false);
+    // Before this node knows where the region was so long ago, it would take nothing.
+    while !warm.takes_plain_sets() {
+        sleep(PATIENCE).await;
+    }
     loop {
         let looks = match warm.plan_next(number) {
             Next::Over => return,
@@ -93,14 +99,21 @@ async fn walk_on(
             return Err(io::Error::other(String::from_utf8_lossy(&line).into_owned()));
         }
     }
-    let mut kept = 0_u64;
+    let (mut kept, mut refused) = (0_u64, 0_u64);
     for some in keys.chunks(super::FETCH_MAX) {
         let copies = values.get(some).await?;
-        kept = kept.saturating_add(warm.keep(&copies, SourceKind::Memcached));
+        let outcome = warm.keep(&copies, SourceKind::Memcached);
+        kept = kept.saturating_add(outcome.kept);
+        refused = refused.saturating_add(outcome.refused);
     }
     add(&warm.node.copies().kept_by_walk, kept);
     let (entries, reads) = values.statistics().await?;
-    Ok(Answer { state: GiverState::Gives, looked, entries, reads, over: *over })
+    let ended = *over;
+    if ended && looks > 0 && refused > 0 {
+        // If the plan wants another walk, it begins with another dump.
+        *dumping = None;
+    }
+    Ok(Answer { state: GiverState::Gives, looked, refused, entries, reads, over: ended })
 }
 
 /// Asks for what reads miss.
@@ -128,7 +141,7 @@ async fn serve(
         let asks = warm.gather(first, waiting);
         let keys: Vec<Key> = asks.keys().cloned().collect();
         let copies = connection.get(&keys).await?;
-        add(&warm.node.copies().kept_by_miss, warm.keep(&copies, SourceKind::Memcached));
+        add(&warm.node.copies().kept_by_miss, warm.keep(&copies, SourceKind::Memcached).kept);
         drop(asks);
     }
     Ok(())
@@ -268,7 +281,20 @@ fn malformed() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_do_no_harm(line in prop::collection::vec(any::<u8>(), 0..60)) {
+            for head in [&b""[..], b"key=", b"VA "] {
+                let line = [head, &line].concat();
+                prop_assert!(dumped_key(&line).is_none_or(|key| key.as_bytes().len() <= line.len()));
+                prop_assert!(value_line(&line).is_none_or(|(length, ..)| length <= COPY_BYTES_MAX));
+            }
+        }
+    }
 
     #[test]
     fn lines_of_dumps() {

@@ -20,7 +20,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -43,7 +43,7 @@ use crate::{
     control::Control,
     copies::{State, add},
     node::Node,
-    rules::Fill,
+    rules::{Fill, Rules, Subject},
     server::Clock,
 };
 
@@ -131,6 +131,13 @@ struct Link {
 struct Ask {
     key: Key,
     _decided: oneshot::Sender<()>,
+}
+
+/// What became of copies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    kept: u64,
+    refused: u64,
 }
 
 impl Warm {
@@ -284,6 +291,16 @@ impl Warm {
         if fresh && self.control.stream().is_some() { Live::Yes } else { Live::No }
     }
 
+    /// Whether the rules would keep a plain set of a key that never changed.
+    fn takes_plain_sets(&self) -> bool {
+        let now = self.clock.read().0.moment;
+        let subject = Subject::new(b"-");
+        let taken = |mut rules: RwLockWriteGuard<'_, Rules>| {
+            rules.accept(now, &subject, Fill::Plain).is_ok()
+        };
+        self.live() == Live::Yes && self.node.rules().is_some_and(taken)
+    }
+
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -292,8 +309,8 @@ impl Warm {
         self.settings.share.as_ref().is_none_or(|share| share.ring.owner(key) == share.own)
     }
 
-    /// Keeps what the rules allow; returns how many.
-    fn keep(&self, copies: &[Copy], kind: SourceKind) -> u64 {
+    /// Keeps what the rules allow.
+    fn keep(&self, copies: &[Copy], kind: SourceKind) -> Outcome {
         let (mut kept, mut refused) = (0_u64, 0_u64);
         for some in copies.chunks(KEEP_AT_ONCE) {
             let (now, seed) = self.clock.read();
@@ -311,7 +328,7 @@ impl Warm {
             }
         }
         add(&self.node.copies().refused, refused);
-        kept
+        Outcome { kept, refused }
     }
 
     fn link(&self, source: usize) -> Option<&Link> {

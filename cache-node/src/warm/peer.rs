@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Ask, Socket, SourceKind, Warm,
+    Ask, Outcome, Socket, SourceKind, Warm,
     plan::{Answer, Next, Reads},
 };
 use crate::copies::add;
@@ -56,14 +56,14 @@ pub(super) async fn walk(warm: Arc<Warm>, number: usize) {
         let answered = walk_on(&warm, number, &mut connection, (walk, looks)).await;
         let now = warm.clock.read().0.moment;
         match answered {
-            Ok(copied) => {
+            Ok((copied, refused)) => {
                 if looks > 0 {
                     walk = copied.walk;
                 }
                 let reads = Reads { gets: copied.gets, hits: copied.hits };
                 let Copied { state, looked, entries, .. } = copied;
                 let over = looks > 0 && copied.walk.is_none();
-                let answer = Answer { state, looked, entries, reads, over };
+                let answer = Answer { state, looked, refused, entries, reads, over };
                 warm.plan().answered(now, number, &answer);
                 failing = false;
             }
@@ -84,16 +84,16 @@ async fn walk_on(
     number: usize,
     connection: &mut Option<Connection>,
     (walk, looks): (Option<u64>, u32),
-) -> Result<Copied, PeerError> {
+) -> Result<(Copied, u64), PeerError> {
     if connection.is_none() {
         *connection = Some(Connection::open(warm, number).await?);
     }
     let Some(open) = connection else { return Err(PeerError::OutOfStep) };
     let (copies, copied) = open.ask(&ToNode::Walk { walk, looks }).await?;
     let ours: Vec<Copy> = copies.into_iter().filter(|copy| warm.is_ours(&copy.key)).collect();
-    let kept = warm.keep(&ours, SourceKind::Mcsqueal);
+    let Outcome { kept, refused } = warm.keep(&ours, SourceKind::Mcsqueal);
     add(&warm.node.copies().kept_by_walk, kept);
-    Ok(copied)
+    Ok((copied, refused))
 }
 
 /// Asks for what reads miss, a batch at a time.
@@ -134,7 +134,7 @@ async fn serve(
         let keys: Vec<Key> = asks.keys().cloned().collect();
         if !keys.is_empty() {
             let (copies, _) = connection.ask(&ToNode::Copies(keys)).await?;
-            add(&warm.node.copies().kept_by_miss, warm.keep(&copies, SourceKind::Mcsqueal));
+            add(&warm.node.copies().kept_by_miss, warm.keep(&copies, SourceKind::Mcsqueal).kept);
         }
         drop(asks);
     }

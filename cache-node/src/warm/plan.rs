@@ -26,6 +26,9 @@ const LOOKS_MIN: u32 = 50;
 /// Before a node that broke, or gives nothing, is asked again: doubled each time.
 const BACK_OFF: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// A walk is done again, after a while, if more than one in so many of its copies could not be kept: the source, or this node, was behind.
+const REFUSED_ONE_IN: u64 = 10;
+const AGAIN: Duration = Duration::from_secs(2);
 /// Before somebody who has nothing to do asks again.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -63,6 +66,8 @@ struct Source {
     over: bool,
     up: bool,
     looked: u64,
+    /// Of what was looked at, copies that the rules refused.
+    refused: u64,
     entries: u64,
     reads: Reads,
     failures: u32,
@@ -110,6 +115,8 @@ pub(super) enum Next {
 pub(super) struct Answer {
     pub(super) state: GiverState,
     pub(super) looked: u32,
+    /// Copies that the rules refused.
+    pub(super) refused: u64,
     pub(super) entries: u64,
     pub(super) reads: Reads,
     /// There is nothing behind it.
@@ -220,6 +227,12 @@ impl Plan {
         source.failures = 0;
         source.entries = answer.entries;
         source.looked = source.looked.saturating_add(answer.looked.into());
+        source.refused = source.refused.saturating_add(answer.refused);
+        if answer.over && source.refused.saturating_mul(REFUSED_ONE_IN) > source.looked {
+            (source.looked, source.refused) = (0, 0);
+            source.not_before = now.later(AGAIN);
+            return;
+        }
         source.over |= answer.over;
         if source.over {
             source.not_before = now.later(Duration::from_millis(500));

@@ -15,7 +15,7 @@ fn reads(gets: u64, hits: u64) -> Reads {
 }
 
 fn answer(looked: u32, entries: u64, reads: Reads, over: bool) -> Answer {
-    Answer { state: GiverState::Gives, looked, entries, reads, over }
+    Answer { state: GiverState::Gives, looked, refused: 0, entries, reads, over }
 }
 
 #[test]
@@ -80,6 +80,19 @@ fn who_gives_nothing_is_asked_less_and_less() {
         }
     }
     assert_eq!(asked, [0, 250, 750, 1750, 3750, 7750, 12750, 17750]);
+}
+
+#[test]
+fn a_walk_of_which_much_was_refused_is_done_again() {
+    let mut plan = Plan::new(1, PACE);
+    plan.tick(at(0), Live::Yes, Reads::default());
+    let refused = Answer { refused: 11, ..answer(100, 100, reads(0, 0), true) };
+    plan.answered(at(1000), 0, &refused);
+    assert_eq!(plan.next(at(1000), 0), Next::Wait(AGAIN));
+    assert_eq!(plan.next(at(3000), 0), Next::Walk(LOOKS));
+    assert_eq!(plan.progress(at(3000)).looked, 0);
+    plan.answered(at(3000), 0, &Answer { refused: 10, ..refused });
+    assert_eq!(plan.next(at(9000), 0), Next::Walk(0));
 }
 
 #[test]

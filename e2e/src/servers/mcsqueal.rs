@@ -46,6 +46,8 @@ pub struct Region {
     pub controls: Vec<String>,
     /// More lines of the cluster's section.
     pub cluster: String,
+    /// More clusters, each with its section's head.
+    pub clusters: String,
     /// Longest time between a reader's SELECT and its `set`.
     pub fill_age_max: Duration,
     /// The text of the rules file.
@@ -127,6 +129,7 @@ impl Region {
             nodes,
             controls: Vec::new(),
             cluster: String::new(),
+            clusters: String::new(),
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
@@ -173,6 +176,8 @@ fill_age_ms_max = {fill_age_ms_max}
 nodes = [
 {nodes}]
 
+{clusters}
+
 [http]
 listen = "127.0.0.1:0"
 "#,
@@ -181,6 +186,7 @@ listen = "127.0.0.1:0"
             stream = self.stream.to_toml(),
             user = self.account.user,
             cluster = self.cluster,
+            clusters = self.clusters,
             fill_age_ms_max = self.fill_age_max.as_millis(),
         )
     }
