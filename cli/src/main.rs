@@ -20,6 +20,7 @@ mod run;
 mod schema;
 mod stream;
 mod telemetry;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Invalidate(args) => invalidate::invalidate(&args),
         Command::Epoch(args) => epoch::epoch(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Warm(args) => warm::warm(&args),
         Command::Stream(command) => stream::stream(&command),
         Command::Schema(args) => schema::schema(args.of),
     };

@@ -206,6 +206,9 @@ pub(super) struct RawCluster {
     pub(super) control_secret_file: Option<PathBuf>,
     /// How the control ports are encrypted.
     pub(super) control_tls: Option<RawControlTls>,
+    /// The cluster from which cold nodes of this one become warm; their own files say that they do.
+    #[schemars(with = "Option<String>")]
+    pub(super) warm_from: Option<Spanned<String>>,
 }
 
 /// TLS to the nodes' control ports.

@@ -240,6 +240,8 @@ pub struct Cluster {
     pub control_secret: Option<PathBuf>,
     /// How their control ports are encrypted; `None`: not at all.
     pub control_tls: Option<ControlTls>,
+    /// The cluster from which cold nodes of this one become warm.
+    pub warm_from: Option<Arc<str>>,
 }
 
 /// Encrypted connections to control ports. Files are PEM.
@@ -432,7 +434,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:61: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`"
+                "shop.toml:61: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`, `warm_from`"
             ],
         );
         check_refused(
@@ -455,6 +457,25 @@ mod tests {
                 "shop.toml:33: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `storage_engine`"
             ],
         );
+    }
+
+    #[test]
+    fn a_cluster_becomes_warm_from_another_one() {
+        let second = |from: &str| {
+            let cluster = format!(
+                "[[cluster]]\nname = \"new\"\nhashing = \"ketama\"\nwarm_from = \"{from}\"\nnodes = [{{ address = \"127.0.0.1:11213\" }}]\n"
+            );
+            Region::parse(
+                "shop.toml",
+                &EXAMPLE.replacen("[http]", &format!("{cluster}\n[http]"), 1),
+            )
+        };
+        let region = second("main").unwrap();
+        assert_eq!(region.clusters[1].warm_from.as_deref(), Some("main"));
+        for from in ["new", "other"] {
+            let refused = second(from).unwrap_err().to_string();
+            assert!(refused.contains("cluster.warm_from: there is no other cluster"), "{refused}");
+        }
     }
 
     #[test]

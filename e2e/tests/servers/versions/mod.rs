@@ -11,6 +11,7 @@ mod ring;
 mod secure;
 mod storm;
 mod strikes;
+mod warm;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
