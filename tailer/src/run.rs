@@ -17,6 +17,7 @@ use std::{
 };
 
 use schemas::{
+    cure::Cure,
     gtid::Dialect,
     record::{Checkpoint, FilePosition, UnixMicros},
     rules::Rules,
@@ -296,7 +297,7 @@ impl<W: Writer> Shell<W> {
                     self.metrics.writable.set(i64::from(role == Role::Writer));
                     // Of a server that takes no writes, another may be ahead: nothing is said of how far all is. When it takes them
                     // again, what the other one had lost begins an epoch, also if nothing was written since.
-                    if role == Role::Writer && others_wrote {
+                    if role == Role::Writer && others_wrote && Cure::ReturnIsAskedAnew.works() {
                         return Err(Ended::Returned);
                     }
                     others_wrote |= role == Role::ReadOnly;
