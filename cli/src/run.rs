@@ -325,7 +325,8 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
         settings.order = tailer::Order::Binlog;
     }
     let mut nodes = region.clusters.iter().flat_map(|cluster| &cluster.nodes);
-    if nodes.any(|node| node.control.is_some()) {
+    let marked = region.clusters.iter().any(|cluster| cluster.markers);
+    if marked || !source.replicas.is_empty() || nodes.any(|node| node.control.is_some()) {
         settings.versions = tailer::Versions::Compared;
     }
     settings.drain = region.shutdown_grace;
@@ -372,6 +373,11 @@ pub(crate) fn cluster_settings(
         hashing: cluster.hashing,
         nodes: cluster.nodes.iter().map(node).collect(),
         fill_age_max: cluster.fill_age_max,
+        markers: if cluster.markers {
+            invalidator::Markers::Deleted
+        } else {
+            invalidator::Markers::None
+        },
         on_floor: match cluster.on_floor {
             config::OnFloor::FlushAll => invalidator::OnFloor::FlushAll,
             config::OnFloor::Alarm => invalidator::OnFloor::Alarm,

@@ -234,6 +234,8 @@ pub struct Cluster {
     /// Longest time between a reader's SELECT and its `set`: each key is deleted at once, and once
     /// more after this.
     pub fill_age_max: Duration,
+    /// Whether clients set markers on stock nodes, which are deleted with the change once every database shows it.
+    pub markers: bool,
     /// What a floor means for nodes that know no floors.
     pub on_floor: OnFloor,
     /// What nodes of ours must be shown on their control ports.

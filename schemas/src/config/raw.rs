@@ -375,6 +375,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         ring_version: raw.ring_version,
         nodes,
         fill_age_max: Duration::from_millis(fill_age_ms_max),
+        markers: raw.markers,
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
         control_secret: raw.control_secret_file,
         control_tls,
