@@ -68,6 +68,8 @@ pub struct Group {
     pub name: String,
     /// 0: the file does not say.
     pub ring_version: u64,
+    /// The cluster from which its cold nodes become warm.
+    pub warm_from: Option<String>,
     /// Addresses and control ports.
     pub nodes: Vec<(String, Option<String>)>,
 }
@@ -195,7 +197,8 @@ listen = "127.0.0.1:0"
         if self.groups.is_empty() {
             let nodes = self.nodes.iter().enumerate();
             let nodes = nodes.map(|(at, node)| (node.clone(), self.controls.get(at).cloned()));
-            let main = Group { name: "main".to_owned(), ring_version: 0, nodes: nodes.collect() };
+            let main =
+                Group { name: "main".to_owned(), nodes: nodes.collect(), ..Group::default() };
             return main.to_toml(self.fill_age_max, &self.cluster);
         }
         self.groups.iter().map(|group| group.to_toml(self.fill_age_max, "")).collect()
@@ -230,9 +233,11 @@ impl Group {
             0 => String::new(),
             number => format!("ring_version = {number}\n"),
         };
+        let warm_from = self.warm_from.as_ref().map(|from| format!("warm_from = \"{from}\"\n"));
+        let warm_from = warm_from.unwrap_or_default();
         let age = fill_age_max.as_millis();
         format!(
-            "[[cluster]]\nname = \"{}\"\nhashing = \"ketama\"\n{ring_version}fill_age_ms_max = {age}\n\
+            "[[cluster]]\nname = \"{}\"\nhashing = \"ketama\"\n{ring_version}{warm_from}fill_age_ms_max = {age}\n\
              {more}\nnodes = [\n{nodes}]\n",
             self.name
         )
