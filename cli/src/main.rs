@@ -5,6 +5,7 @@ mod auditor;
 mod check;
 mod clock;
 mod diff;
+mod epoch;
 mod explain;
 mod failure;
 mod health;
@@ -19,6 +20,7 @@ mod run;
 mod schema;
 mod stream;
 mod telemetry;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -40,7 +42,9 @@ fn main() -> ExitCode {
         Command::Auditor(args) => auditor::auditor(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Invalidate(args) => invalidate::invalidate(&args),
+        Command::Epoch(args) => epoch::epoch(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Warm(args) => warm::warm(&args),
         Command::Stream(command) => stream::stream(&command),
         Command::Schema(args) => schema::schema(args.of),
     };

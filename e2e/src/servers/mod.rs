@@ -5,6 +5,7 @@
 
 mod auditor;
 pub mod child;
+mod container;
 mod database;
 mod kafka;
 mod manifest;
@@ -22,10 +23,12 @@ use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
 pub use auditor::{Audit, Auditor};
-pub use database::{Account, Database, DatabaseOptions, Durability};
-pub use kafka::{Access, Kafka};
+pub use database::{Account, Database, DatabaseOptions, Durability, root_at};
+pub use kafka::{Access, Far, Kafka};
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};
-pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules};
+pub use mcsqueal::{
+    Group, Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules,
+};
 pub use memcached::Memcached;
 pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;
