@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     apt::{is_program, on_path},
     servers::{self, Servers},
+    stages,
 };
 
 /// The variable that tells tests to start servers in containers, and at which socket the engine listens.
@@ -98,7 +99,8 @@ impl Engine {
         let programs = format!("{0}/usr/sbin:{0}/usr/bin", root.display());
         let path = std::env::var("PATH").unwrap_or_default();
         println!("starting a container engine in {}", state.display());
-        let ours = Command::new(root.join("usr/sbin/dockerd"))
+        let daemon = root.join("usr/sbin/dockerd").into_os_string();
+        let ours = stages::ends_with_us(&[daemon])
             .arg("--config-file")
             .arg(&file)
             .env("PATH", format!("{programs}:{path}"))
