@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use schemas::{key::Key, version::Version};
+use schemas::{
+    key::{Key, marker_of},
+    version::Version,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, marker_of, random},
+    client::{Client, random},
     commit::{Commit, Epochs},
     cycle::NodeKind,
     node::Pending,

@@ -215,7 +215,7 @@ impl<R: Reader> NodeDelivery<R> {
                     self.step(visit, event).await?;
                 }
                 ToLane::Statistic { .. } | ToLane::End => {}
-                ToLane::Challenge(_) | ToLane::Refused(_) => {
+                ToLane::Challenge(_) | ToLane::Refused(_) | ToLane::Copy(_) | ToLane::Copied(_) => {
                     return Err(out_of_step(&message).into());
                 }
             }

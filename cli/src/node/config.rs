@@ -20,6 +20,7 @@ use serde::Deserialize;
 use super::{
     args::NodeArgs,
     control::{Control, RawControl, RawVersions},
+    warm::{RawWarm, WarmUp},
 };
 
 const PORT: u16 = 11_211;
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) http: Option<SocketAddr>,
     /// The port of the invalidators; `None` for a plain memcached.
     pub(crate) control: Option<Control>,
+    /// The cluster from which it becomes warm.
+    pub(crate) warm: Option<WarmUp>,
     /// Prefixes are counted from the start.
     pub(crate) detailed: bool,
 }
@@ -80,6 +83,8 @@ struct RawConfig {
     control: Option<RawControl>,
     /// What a node with a control port lives by.
     versions: Option<RawVersions>,
+    /// Where a cold node becomes warm from.
+    warm: Option<RawWarm>,
     /// Where there are users, everybody has to log in.
     #[serde(default, rename = "user")]
     users: Vec<RawUser>,
@@ -237,7 +242,8 @@ fn resolve(args: &NodeArgs, raw: RawConfig, folder: &Path) -> Result<Config> {
     };
     let http = args.http.or(raw.http);
     let control = Control::resolve(args, raw.control.as_ref(), raw.versions.as_ref(), folder)?;
-    Ok(Config { node, server, http, control, detailed: args.prefix_delimiter.is_some() })
+    let warm = raw.warm.as_ref().map(|warm| warm.resolve(folder, control.as_ref())).transpose()?;
+    Ok(Config { node, server, http, control, warm, detailed: args.prefix_delimiter.is_some() })
 }
 
 fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {

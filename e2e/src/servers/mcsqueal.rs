@@ -4,14 +4,18 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
+    process::Output,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 
-use crate::http;
+use crate::{http, lab};
 
 use super::{
     Account, Database, Servers,
@@ -64,6 +68,8 @@ pub struct Group {
     pub name: String,
     /// 0: the file does not say.
     pub ring_version: u64,
+    /// The cluster from which its cold nodes become warm.
+    pub warm_from: Option<String>,
     /// Addresses and control ports.
     pub nodes: Vec<(String, Option<String>)>,
 }
@@ -191,7 +197,8 @@ listen = "127.0.0.1:0"
         if self.groups.is_empty() {
             let nodes = self.nodes.iter().enumerate();
             let nodes = nodes.map(|(at, node)| (node.clone(), self.controls.get(at).cloned()));
-            let main = Group { name: "main".to_owned(), ring_version: 0, nodes: nodes.collect() };
+            let main =
+                Group { name: "main".to_owned(), nodes: nodes.collect(), ..Group::default() };
             return main.to_toml(self.fill_age_max, &self.cluster);
         }
         self.groups.iter().map(|group| group.to_toml(self.fill_age_max, "")).collect()
@@ -226,9 +233,11 @@ impl Group {
             0 => String::new(),
             number => format!("ring_version = {number}\n"),
         };
+        let warm_from = self.warm_from.as_ref().map(|from| format!("warm_from = \"{from}\"\n"));
+        let warm_from = warm_from.unwrap_or_default();
         let age = fill_age_max.as_millis();
         format!(
-            "[[cluster]]\nname = \"{}\"\nhashing = \"ketama\"\n{ring_version}fill_age_ms_max = {age}\n\
+            "[[cluster]]\nname = \"{}\"\nhashing = \"ketama\"\n{ring_version}{warm_from}fill_age_ms_max = {age}\n\
              {more}\nnodes = [\n{nodes}]\n",
             self.name
         )
@@ -277,10 +286,10 @@ impl Mcsqueal {
 
     /// The sum of a metric over all labels that have `label`; 0 if it does not answer.
     pub async fn metric(&self, name: &str, label: &str) -> f64 {
-        let Some(address) = self.http() else { return 0.0 };
-        let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
-        let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
-        http::samples(&page).filter(of).map(|sample| sample.value).sum()
+        match self.http() {
+            Some(address) => sum_of(address, name, label).await,
+            None => 0.0,
+        }
     }
 
     /// Its log file; one JSON object per line.
@@ -291,6 +300,13 @@ impl Mcsqueal {
     /// The folder of its region file and its stream.
     pub fn directory(&self) -> &Path {
         &self.launch.directory
+    }
+
+    /// Runs a command of the same binary on its region file.
+    pub async fn tool(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(mcsqueal_binary()?);
+        command.args(arguments).arg("--config").arg(self.directory().join("region.toml"));
+        lab::output(command.envs(self.launch.env.iter().cloned())).await
     }
 
     /// Starts it (again), with the same stream.
@@ -397,8 +413,15 @@ pub fn shop_rules() -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
+/// The sum of a metric over all labels that have `label`; 0 if nobody answers.
+pub(super) async fn sum_of(address: &str, name: &str, label: &str) -> f64 {
+    let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
+    let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
+    http::samples(&page).filter(of).map(|sample| sample.value).sum()
+}
+
 /// The address in a complete ready file.
-fn http_of(ready_file: &Path) -> Option<String> {
+pub(super) fn http_of(ready_file: &Path) -> Option<String> {
     let text = fs::read_to_string(ready_file).ok()?;
     let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     complete.filter_map(|line| line.trim().strip_prefix("http=")).map(str::to_owned).next()

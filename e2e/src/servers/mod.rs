@@ -3,6 +3,7 @@
 //! Everything listens on a free port of 127.0.0.1, keeps its files in a directory of its own that goes
 //! when it goes, and is killed when its handle is dropped. See [`child`] for what a crash of ours leaves.
 
+mod auditor;
 pub mod child;
 mod container;
 mod database;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
+pub use auditor::{Audit, Auditor};
 pub use database::{Account, Database, DatabaseOptions, Durability, root_at};
 pub use kafka::{Access, Far, Kafka};
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};

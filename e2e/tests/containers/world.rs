@@ -212,7 +212,12 @@ impl Cluster {
 
     fn group(&self) -> Group {
         let nodes = self.nodes.iter().map(|node| (node.address(), node.control())).collect();
-        Group { name: self.name.clone(), ring_version: self.ring_version, nodes }
+        Group {
+            name: self.name.clone(),
+            ring_version: self.ring_version,
+            nodes,
+            ..Group::default()
+        }
     }
 }
 
