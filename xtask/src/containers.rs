@@ -159,7 +159,10 @@ impl Engine {
             java.display()
         );
         self.build("mcsqueal-e2e/kafka", &link, &work, &trees)?;
-        self.build("mcsqueal-e2e/mcsqueal", &on_base, &work, &[tree(program)])
+        self.build("mcsqueal-e2e/mcsqueal", &on_base, &work, &[tree(program)])?;
+        // What these have replaced.
+        let filter = format!("label={LABEL}");
+        self.docker(&["image", "prune", "--force", "--filter", &filter]).map(drop)
     }
 
     /// An image of these files, each at its place. `work` is the folder of the context, or the only tree itself.
