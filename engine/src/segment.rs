@@ -9,7 +9,7 @@ use crate::item::Bases;
 
 /// Which queue a segment is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pool {
+pub enum Pool {
     /// Items on probation.
     Small,
     /// Items that were used again.
