@@ -189,7 +189,7 @@ impl Engine {
         assert!(key.len() <= KEY_BYTES_MAX, "keys have at most {KEY_BYTES_MAX} bytes");
         let bytes = value.iter().map(|part| part.len()).sum();
         self.tend_table(now);
-        let (mut pool, mut frequency) = (self.pool_for(pool), 0);
+        let (mut pool, mut frequency) = (pool.under(self.settings.policy), 0);
         if let Some((found, slot)) = self.look(hash, key) {
             if self.overwrite(found, value, bytes, meta) {
                 self.table.use_once(&mut self.memory, found.position);
@@ -295,15 +295,7 @@ impl Engine {
 impl Engine {
     /// Which pool new items go to.
     pub(crate) fn nursery(&self) -> Pool {
-        self.pool_for(Pool::Small)
-    }
-
-    /// There is no small pool but with S3-FIFO.
-    fn pool_for(&self, wanted: Pool) -> Pool {
-        match self.settings.policy {
-            Policy::S3Fifo => wanted,
-            Policy::Lru | Policy::Never => Pool::Main,
-        }
+        Pool::Small.under(self.settings.policy)
     }
 
     #[inline]
