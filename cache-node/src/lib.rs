@@ -2,6 +2,7 @@
 //!
 //! [`node::Node`] is what all connections share: entries in [`store`], and the [`rules`]. [`commands`] turns requests
 //! into replies; [`server`] puts sockets around it, [`control`] is the port of the invalidators, and [`http`] the side port.
+//! [`snapshot`] is what a node takes along when it restarts.
 
 #![cfg_attr(
     not(test),
@@ -18,5 +19,6 @@ pub mod now;
 pub mod rules;
 pub mod server;
 pub mod server_facts;
+pub mod snapshot;
 pub mod store;
 pub mod usage;
