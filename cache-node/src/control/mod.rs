@@ -5,6 +5,8 @@
 
 mod clocks;
 mod listen;
+#[cfg(test)]
+mod restarts;
 mod session;
 #[cfg(test)]
 mod tests;

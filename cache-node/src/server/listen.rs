@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -186,9 +185,7 @@ impl Listener {
     pub(super) fn keep(&self, kept: &mut Sockets) -> io::Result<()> {
         match self {
             Listener::Tcp { listener, .. } => kept.keep(listener),
-            Listener::Unix { listener, path } => {
-                kept.add_unix(path.clone(), listener.as_fd().try_clone_to_owned()?)
-            }
+            Listener::Unix { listener, path } => kept.keep_unix(path, listener),
         }
     }
 

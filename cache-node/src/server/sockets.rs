@@ -40,6 +40,11 @@ impl Sockets {
         self.add_tcp(listener.as_fd().try_clone_to_owned()?)
     }
 
+    /// Likewise of a socket in the file system.
+    pub fn keep_unix(&mut self, path: &Path, listener: &impl AsFd) -> io::Result<()> {
+        self.add_unix(path.to_owned(), listener.as_fd().try_clone_to_owned()?)
+    }
+
     /// The socket that listens there, if there is one.
     pub fn take(&mut self, address: SocketAddr) -> Option<std::net::TcpListener> {
         let at = self.tcp.iter().position(|(of, _)| *of == address)?;

@@ -411,7 +411,7 @@ impl World {
             let subject = Subject::new(name.as_bytes());
             let found =
                 self.node.shard(name.as_bytes()).get(name.as_bytes(), now(self.at)).map(|it| *it);
-            let mut rules = self.node.rules().expect("a source");
+            let rules = self.node.rules().expect("a source");
             let served = found.map(|entry| {
                 [0, 10, 30, 50].map(|at| {
                     let stale = if at == 10 { rules::Stale::Allow } else { rules::Stale::Refuse };

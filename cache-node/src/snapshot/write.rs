@@ -46,10 +46,11 @@ pub fn write<W: Write>(
     mut note: impl FnMut(Written),
 ) -> io::Result<Written> {
     out.write_all(MAGIC)?;
-    let mut blocks = Blocks { out, number: 0, written: Written::default() };
+    let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let written = Written { entries: 0, bytes: wide(MAGIC.len()) };
+    let mut blocks = Blocks { out, number: 0, written };
     let mut payload = Vec::with_capacity(BLOCK_BYTES);
     let totals = node.totals();
-    let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     let header = Header {
         copied: about.copied,
         taken: about.taken.clone(),

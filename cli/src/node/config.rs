@@ -20,6 +20,7 @@ use serde::Deserialize;
 use super::{
     args::NodeArgs,
     control::{Control, RawControl, RawVersions},
+    snapshot::{RawSnapshot, Snapshots},
 };
 
 const PORT: u16 = 11_211;
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) http: Option<SocketAddr>,
     /// The port of the invalidators; `None` for a plain memcached.
     pub(crate) control: Option<Control>,
+    /// What it takes along when it restarts.
+    pub(crate) snapshots: Snapshots,
     /// Prefixes are counted from the start.
     pub(crate) detailed: bool,
 }
@@ -80,6 +83,8 @@ struct RawConfig {
     control: Option<RawControl>,
     /// What a node with a control port lives by.
     versions: Option<RawVersions>,
+    /// What the node takes along when it restarts.
+    snapshot: Option<RawSnapshot>,
     /// Where there are users, everybody has to log in.
     #[serde(default, rename = "user")]
     users: Vec<RawUser>,
@@ -237,7 +242,9 @@ fn resolve(args: &NodeArgs, raw: RawConfig, folder: &Path) -> Result<Config> {
     };
     let http = args.http.or(raw.http);
     let control = Control::resolve(args, raw.control.as_ref(), raw.versions.as_ref(), folder)?;
-    Ok(Config { node, server, http, control, detailed: args.prefix_delimiter.is_some() })
+    let snapshots = Snapshots::resolve(args, raw.snapshot.as_ref(), &server.tcp, folder)?;
+    let detailed = args.prefix_delimiter.is_some();
+    Ok(Config { node, server, http, control, snapshots, detailed })
 }
 
 fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {
