@@ -559,6 +559,7 @@ mod tests {
             expect!["-I, bytes of an entry: 2097152000 is not between 1024 and 1073741824"],
         );
         check("-o what=ever", expect![[r#"-o: there is no option "what""#]]);
+        check("--take-over", expect!["--take-over needs --handover, or snapshot.handover"]);
         check("--control-secret-file x", expect!["--control-secret-file needs --control"]);
         check(
             "--control 0.0.0.0:11911",
@@ -583,6 +584,13 @@ mod tests {
         assert!(!config.server.users.is_empty());
         let control = config.control.expect("a control port");
         assert_eq!(control.rules.tombstones_max, 1_000_000);
+        assert!(
+            config
+                .snapshots
+                .file
+                .is_some_and(|file| file.ends_with("region-configs/node.snapshot"))
+        );
+        assert!(config.snapshots.handover.is_some());
     }
 
     #[test]

@@ -79,9 +79,10 @@ struct Told {
 }
 
 pub(super) async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
+    // Until it serves, whoever ends this process ends it at once: nothing is lost.
+    let (made, mut sockets, older) = begin(args, &config)?;
     let user = signal(SignalKind::user_defined1()).context("catch signals")?;
     let mut told = Told { signals: Signals::install()?, user };
-    let (made, mut sockets, older) = begin(args, &config)?;
     if config.detailed {
         made.node.usage().begin();
     }
@@ -106,7 +107,10 @@ pub(super) async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure
         bound.keep(&mut kept).context("keep the sockets")?;
         let Served { end, stopped } = host.serve(bound, &mut told, newer.as_ref(), &kept).await?;
         match end {
-            End::Told => break host.stopped(args, stopped),
+            End::Told => {
+                let copied = if stopped { Copied::Exactly } else { Copied::WhileServing };
+                return host.stopped(args, copied);
+            }
             End::Copied(newer) => {
                 host.forget_handover();
                 handover::yours(newer).context("hand over")?;

@@ -237,6 +237,7 @@ pub(super) fn copy(
     copied: Copied,
     out: &mut impl Write,
 ) -> io::Result<Written> {
+    let flushes = made.node.flushes();
     let source = match &made.control {
         None => None,
         Some(control) => {
@@ -246,7 +247,6 @@ pub(super) fn copy(
             })?)
         }
     };
-    let flushes = made.node.flushes();
     let about = About { copied, node: config.snapshots.node.clone(), taken: Times::read(), source };
     let mut noted = Instant::now();
     let written = write(&made.node, &about, now, out, |done| {
