@@ -34,18 +34,24 @@ fn it_serves_once_its_lanes_have_said_what_it_missed() {
     // What has no version was not changed by anybody.
     check(stage.ask(GOT), expect!["VALUE session:1 0 1|a|END|"]);
     let mut lane = stage.connect();
-    check(stage.say(&mut lane, HELLO), expect![[r#"
+    check(
+        stage.say(&mut lane, HELLO),
+        expect![[r"
         greeting 0000000000000001 quarantined 0 1.9 1:7 1:8
-    "#]]);
+    "]],
+    );
     stage.say(&mut lane, "heads 0=1:8 1=1:8\nepoch 1 0.0 lossless 0.0\n");
     check(stage.ask(GOT), expect!["VALUE session:1 0 1|a|END|"]);
     // The delete of the other value comes again, or is not known here; a new one comes too.
     stage.now.moment = stage.now.moment.later(Duration::from_secs(1));
     let missed = "batch 0 1:7 1:8 2 1.11\nd user:3\np 1000000000000\nbatch 1 1:8 1:9 1 1.11\np 1000000000000\n";
-    check(stage.say(&mut lane, missed), expect![[r#"
+    check(
+        stage.say(&mut lane, missed),
+        expect![[r"
         ok 0 1:8 1.9 1000000000000
         ok 1 1:9 1.9 1000000000000
-    "#]]);
+    "]],
+    );
     check(stage.ask(GOT), expect!["VALUE user:1 0 1|a|VALUE session:1 0 1|a|END|"]);
     // What was refused before is refused again.
     check(stage.ask("ms user:2 1 V281474976710665\r\nb\r\n"), expect!["NS|"]);

@@ -46,7 +46,9 @@ impl Renumbered {
     /// From what was kept.
     pub(super) fn of_kept(epochs: &[EpochNews]) -> Renumbered {
         let mut renumbered = Renumbered::default();
-        epochs.iter().for_each(|news| renumbered.began(*news));
+        for news in epochs {
+            renumbered.began(*news);
+        }
         renumbered
     }
 

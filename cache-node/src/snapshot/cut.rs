@@ -103,5 +103,7 @@ pub(super) fn put_place(place: Place, out: &mut Vec<u8>) {
 
 pub(super) fn put_list<T>(list: &[T], out: &mut Vec<u8>, mut one: impl FnMut(&T, &mut Vec<u8>)) {
     out.extend_from_slice(&u32::try_from(list.len()).unwrap_or(u32::MAX).to_le_bytes());
-    list.iter().for_each(|item| one(item, out));
+    for item in list {
+        one(item, out);
+    }
 }

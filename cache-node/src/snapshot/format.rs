@@ -320,7 +320,9 @@ pub fn put_end(entries: u64, out: &mut Vec<u8>) {
 }
 
 fn put_versions<const N: usize>(versions: [Version; N], out: &mut Vec<u8>) {
-    versions.iter().for_each(|version| out.extend_from_slice(&version.bits().to_le_bytes()));
+    for version in versions {
+        out.extend_from_slice(&version.bits().to_le_bytes());
+    }
 }
 
 // === Payloads, read ===

@@ -140,7 +140,8 @@ fn entry(number: u64, at: u64) -> Entry {
     let condition = if number.is_multiple_of(7) { Condition::Stale } else { Condition::Good };
     let mark = Mark { filled: version(number), condition, since: Some(now(at).moment) };
     let expiry = if number.is_multiple_of(3) { Expiry::after(20, now(at)) } else { Expiry::NEVER };
-    let mut entry = Entry::new(number as u32, expiry, number * 3, mark, now(at));
+    let mut entry =
+        Entry::new(u32::try_from(number).expect("small"), expiry, number * 3, mark, now(at));
     if number.is_multiple_of(2) {
         entry.traits = entry.traits.with(Traits::FETCHED);
     }
@@ -154,9 +155,19 @@ fn entry(number: u64, at: u64) -> Entry {
 fn entries_are_as_they_were() {
     let before = node(64 << 20, None);
     for number in 0..3000_u64 {
-        let bytes = if number.is_multiple_of(500) { 300_000 } else { number as usize % 900 };
+        let bytes = if number.is_multiple_of(500) {
+            300_000
+        } else {
+            usize::try_from(number % 900).expect("small")
+        };
         let name = format!("key:{number}");
-        put(&before, name.as_bytes(), &vec![number as u8; bytes], &entry(number, 0), now(0));
+        put(
+            &before,
+            name.as_bytes(),
+            &vec![number.to_le_bytes()[0]; bytes],
+            &entry(number, 0),
+            now(0),
+        );
     }
     let placeholder = Entry { traits: Traits::PLACEHOLDER, ..entry(1, 0) };
     put(&before, b"fetched:by:somebody", b"", &placeholder, now(0));
@@ -443,7 +454,9 @@ proptest! {
     fn a_node_that_comes_back_answers_as_before(ops in vec(op(), 0..60), down in 0..3_u64) {
         let rules = Rules::new(now(0).moment, rules_settings());
         let mut before = World::new(node(1 << 20, Some(rules)));
-        ops.iter().for_each(|op| before.run(op));
+        for op in &ops {
+            before.run(op);
+        }
         let bytes = saved(&before.node, Copied::Exactly, before.at);
         before.at += down;
         let (after, _) = loaded(&bytes, before.at, 1 << 20).expect("it is good");
@@ -479,7 +492,9 @@ proptest! {
     fn what_was_copied_while_serving_has_versions(ops in vec(op(), 0..40)) {
         let rules = Rules::new(now(0).moment, rules_settings());
         let mut before = World::new(node(1 << 20, Some(rules)));
-        ops.iter().for_each(|op| before.run(op));
+        for op in &ops {
+            before.run(op);
+        }
         let bytes = saved(&before.node, Copied::WhileServing, before.at);
         let (after, _) = loaded(&bytes, before.at, 1 << 20).expect("it is good");
         let mut expected = contents(&before.node, before.at);

@@ -145,19 +145,29 @@ fn a_block_is_known_by_its_checksum() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let lines = bytes.chunks(32).map(|line| line.iter().map(|it| format!("{it:02x}")).collect());
-    lines.collect::<Vec<String>>().join("\n")
+    let mut out = String::new();
+    for (at, byte) in bytes.iter().enumerate() {
+        out.push_str(if at > 0 && at % 32 == 0 { "\n" } else { "" });
+        out.push_str(&format!("{byte:02x}"));
+    }
+    out
 }
 
 fn check(bytes: &[u8], expect: Expect) {
     expect.assert_eq(&hex(bytes));
 }
 
+fn at(epoch: u16, number: u64) -> Version {
+    Version::new(epoch, number).expect("small")
+}
+
+fn some_place(term: u32, sequence: u64) -> Place {
+    Place { term: Term(term), sequence }
+}
+
 /// What stays readable for as long as the number of the format does.
 #[test]
-fn version_1_is_this() {
-    let at = |epoch, number| Version::new(epoch, number).expect("small");
-    let place = |term, sequence| Place { term: Term(term), sequence };
+fn a_header_of_version_1_is_this() {
     check(MAGIC, expect!["6d6373717565616c20736e617073686f7420310a"]);
     let taken = Times { wall: 1, uptime: 2, boot: "boot".to_owned() };
     let source = Some(Source { stream: StreamId(0xaa), ring: 3 });
@@ -175,19 +185,23 @@ fn version_1_is_this() {
     assert_eq!(header(&bytes).as_ref(), Ok(&told));
     check(
         &bytes,
-        expect![[r#"
+        expect![[r"
         01010000000000000002000000000000000400626f6f740400000000000000ff
         ffffffffffffff01aa0000000000000003000000000000000500000000000000
-        060000000000000002006e31"#]],
+        060000000000000002006e31"]],
     );
     check(&head(Kind::Header, 0, &bytes), expect!["4c0000000128983afcca644a00"]);
+}
+
+#[test]
+fn rules_of_version_1_are_this() {
     let kept = Kept {
         partitions: vec![
             KeptPartition::default(),
             KeptPartition {
-                cursor: Some(place(1, 2)),
+                cursor: Some(some_place(1, 2)),
                 applied: at(1, 9),
-                missing: KeptMissing::Hole(place(1, 1)),
+                missing: KeptMissing::Hole(some_place(1, 1)),
             },
         ],
         serve_floor: at(0, 1),
@@ -208,18 +222,22 @@ fn version_1_is_this() {
     };
     check(
         &payload(|out| put_rules(&kept, out)),
-        expect![[r#"
+        expect![[r"
         0001000000000000000400000000000000010006000000000000000700000000
         0000000200000000000000000000000000010100000002000000000000000900
         00000000010002010000000100000000000000010000000200613a0200000000
         0001000100000003000000000000000000000000000100010000000100050000
         0000000000010000000000000000010000000800000000000000060000000000
-        0000"#]],
+        0000"]],
     );
     check(
         &payload(|out| put_tombstones(&[(1, at(1, 2))], out)),
         expect!["01000000000000000200000000000100"],
     );
+}
+
+#[test]
+fn marks_and_entries_of_version_1_are_this() {
     let mark = KeptMark {
         hash: 1,
         pending: vec![(Nonce(2), Duration::from_micros(3))],
@@ -227,9 +245,9 @@ fn version_1_is_this() {
     };
     check(
         &payload(|out| put_marks(&[mark], out)),
-        expect![[r#"
+        expect![[r"
         0100000000000000010000000200000000000000030000000000000001000000
-        0400000000000100"#]],
+        0400000000000100"]],
     );
     let item = Item {
         key: b"key",
@@ -248,9 +266,9 @@ fn version_1_is_this() {
     });
     check(
         &entry,
-        expect![[r#"
+        expect![[r"
         0100110305000000010000000200000003000000040000000000000005000000
-        000001006b657976616c7565"#]],
+        000001006b657976616c7565"]],
     );
     check(&payload(|out| put_end(1, out)), expect!["0100000000000000"]);
 }
