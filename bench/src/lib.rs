@@ -11,3 +11,4 @@ pub mod reference;
 pub mod snapshot;
 pub mod stream;
 pub mod tail;
+pub mod warm;

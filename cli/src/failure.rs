@@ -35,6 +35,16 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What went wrong, for somebody who says in what context.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            Failure::Config(err) | Failure::Failed(err) => err,
+            Failure::Said | Failure::SaidConfig => anyhow::anyhow!("see above"),
+        }
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(err: anyhow::Error) -> Failure {
         Failure::Failed(err)

@@ -11,6 +11,7 @@
 
 mod connection;
 mod control;
+mod copier;
 mod databases;
 mod deleter;
 mod delivery;
@@ -32,10 +33,12 @@ mod trouble;
 
 pub use connection::ConnectionError;
 pub use control::ControlPort;
+pub use copier::Copier;
 pub use databases::Databases;
 pub use deleter::Deleter;
 pub use instance::Instance;
 pub use intake::Feed;
+pub use lane::Markers;
 pub use metrics::Metrics;
 pub use positions::Visibility;
 pub use report::LaneStatus;

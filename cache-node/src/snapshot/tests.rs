@@ -123,7 +123,7 @@ fn loaded(bytes: &[u8], at: u64, memory: usize) -> Result<(Node, Loaded), Refuse
 /// What is there, without those that are over.
 fn contents(node: &Node, at: u64) -> BTreeMap<Vec<u8>, (Vec<u8>, Entry)> {
     let mut all = BTreeMap::new();
-    for shard in 0..node.shards() {
+    for shard in 0..node.shard_count() {
         let mut shard = node.shard_at(shard).expect("a shard");
         let mut cursor = Some(shard.walk(now(at)));
         while let Some(from) = cursor {

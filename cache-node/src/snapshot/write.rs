@@ -75,7 +75,7 @@ pub fn write<W: Write>(
             blocks.put(Kind::Marks, &mut payload)?;
         }
     }
-    for at in 0..node.shards() {
+    for at in 0..node.shard_count() {
         blocks.shard(node, at, now, &mut payload)?;
         note(blocks.written);
     }

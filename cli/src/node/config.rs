@@ -21,6 +21,7 @@ use super::{
     args::NodeArgs,
     control::{Control, RawControl, RawVersions},
     snapshot::{RawSnapshot, Snapshots},
+    warm::{RawWarm, WarmUp},
 };
 
 const PORT: u16 = 11_211;
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) control: Option<Control>,
     /// What it takes along when it restarts.
     pub(crate) snapshots: Snapshots,
+    /// The cluster from which it becomes warm.
+    pub(crate) warm: Option<WarmUp>,
     /// Prefixes are counted from the start.
     pub(crate) detailed: bool,
 }
@@ -85,6 +88,8 @@ struct RawConfig {
     versions: Option<RawVersions>,
     /// What the node takes along when it restarts.
     snapshot: Option<RawSnapshot>,
+    /// Where a cold node becomes warm from.
+    warm: Option<RawWarm>,
     /// Where there are users, everybody has to log in.
     #[serde(default, rename = "user")]
     users: Vec<RawUser>,
@@ -244,7 +249,8 @@ fn resolve(args: &NodeArgs, raw: RawConfig, folder: &Path) -> Result<Config> {
     let control = Control::resolve(args, raw.control.as_ref(), raw.versions.as_ref(), folder)?;
     let snapshots = Snapshots::resolve(args, raw.snapshot.as_ref(), &server.tcp, folder)?;
     let detailed = args.prefix_delimiter.is_some();
-    Ok(Config { node, server, http, control, snapshots, detailed })
+    let warm = raw.warm.as_ref().map(|warm| warm.resolve(folder, control.as_ref())).transpose()?;
+    Ok(Config { node, server, http, control, snapshots, warm, detailed })
 }
 
 fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {
@@ -591,6 +597,16 @@ mod tests {
                 .is_some_and(|file| file.ends_with("region-configs/node.snapshot"))
         );
         assert!(config.snapshots.handover.is_some());
+    }
+
+    #[test]
+    fn the_file_of_the_composed_nodes_is_read() {
+        let text = include_str!("../../../region-configs/shop-node.toml");
+        // Its secret is where the container has it.
+        let text = text.replace("secret_file", "#secret_file").replace("0.0.0.0", "127.0.0.1");
+        let raw = toml::from_str::<RawConfig>(&text).expect("a file");
+        let config = resolve(&NodeArgs::default(), raw, Path::new("")).expect("a configuration");
+        assert!(config.control.expect("a control port").rules.markers_max > 0);
     }
 
     #[test]

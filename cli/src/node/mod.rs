@@ -8,6 +8,7 @@ mod handover;
 mod inside;
 mod serve;
 mod snapshot;
+mod warm;
 
 use std::io::Write;
 

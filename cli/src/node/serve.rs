@@ -23,6 +23,7 @@ use cache_node::{
     http::{self, Bounded},
     server::{Clock, Server, ServerError, Sockets},
     snapshot::Copied,
+    warm::Warm,
 };
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -50,6 +51,8 @@ struct Host {
     config: Config,
     made: Made,
     clock: Clock,
+    /// What brings copies of a warm cluster.
+    warm: Option<Arc<Warm>>,
     /// One copy to the file at a time.
     saving: AtomicBool,
 }
@@ -78,7 +81,7 @@ struct Told {
     user: Signal,
 }
 
-pub(super) async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
+pub(super) async fn serve(args: &NodeArgs, mut config: Config) -> Result<(), Failure> {
     // Until it serves, whoever ends this process ends it at once: nothing is lost.
     let (made, mut sockets, older) = begin(args, &config)?;
     let user = signal(SignalKind::user_defined1()).context("catch signals")?;
@@ -87,7 +90,13 @@ pub(super) async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure
         made.node.usage().begin();
     }
     let clock = Clock::new(Arc::clone(&made.node));
-    let host = Arc::new(Host { config, made, clock, saving: AtomicBool::new(false) });
+    let warm = match (config.warm.take(), &made.control) {
+        (Some(warm), Some(control)) => {
+            Some(warm.begin(Arc::clone(&made.node), Arc::clone(control), clock.clone()))
+        }
+        _ => None,
+    };
+    let host = Arc::new(Host { config, made, clock, warm, saving: AtomicBool::new(false) });
     let mut bound = host.bind(&mut sockets).await?;
     if let Some(older) = older {
         handover::finish(older).context("take over")?;
@@ -109,7 +118,8 @@ pub(super) async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure
         match end {
             End::Told => {
                 let copied = if stopped { Copied::Exactly } else { Copied::WhileServing };
-                return host.stopped(args, copied);
+                host.stopped(args, copied);
+                return Ok(());
             }
             End::Copied(newer) => {
                 host.forget_handover();
@@ -177,7 +187,10 @@ impl Host {
         };
         let (node, options) = (Arc::clone(&made.node), config.server.clone());
         let server = Server::bind_with(node, clock.clone(), options, open).await;
-        let server = server.map_err(not_bound)?;
+        let mut server = server.map_err(not_bound)?;
+        if let Some(warm) = &self.warm {
+            server = server.warmed_by(Arc::clone(warm));
+        }
         let control = match (&made.control, &config.control) {
             (Some(control), Some(Control { options, .. })) => {
                 let control = Arc::clone(control);
@@ -208,6 +221,9 @@ impl Host {
             beside.push(tokio::spawn(async move {
                 drop(serving.await);
             }));
+        }
+        if let Some(warm) = &self.warm {
+            beside.push(tokio::spawn(Arc::clone(warm).run(shutdown.clone())));
         }
         if let Some(control) = bound.control {
             beside.push(tokio::spawn(control.run(shutdown.clone())));
@@ -345,7 +361,7 @@ impl Host {
     }
 
     /// Nobody is served any more, and nobody takes over.
-    fn stopped(&self, args: &NodeArgs, copied: Copied) -> Result<(), Failure> {
+    fn stopped(&self, args: &NodeArgs, copied: Copied) {
         let (now, _) = self.clock.read();
         if self.config.snapshots.file.is_some() {
             tracing::info!("saving what is stored");
@@ -362,7 +378,6 @@ impl Host {
             tracing::warn!(path = %path.display(), error = %err, "the pidfile is left behind");
         }
         tracing::info!("stopped");
-        Ok(())
     }
 
     /// A newer process listens there from now on, or nobody does.

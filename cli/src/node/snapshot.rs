@@ -190,7 +190,7 @@ fn made<R: Read>(config: &Config, loading: Option<&Loading<R>>) -> Result<Made> 
     let node = Arc::new(Node::new(config.node.clone(), Some(rules), cas_base));
     let partitions = settings.partitions;
     let port = control_port::Control::new(Arc::clone(&node), settings, control.secret.clone());
-    let port = port.context("start the control port")?;
+    let port = port.context("start the control port")?.giving(control.copy_cpu_percent_max);
     if let Some((_, _, source)) = past {
         port.resume(source, partitions);
     }
