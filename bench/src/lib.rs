@@ -8,6 +8,7 @@ pub mod hitratio;
 pub mod invalidate;
 pub mod node;
 pub mod reference;
+pub mod snapshot;
 pub mod stream;
 pub mod tail;
 pub mod warm;

@@ -2,7 +2,7 @@
 //!
 //! [`node::Node`] is what all connections share: entries in [`store`], and the [`rules`]. [`commands`] turns requests
 //! into replies; [`server`] puts sockets around it, [`control`] is the port of the invalidators, [`warm`] fills a cold node from
-//! a warm cluster, and [`http`] is the side port.
+//! a warm cluster, [`snapshot`] is what a node takes along when it restarts, and [`http`] is the side port.
 
 #![cfg_attr(
     not(test),
@@ -20,6 +20,7 @@ pub mod now;
 pub mod rules;
 pub mod server;
 pub mod server_facts;
+pub mod snapshot;
 pub mod store;
 pub mod usage;
 pub mod warm;

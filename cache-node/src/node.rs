@@ -97,6 +97,7 @@ pub struct Node {
     rules: Option<RwLock<Rules>>,
     /// The last CAS that was given out.
     cas: AtomicU64,
+    flushes: AtomicU64,
     memory_bytes_max: AtomicUsize,
     /// One for each worker; a worker counts in its own.
     counters: Box<[Counters]>,
@@ -125,6 +126,7 @@ impl Node {
             shards: stores.into_iter().map(Mutex::new).collect(),
             rules: rules.map(RwLock::new),
             cas: AtomicU64::new(cas_base),
+            flushes: AtomicU64::new(0),
             memory_bytes_max: AtomicUsize::new(settings.memory_bytes_max),
             counters: (0..settings.workers.max(1)).map(|_| Counters::default()).collect(),
             usage: Usage::new(settings.prefix_delimiter),
@@ -197,6 +199,29 @@ impl Node {
         self.cas.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
+    /// The last CAS that was given out.
+    pub fn last_cas(&self) -> u64 {
+        self.cas.load(Ordering::Relaxed)
+    }
+
+    /// When everything is void; `None` if nobody has said so.
+    pub fn flush_at(&self) -> Option<u64> {
+        self.shard_at(0).and_then(|shard| shard.flush_at())
+    }
+
+    /// How often everything was flushed.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    /// This node goes on from one whose entries it has. That one gave out CAS up to `cas`, and flushes everything at `flush_at`.
+    pub fn restore(&self, cas: u64, flush_at: Option<u64>, now: Now) {
+        self.cas.fetch_max(cas, Ordering::Relaxed);
+        if let Some(at) = flush_at {
+            self.each_shard().for_each(|mut shard| shard.flush(at, now));
+        }
+    }
+
     /// The counters of a worker.
     pub fn counters(&self, worker: usize) -> &Counters {
         let at = worker.checked_rem(self.counters.len()).unwrap_or_default();
@@ -237,6 +262,7 @@ impl Node {
 
     /// Empties every shard; see [`Store::flush`].
     pub fn flush(&self, at: u64, now: Now) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
         self.each_shard().for_each(|mut shard| shard.flush(at, now));
     }
 

@@ -22,9 +22,29 @@ pub struct ServerFacts {
     pub connections_rejected: AtomicU64,
     /// What `stats settings` says beside what the node knows.
     pub settings: OnceLock<Vec<(&'static str, String)>>,
+    pub snapshot: SnapshotFacts,
     connections: Mutex<BTreeMap<u64, Connection>>,
     verbosity: AtomicU64,
     debug: DebugTime,
+}
+
+/// What the node came back with, and what it has saved.
+#[derive(Debug, Default)]
+pub struct SnapshotFacts {
+    /// Entries that it had when it started.
+    pub restored: AtomicU64,
+    /// Entries of the snapshot that it did not take: over, without room, or without versions.
+    pub left_out: AtomicU64,
+    /// How old they were, in seconds.
+    pub age_seconds: AtomicU64,
+    /// Snapshots that it did not take.
+    pub refused: AtomicU64,
+    pub saved: AtomicU64,
+    pub failed: AtomicU64,
+    /// Of the last one: when it was saved, in seconds since 1970, and how large it is.
+    pub saved_at: AtomicU64,
+    pub saved_bytes: AtomicU64,
+    pub saved_entries: AtomicU64,
 }
 
 /// One open connection.

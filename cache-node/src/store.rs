@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-pub use engine::{Cursor, Full, Glance, Losses, Value};
+pub use engine::{Cursor, Full, Glance, Losses, Pool, Value};
 use engine::{Engine, Found, Meta, NoMemory, Policy};
 use schemas::{moment::Moment, version::Version};
 
@@ -223,6 +223,45 @@ impl Store {
         self.engine.page(cursor, looks, told(now), |key, meta, value| {
             see(key, &Entry::from_meta(meta), value);
         })
+    }
+
+    /// The beginning of a walk for a copy of this store: see [`Store::put_back`].
+    pub fn walk_oldest_first(&mut self, now: Now) -> Cursor {
+        self.flush_when_due(now);
+        self.engine.walk_oldest_first()
+    }
+
+    /// As [`Store::page`], with the pool that each entry is in.
+    pub fn page_with_pools(
+        &mut self,
+        cursor: Cursor,
+        looks: usize,
+        now: Now,
+        mut see: impl FnMut(Pool, &[u8], &Entry, Value<'_>),
+    ) -> Option<Cursor> {
+        self.flush_when_due(now);
+        self.engine.page_with_pools(cursor, looks, told(now), |pool, key, meta, value| {
+            see(pool, key, &Entry::from_meta(meta), value);
+        })
+    }
+
+    /// Stores an entry of another store where it was there, and as it was.
+    pub fn put_back(
+        &mut self,
+        pool: Pool,
+        key: &[u8],
+        value: &[u8],
+        entry: &Entry,
+        now: Now,
+    ) -> Result<(), Full> {
+        let hash = self.engine.hash(key);
+        self.engine.put_in(pool, (hash, key), &[value], &entry.meta(), told(now))?;
+        Ok(())
+    }
+
+    /// When everything is void; `None` if nobody has said so.
+    pub fn flush_at(&self) -> Option<u64> {
+        self.flush_at
     }
 
     /// Drops what is over from up to `looks` segments, beginning with number `from`. Returns where to go on; `None` at the end.

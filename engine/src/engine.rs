@@ -174,10 +174,22 @@ impl Engine {
         meta: &Meta,
         now: Now,
     ) -> Result<Found, Full> {
+        self.put_in(self.nursery(), (hash, key), value, meta, now)
+    }
+
+    /// Likewise, in a pool: an item of another engine, where it was in that one.
+    pub fn put_in(
+        &mut self,
+        pool: Pool,
+        (hash, key): (u64, &[u8]),
+        value: &[&[u8]],
+        meta: &Meta,
+        now: Now,
+    ) -> Result<Found, Full> {
         assert!(key.len() <= KEY_BYTES_MAX, "keys have at most {KEY_BYTES_MAX} bytes");
         let bytes = value.iter().map(|part| part.len()).sum();
         self.tend_table(now);
-        let (mut pool, mut frequency) = (self.nursery(), 0);
+        let (mut pool, mut frequency) = (pool.under(self.settings.policy), 0);
         if let Some((found, slot)) = self.look(hash, key) {
             if self.overwrite(found, value, bytes, meta) {
                 self.table.use_once(&mut self.memory, found.position);
@@ -283,10 +295,7 @@ impl Engine {
 impl Engine {
     /// Which pool new items go to.
     pub(crate) fn nursery(&self) -> Pool {
-        match self.settings.policy {
-            Policy::S3Fifo => Pool::Small,
-            Policy::Lru | Policy::Never => Pool::Main,
-        }
+        Pool::Small.under(self.settings.policy)
     }
 
     #[inline]

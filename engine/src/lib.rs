@@ -68,6 +68,7 @@ pub use crate::{
     item::KEY_BYTES_MAX,
     memory::NoMemory,
     scan::Cursor,
+    segment::Pool,
 };
 
 #[cfg(test)]

@@ -232,8 +232,11 @@ impl World {
         let births = self.model.iter().map(|(key, known)| (*key, known.birth)).collect();
         let engine = &mut self.engine;
         let walk = self.walk.take();
-        let mut walk =
-            walk.unwrap_or_else(|| Walk { cursor: engine.walk(), births, seen: BTreeSet::new() });
+        let mut walk = walk.unwrap_or_else(|| {
+            let hottest_first = self.births.is_multiple_of(2);
+            let cursor = if hottest_first { engine.walk() } else { engine.walk_oldest_first() };
+            Walk { cursor, births, seen: BTreeSet::new() }
+        });
         let (model, now, seen) = (&self.model, self.now, &mut walk.seen);
         let next = engine.page(walk.cursor, count, now, |key, meta, value| {
             let number = key.split(|byte| *byte == b':').nth(1).expect("keys have a number");
@@ -380,4 +383,47 @@ proptest! {
     fn with_values_of_a_megabyte(ops in vec(op(MEGABYTE, LARGE), 0..120)) {
         play(LARGE, Policy::S3Fifo, &ops);
     }
+}
+
+#[cfg(not(miri))]
+#[test]
+fn a_copy_in_the_order_of_a_walk_evicts_as_its_original_would() {
+    let now = Now { unix: 1_800_000_000, uptime: 5 };
+    let settings = Settings { bytes_max: 1 << 20, hash_seed: 3, ..Settings::default() };
+    let name = |number: u32| format!("key:{number}").into_bytes();
+    let put = |engine: &mut Engine, number: u32| {
+        let (key, value) = (name(number), vec![7; 100]);
+        engine.put(engine.hash(&key), &key, &[&value], &Meta::new(now), now).expect("room");
+    };
+    let read = |engine: &mut Engine, number: u32| {
+        let key = name(number);
+        let found = engine.find(engine.hash(&key), &key, now);
+        found.inspect(|found| engine.used(*found, now)).is_some()
+    };
+    let mut original = Engine::new(settings).expect("memory");
+    // What is used again and again, among much that is not.
+    for number in 0..20_000 {
+        put(&mut original, 100 + number);
+        let hot = number % 100;
+        if !read(&mut original, hot) {
+            put(&mut original, hot);
+        }
+    }
+    let mut copy = Engine::new(settings).expect("memory");
+    let mut cursor = Some(original.walk_oldest_first());
+    let mut pools = [0_usize; 2];
+    while let Some(at) = cursor {
+        cursor = original.page_with_pools(at, 50, now, |pool, key, meta, value| {
+            pools[pool as usize] += 1;
+            let hash = copy.hash(key);
+            copy.put_in(pool, (hash, key), &[&value.to_vec()], meta, now).expect("room");
+        });
+    }
+    assert!(pools[0] > 100 && pools[1] >= 90, "{pools:?}");
+    assert!(copy.len() * 100 >= original.len() * 95, "{} of {}", copy.len(), original.len());
+    for number in 0..2000 {
+        put(&mut copy, 50_000 + number);
+    }
+    let hot = (0..100).filter(|number| read(&mut copy, *number)).count();
+    assert!(hot >= 90, "{hot} of 100 survived a scan of new ones");
 }

@@ -5,15 +5,25 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::item::Bases;
+use crate::{Policy, item::Bases};
 
 /// Which queue a segment is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pool {
+pub enum Pool {
     /// Items on probation.
     Small,
     /// Items that were used again.
     Main,
+}
+
+impl Pool {
+    /// The pool in which an item of this one is: there is no small pool but with S3-FIFO.
+    pub(crate) fn under(self, policy: Policy) -> Pool {
+        match policy {
+            Policy::S3Fifo => self,
+            Policy::Lru | Policy::Never => Pool::Main,
+        }
+    }
 }
 
 pub(crate) const POOLS: [Pool; 2] = [Pool::Small, Pool::Main];

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use crate::world::{MS, World};
 pub use crate::{
     check::Violation,
+    node::OnDisk,
     stats::Stats,
     world::{Size, Weather},
 };

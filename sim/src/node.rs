@@ -5,9 +5,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 use cache_node::{
     control::Clocks,
     rules::{
-        Accepted, Condition, Entries, Fate, Fill, Lossy, Mark, OnStale, Refused, Rules, Settings,
-        Snapshot, Subject,
+        Accepted, Condition, Entries, Fate, Fill, Kept, Lossy, Mark, OnStale, Refused, Rules,
+        Settings, Snapshot, Subject,
     },
+    snapshot::format,
 };
 use protocol::control::{Agreement, Answer, Batch, EpochNews, Greeting, Item, Push, Rewind};
 use schemas::{
@@ -53,12 +54,37 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shelf(pub BTreeMap<KeyId, Entry>);
 
-/// A snapshot on disk: complete once every key was looked at.
+/// A snapshot on disk: complete once every key was looked at. The rules' part is the real one, as bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved {
-    rules: Option<Snapshot>,
+    rules: Option<OnDisk>,
     shelf: Shelf,
     complete: bool,
+}
+
+/// What the rules of a node know, as its file has it.
+#[derive(Clone, Debug)]
+pub struct OnDisk {
+    rules: Vec<u8>,
+    tombstones: Vec<u8>,
+}
+
+impl OnDisk {
+    /// Writes it down.
+    pub fn write(rules: &Rules, now: Moment) -> OnDisk {
+        let kept = rules.snapshot().kept(now);
+        let mut disk = OnDisk { rules: Vec::new(), tombstones: Vec::new() };
+        format::put_rules(&kept, &mut disk.rules);
+        format::put_tombstones(&kept.tombstones, &mut disk.tombstones);
+        disk
+    }
+
+    /// Reads it in another life.
+    pub fn read(&self, settings: Settings) -> Snapshot {
+        let rules = format::rules(&self.rules).expect("what was written can be read");
+        let tombstones = format::tombstones(&self.tombstones).expect("likewise");
+        Snapshot::of(settings, &Kept { tombstones, ..rules })
+    }
 }
 
 /// Whether a node that has written its snapshot starts again.
@@ -206,7 +232,10 @@ impl World {
         let with = if restored { "its data" } else { "nothing" };
         let state = &mut self.nodes[node];
         (state.rules, state.shelf) = match saved {
-            Some((snapshot, shelf)) => (Rules::restore(now, settings, snapshot), shelf),
+            Some((disk, shelf)) => {
+                let snapshot = disk.read(settings.clone());
+                (Rules::restore(now, settings, snapshot), shelf)
+            }
             None => (Rules::new(now, settings), Shelf::default()),
         };
         self.note(|| format!("node {node} starts with {with}"));
@@ -239,14 +268,14 @@ impl World {
 
     /// One key of a snapshot that is being written; the rules' part comes first.
     pub(crate) fn snapshot(&mut self, node: usize, life: u64, key: KeyId, then: Upgrade) {
-        let keys = self.size.keys;
+        let (keys, now) = (self.size.keys, self.moment());
         let state = &mut self.nodes[node];
         if state.life != life || !state.up {
             return;
         }
         let early = Cure::SnapshotCursorsFirst.works();
         if key == 0 {
-            let rules = early.then(|| state.rules.snapshot());
+            let rules = early.then(|| OnDisk::write(&state.rules, now));
             state.saved = Some(Saved { rules, shelf: Shelf::default(), complete: false });
             self.check.snapshot_began(node);
         }
@@ -262,7 +291,7 @@ impl World {
         } else {
             saved.complete = true;
             if !early {
-                saved.rules = Some(state.rules.snapshot());
+                saved.rules = Some(OnDisk::write(&state.rules, now));
             }
             self.note(|| format!("node {node} has a snapshot"));
             if then == Upgrade::Planned {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     now::Now,
-    server::{Clock, ServerError, Tls, TlsSettings},
+    server::{Clock, ServerError, Sockets, Tls, TlsSettings},
 };
 
 /// Most connections: one for each invalidator, and a few that were replaced.
@@ -58,11 +58,31 @@ impl ControlServer {
         clock: Clock,
         options: &Options,
     ) -> Result<ControlServer, ServerError> {
+        ControlServer::bind_with(control, clock, options, &mut Sockets::default()).await
+    }
+
+    /// Likewise, but takes the socket if it is open already.
+    pub async fn bind_with(
+        control: Arc<Control>,
+        clock: Clock,
+        options: &Options,
+        open: &mut Sockets,
+    ) -> Result<ControlServer, ServerError> {
         let tls = options.tls.as_ref().map(Tls::load).transpose()?;
-        let listener = TcpListener::bind(options.listen).await.map_err(|source| {
-            ServerError::Listen { address: options.listen.to_string(), source }
+        let listener = match open.take(options.listen) {
+            Some(open) => TcpListener::from_std(open),
+            None => TcpListener::bind(options.listen).await,
+        };
+        let listener = listener.map_err(|source| ServerError::Listen {
+            address: options.listen.to_string(),
+            source,
         })?;
         Ok(ControlServer { control, clock, listener, tls })
+    }
+
+    /// Adds a handle of the socket: it stays open when this server ends.
+    pub fn keep_socket(&self, kept: &mut Sockets) -> io::Result<()> {
+        kept.keep(&self.listener)
     }
 
     /// Where it listens.

@@ -7,6 +7,8 @@ mod budget;
 mod clocks;
 mod giving;
 mod listen;
+#[cfg(test)]
+mod restarts;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,7 @@ use protocol::control::{
     wire::{Hello, Nonce},
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use schemas::{cursor::StreamId, record::UnixMicros};
+use schemas::{cursor::StreamId, moment::Moment, record::UnixMicros};
 
 use self::giving::Giving;
 pub use self::{
@@ -32,7 +34,12 @@ pub use self::{
     listen::{ControlServer, Options},
     session::{Next, Session},
 };
-use crate::{node::Node, now::Now, rules};
+use crate::{
+    node::Node,
+    now::Now,
+    rules::{self, Kept},
+    snapshot::Source,
+};
 
 /// What the control port's connections share.
 #[derive(Debug)]
@@ -55,6 +62,8 @@ struct Attached {
     ring: u64,
     /// Connections that were greeted before the last change of this number must greet again.
     generation: u64,
+    /// The entries are those of an earlier life, and no lane has come yet.
+    restored: bool,
     /// What the lanes that are connected say of our clock.
     clocks: Clocks,
 }
@@ -100,6 +109,30 @@ impl Control {
         })
     }
 
+    /// The node has what it had in an earlier life, with cursors of this stream.
+    pub fn resume(&self, source: Source, partitions: u16) {
+        let mut attached = self.attached();
+        attached.stream = Some((source.stream, partitions));
+        attached.ring = source.ring;
+        attached.restored = true;
+    }
+
+    /// What the rules know, all of one moment: to be taken before the first entry is copied. `None` before the first lane: then there
+    /// is no cursor, and what the node has means nothing in another life.
+    pub fn keep(&self, now: Moment) -> Option<(Source, Kept)> {
+        let attached = self.attached();
+        let (stream, _) = attached.stream?;
+        let source = Source { stream, ring: attached.ring };
+        let snapshot = self.node.rules_shared()?.snapshot();
+        drop(attached);
+        Some((source, snapshot.kept(now)))
+    }
+
+    /// Whether entries that go with `source` still do.
+    pub fn is_of(&self, source: Source) -> bool {
+        self.attached().stream.is_some_and(|(stream, _)| stream == source.stream)
+    }
+
     /// Copies for other nodes may take so much of one processor, in percent.
     #[must_use]
     pub fn giving(self, percent: u8) -> Control {
@@ -126,6 +159,11 @@ impl Control {
         }
         attached.ring = named;
         let stream = (hello.stream, hello.partitions);
+        if std::mem::take(&mut attached.restored) && named > known {
+            // Nobody said what this node missed of the keys that it has got since.
+            tracing::warn!(named, known, "what was kept over the restart goes by an older ring");
+            attached.stream = None;
+        }
         if named > known && attached.stream == Some(stream) {
             tracing::info!(named, known, "a newer ring: lanes connect again");
             self.begin_anew(&mut attached);

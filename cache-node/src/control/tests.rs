@@ -16,6 +16,7 @@ use crate::{
     node::{Allowed, Placeholders, Settings},
     rules::{Lossy, OnStale, Rules},
     server::Clock,
+    snapshot::{self, About, Copied, Loading, Times, Wanted, write},
     store::Eviction,
 };
 
@@ -70,7 +71,34 @@ impl Stage {
         Stage { node, control: Arc::new(control), now }
     }
 
-    fn connect(&self) -> Session {
+    /// Another process, with what this one would take along.
+    pub(super) fn restarted(&self, copied: Copied) -> Stage {
+        let (source, kept) = self.control.keep(self.now.moment).expect("a lane was here");
+        let about = About {
+            copied,
+            node: "n".to_owned(),
+            taken: Times::default(),
+            source: Some((source, kept.clone())),
+        };
+        let mut bytes = Vec::new();
+        write(&self.node, &about, self.now, &mut bytes, |_| {}).expect("memory takes it all");
+        let settings = rules::Settings { partitions: 2, ..self.control.settings.clone() };
+        let stage = Stage::with(None, settings.clone());
+        let now = Now { moment: Moment::START, ..self.now };
+        let (unsourced, times) = (settings.unsourced.clone(), Times::default());
+        let versions = snapshot::Versions::Unless(&unsourced);
+        let (node, age_max) = ("n", Duration::from_secs(1));
+        let wanted = Wanted { node, age_max, now: &times, versions, copied };
+        let length = u64::try_from(bytes.len()).expect("small");
+        let loading = Loading::begin(bytes.as_slice(), length, wanted).expect("it is good");
+        let kept = rules::Snapshot::of(settings.clone(), loading.kept().expect("rules"));
+        *stage.node.rules().expect("a source") = Rules::restore(now.moment, settings, kept);
+        loading.fill(&stage.node, now, versions, |_| {}).expect("it is good");
+        stage.control.resume(source, 2);
+        Stage { now, ..stage }
+    }
+
+    pub(super) fn connect(&self) -> Session {
         let mut session = Session::new(Arc::clone(&self.control), NONCE);
         session.output.clear();
         session

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Side;
 use crate::{
-    access::{Login, Rights},
+    access::{Login, Rights, Users},
     commands::{Put, View},
 };
 
@@ -255,7 +255,22 @@ fn refuse(side: &Side, done: Put) -> Result<(), Refusal> {
 
 /// Whoever has no right to a key is refused; without users everybody has.
 fn permit(side: &Side, headers: &HeaderMap, key: &Key, needed: Rights) -> Result<(), Refusal> {
-    if side.users.is_empty() {
+    permit_of(&side.users, headers, key.as_bytes(), needed)
+}
+
+/// Why whoever sends these headers may not change how the node runs; `None` if he may.
+pub fn not_admin(users: &Users, headers: &HeaderMap) -> Option<Response> {
+    let refused = permit_of(users, headers, b"", Rights::ADMIN).err();
+    refused.map(IntoResponse::into_response)
+}
+
+fn permit_of(
+    users: &Users,
+    headers: &HeaderMap,
+    key: &[u8],
+    needed: Rights,
+) -> Result<(), Refusal> {
+    if users.is_empty() {
         return Ok(());
     }
     let unknown = || Refusal { status: StatusCode::UNAUTHORIZED, error: "log in first".to_owned() };
@@ -269,8 +284,8 @@ fn permit(side: &Side, headers: &HeaderMap, key: &Key, needed: Rights) -> Result
         }
         None => return Err(unknown()),
     };
-    match side.users.login(&pair) {
-        Login::Welcome(user) if user.has(key.as_bytes(), needed) => Ok(()),
+    match users.login(&pair) {
+        Login::Welcome(user) if user.has(key, needed) => Ok(()),
         Login::Welcome(_) => {
             Err(Refusal { status: StatusCode::FORBIDDEN, error: "access denied".to_owned() })
         }

@@ -67,6 +67,7 @@ impl Collector for NodeMetrics {
         level(&mut encoder, "mcsqueal_node_bytes_max", "Most bytes of all entries", limit)?;
         let connections = node.server().connections();
         level(&mut encoder, "mcsqueal_node_connections", "Open connections", connections)?;
+        self.snapshots(&mut encoder)?;
         self.versions(&mut encoder)?;
         self.copies(&mut encoder)?;
         self.prefixes(&mut encoder)?;
@@ -75,6 +76,30 @@ impl Collector for NodeMetrics {
 }
 
 impl NodeMetrics {
+    /// What it came back with, and what it has saved.
+    fn snapshots(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let facts = &self.node.server().snapshot;
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        for (name, help, number) in [
+            ("restored_entries", "Entries that it had when it started", &facts.restored),
+            ("restored_left_out", "Entries of that snapshot that it did not take", &facts.left_out),
+            ("restored_age_seconds", "How old they were", &facts.age_seconds),
+            ("snapshot_time_seconds", "When the last snapshot was saved", &facts.saved_at),
+            ("snapshot_bytes", "Its size", &facts.saved_bytes),
+            ("snapshot_entries", "Its entries", &facts.saved_entries),
+        ] {
+            level(encoder, &format!("mcsqueal_node_{name}"), help, read(number))?;
+        }
+        for (name, help, number) in [
+            ("snapshots_saved", "Snapshots that were saved", &facts.saved),
+            ("snapshots_failed", "Snapshots that could not be saved", &facts.failed),
+            ("snapshots_refused", "Snapshots that it did not start with", &facts.refused),
+        ] {
+            count(encoder, &format!("mcsqueal_node_{name}"), help, read(number))?;
+        }
+        Ok(())
+    }
+
     /// What a node with a source knows of it.
     fn versions(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (now, _) = self.clock.read();

@@ -18,7 +18,7 @@ use axum::{
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-pub use self::listen::Bounded;
+pub use self::{api::not_admin, listen::Bounded};
 use crate::{access::Users, commands::Turn, node::Node, server::Clock};
 
 /// The API, for people and generators.

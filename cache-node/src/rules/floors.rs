@@ -5,6 +5,8 @@
 
 use schemas::{cure::Cure, version::Version};
 
+use super::Kept;
+
 /// More floors for prefixes than this become one for all keys.
 pub const PREFIXES_MAX: usize = 256;
 /// More cuts than this become a floor.
@@ -71,10 +73,34 @@ impl Floors {
     /// Entries filled from `from` up to the beginning of `epoch` may hold lost values.
     pub(super) fn cut(&mut self, from: Version, epoch: u16) {
         let until = Version::new(epoch, 0).unwrap_or(Version::MAX);
-        self.cuts.push(Cut { from, until });
+        self.add(Cut { from, until });
+    }
+
+    fn add(&mut self, cut: Cut) {
+        self.cuts.push(cut);
         if self.cuts.len() > CUTS_MAX {
             let oldest = self.cuts.remove(0);
             self.raise(oldest.until);
         }
+    }
+
+    /// Adds the floors to what is kept.
+    pub(super) fn keep(&self, kept: &mut Kept) {
+        kept.serve_floor = self.all;
+        kept.prefix_floors.clone_from(&self.prefixes);
+        kept.cuts = self.cuts.iter().map(|cut| (cut.from, cut.until)).collect();
+    }
+
+    /// From what was kept; bounded as always.
+    pub(super) fn of_kept(kept: &Kept) -> Floors {
+        let mut floors = Floors { all: kept.serve_floor, ..Floors::default() };
+        for (prefix, version) in &kept.prefix_floors {
+            floors.raise_prefix(prefix, *version);
+        }
+        let cuts = kept.cuts.iter().map(|&(from, until)| Cut { from, until });
+        for cut in cuts.filter(|cut| cut.until > kept.serve_floor) {
+            floors.add(cut);
+        }
+        floors
     }
 }

@@ -12,7 +12,10 @@ use std::{collections::HashMap, time::Duration};
 
 use schemas::{cure::Cure, moment::Moment, version::Version};
 
-use super::renumbered::{Asked, Renumbered};
+use super::{
+    kept::KeptMark,
+    renumbered::{Asked, Renumbered},
+};
 
 /// Names one writer's mark; drawn at random by the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +174,45 @@ impl Markers {
         for (asked, _) in self.marked.values_mut().flat_map(|marker| &mut marker.named) {
             *asked = renumbered.asked(asked.version);
         }
+    }
+
+    /// What stands at `now`, by key hash.
+    pub(super) fn to_kept(&self, now: Moment) -> Vec<KeptMark> {
+        let left = |(nonce, until): &(Nonce, Moment)| (*nonce, until.since(now));
+        let kept = self.marked.iter().map(|(hash, marker)| KeptMark {
+            hash: *hash,
+            pending: marker.pending.iter().filter(|(_, until)| now < *until).map(left).collect(),
+            named: marker.named.iter().map(|(asked, _)| asked.version).collect(),
+        });
+        let mut kept: Vec<KeptMark> = kept.collect();
+        kept.sort_unstable_by_key(|mark| mark.hash);
+        kept
+    }
+
+    /// Takes marks back that were taken `down` ago. With more than there is room for, none is.
+    pub(super) fn restore(
+        &mut self,
+        now: Moment,
+        kept: &[KeptMark],
+        down: Duration,
+        renumbered: &Renumbered,
+    ) -> Result<(), MarkersFull> {
+        let marks = kept.iter().map(|mark| mark.pending.len().saturating_add(mark.named.len()));
+        if marks.fold(0, usize::saturating_add) > self.marks_max {
+            return Err(MarkersFull);
+        }
+        for mark in kept {
+            let marker = self.marked.entry(mark.hash).or_default();
+            let pending = mark.pending.iter().filter(|(_, left)| *left > down);
+            let until = |left: Duration| now.later(left.min(self.ttl).saturating_sub(down));
+            marker.pending.extend(pending.map(|(nonce, left)| (*nonce, until(*left))));
+            // How long ago they were named is not known: they stand for longer.
+            let named = mark.named.iter().map(|version| (renumbered.asked(*version), now));
+            marker.named.extend(named);
+        }
+        self.marked.retain(|_, marker| marker.len() > 0);
+        self.marks = self.marked.values().map(Marker::len).sum();
+        Ok(())
     }
 
     /// Marks held, pending and named.

@@ -57,6 +57,7 @@
 //! of them, and the age floor follows `P`. Bounded tables forget the oldest, upwards.
 
 mod floors;
+mod kept;
 mod leases;
 mod markers;
 mod position;
@@ -90,6 +91,7 @@ use self::{
 };
 pub use self::{
     floors::{CUTS_MAX, PREFIXES_MAX},
+    kept::{Kept, KeptMark, KeptMissing, KeptPartition},
     leases::{Lease, Token},
     markers::{MarkersFull, Named, Nonce},
 };

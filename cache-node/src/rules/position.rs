@@ -9,6 +9,8 @@ use std::{collections::VecDeque, time::Duration};
 use protocol::control::Push;
 use schemas::{cure::Cure, moment::Moment, version::Version};
 
+use super::Kept;
+
 /// `fill_age_max` is kept in this many steps.
 const STEPS: u32 = 64;
 /// Most proofs kept; beyond it every second one is dropped, oldest included.
@@ -160,6 +162,22 @@ impl Positions {
             visible: Version::MAX,
             ..self.clone()
         }
+    }
+
+    /// Adds what is kept over a restart, as [`Positions::kept`] does.
+    pub(super) fn keep(&self, kept: &mut Kept) {
+        (kept.age_floor, kept.highest) = (self.age_floor, self.highest);
+        kept.proofs = self.proofs.iter().map(|proof| (proof.highest, proof.floor)).collect();
+    }
+
+    /// From what was kept; bounded as always.
+    pub(super) fn of_kept(kept: &Kept, fill_age_max: Duration) -> Positions {
+        let mut positions = Positions::new(fill_age_max);
+        (positions.age_floor, positions.highest) = (kept.age_floor, kept.highest);
+        for &(highest, floor) in &kept.proofs {
+            positions.prove(Proof { highest, floor });
+        }
+        positions
     }
 
     fn prove(&mut self, proof: Proof) {

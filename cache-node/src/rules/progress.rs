@@ -12,6 +12,8 @@ use schemas::{
     version::Version,
 };
 
+use super::{Kept, KeptMissing, KeptPartition};
+
 /// One partition as this node has it.
 #[derive(Clone, Debug, Default)]
 struct State {
@@ -293,6 +295,40 @@ impl Progress {
         }
         kept.together = Together::of(&kept.partitions);
         kept
+    }
+
+    /// The partitions, and whether clocks were apart, as [`Progress::kept`] keeps them.
+    pub(super) fn to_kept(&self) -> (Vec<KeptPartition>, bool) {
+        let kept = self.partitions.iter().map(|state| KeptPartition {
+            cursor: state.cursor,
+            applied: state.applied,
+            missing: match state.missing {
+                Missing::Nothing => KeptMissing::Nothing,
+                Missing::Before(place) => KeptMissing::Before(place),
+                Missing::Hole(place) => KeptMissing::Hole(place),
+            },
+        });
+        (kept.collect(), self.skewed)
+    }
+
+    /// From what was kept: in quarantine.
+    pub(super) fn of_kept(
+        kept: &Kept,
+        staleness_max: Duration,
+        clock_skew_max: Duration,
+    ) -> Progress {
+        let count = u16::try_from(kept.partitions.len()).unwrap_or(u16::MAX);
+        let mut progress = Progress::new(count, staleness_max, clock_skew_max);
+        progress.skewed = kept.skewed;
+        for (state, kept) in progress.partitions.iter_mut().zip(&kept.partitions) {
+            (state.cursor, state.applied) = (kept.cursor, kept.applied);
+            state.missing = match kept.missing {
+                KeptMissing::Nothing => Missing::Nothing,
+                KeptMissing::Before(place) => Missing::Before(place),
+                KeptMissing::Hole(place) => Missing::Hole(place),
+            };
+        }
+        progress.kept()
     }
 
     fn state(&self, partition: Partition) -> Option<&State> {

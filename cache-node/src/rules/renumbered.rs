@@ -38,6 +38,20 @@ impl Renumbered {
         }
     }
 
+    /// What is kept over a restart: all of it.
+    pub(super) fn to_kept(&self) -> Vec<EpochNews> {
+        self.0.iter().copied().collect()
+    }
+
+    /// From what was kept.
+    pub(super) fn of_kept(epochs: &[EpochNews]) -> Renumbered {
+        let mut renumbered = Renumbered::default();
+        for news in epochs {
+            renumbered.began(*news);
+        }
+        renumbered
+    }
+
     /// What somebody needs who asks for `version`.
     pub(super) fn asked(&self, version: Version) -> Asked {
         let (mut needs, mut is_past_end) = (version, false);

@@ -60,6 +60,12 @@ impl Tombstones {
         if self.deleted.len() > self.entries_max { self.evict() } else { None }
     }
 
+    /// Those that there are, in the order in which they came.
+    pub(super) fn to_kept(&self) -> Vec<(u64, Version)> {
+        let newest = |(hash, version): &&(u64, Version)| self.deleted.get(hash) == Some(version);
+        self.queue.iter().filter(newest).copied().collect()
+    }
+
     /// Drops those at the front of the queue that are void or of no use.
     fn lapse(&mut self, lapsed: Version) {
         while let Some(&(hash, version)) = self.queue.front() {

@@ -15,7 +15,7 @@ use rustls::{
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Options, ServerError, Transport, UnixSocket, permit};
+use super::{Options, ServerError, Sockets, Transport, UnixSocket, permit};
 
 /// Certificate and key of a server, in PEM files.
 #[derive(Clone, Debug)]
@@ -102,8 +102,11 @@ pub(super) enum Socket {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// Binds everything that the options name.
-pub(super) async fn bind(options: &Options) -> Result<Vec<Listener>, ServerError> {
+/// Binds everything that the options name and that is not open yet.
+pub(super) async fn bind(
+    options: &Options,
+    open: &mut Sockets,
+) -> Result<Vec<Listener>, ServerError> {
     let tls = options.tls.as_ref().map(Tls::load).transpose()?;
     let mut out = Vec::new();
     for address in &options.tcp {
@@ -115,12 +118,26 @@ pub(super) async fn bind(options: &Options) -> Result<Vec<Listener>, ServerError
             }
         };
         let listen = |source| ServerError::Listen { address: address.socket.to_string(), source };
-        let listener = tcp(address.socket, options.backlog).map_err(listen)?;
+        let listener = match open.take(address.socket) {
+            Some(open) => TcpListener::from_std(open),
+            None => tcp(address.socket, options.backlog),
+        };
+        let listener = listener.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         out.push(Listener::Tcp { listener, address, tls });
     }
     if let Some(socket) = &options.unix {
-        out.push(unix(socket).await?);
+        out.push(match open.take_unix(&socket.path) {
+            Some(open) => {
+                let listen = |source| ServerError::Listen {
+                    address: socket.path.display().to_string(),
+                    source,
+                };
+                let listener = UnixListener::from_std(open).map_err(listen)?;
+                Listener::Unix { listener, path: socket.path.clone() }
+            }
+            None => unix(socket).await?,
+        });
     }
     Ok(out)
 }
@@ -161,6 +178,14 @@ impl Listener {
         match self {
             Listener::Tcp { address, .. } => Some(*address),
             Listener::Unix { .. } => None,
+        }
+    }
+
+    /// Adds another handle.
+    pub(super) fn keep(&self, kept: &mut Sockets) -> io::Result<()> {
+        match self {
+            Listener::Tcp { listener, .. } => kept.keep(listener),
+            Listener::Unix { listener, path } => kept.keep_unix(path, listener),
         }
     }
 

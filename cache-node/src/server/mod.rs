@@ -13,6 +13,7 @@ mod clock;
 mod connection;
 mod listen;
 mod session;
+mod sockets;
 mod worker;
 
 use std::{
@@ -35,6 +36,7 @@ pub use self::{
     clock::Clock,
     listen::TlsSettings,
     session::{Session, Todo},
+    sockets::Sockets,
 };
 use self::{
     listen::Listener,
@@ -115,11 +117,26 @@ pub struct Server {
 impl Server {
     /// Binds every socket, or none.
     pub async fn bind(node: Arc<Node>, options: Options) -> Result<Server, ServerError> {
-        let listeners = listen::bind(&options).await?;
         let clock = Clock::new(Arc::clone(&node));
+        Server::bind_with(node, clock, options, &mut Sockets::default()).await
+    }
+
+    /// Likewise, but takes those that are open already. `clock` is the one by which the node has served, if it has.
+    pub async fn bind_with(
+        node: Arc<Node>,
+        clock: Clock,
+        options: Options,
+        open: &mut Sockets,
+    ) -> Result<Server, ServerError> {
+        let listeners = listen::bind(&options, open).await?;
         let server = Server { node, clock, options, listeners, warm: None };
         server.introduce();
         Ok(server)
+    }
+
+    /// Adds a handle of each listening socket: it stays open when this server ends.
+    pub fn keep_sockets(&self, kept: &mut Sockets) -> io::Result<()> {
+        self.listeners.iter().try_for_each(|listener| listener.keep(kept))
     }
 
     /// Where it listens, TCP only; ports that were 0 are known now.
@@ -169,9 +186,6 @@ impl Server {
         let all = u32::try_from(self.options.connections_max).unwrap_or(u32::MAX);
         if time::timeout(self.options.drain, places.acquire_many(all)).await.is_err() {
             tracing::warn!(drain = ?self.options.drain, "clients that were not done are dropped");
-        }
-        if let Some(unix) = &self.options.unix {
-            drop(std::fs::remove_file(&unix.path));
         }
         if let Ok(workers) = Arc::try_unwrap(workers) {
             workers.into_iter().for_each(Worker::end);

@@ -18,6 +18,8 @@ Examples:
   mcsqueal node -s /run/mcsqueal.sock -a 0770
   mcsqueal node -p 11211 --control 127.0.0.1:11911    # with versions: an invalidator connects there
   curl -s http://127.0.0.1:9612/cache/greeting        # with --http 127.0.0.1:9612
+  mcsqueal node --config node.toml -e /var/lib/mcsqueal/node.snapshot           # stop and start keeps what is stored
+  mcsqueal node --config node.toml --handover /run/mcsqueal.take --take-over    # again, to upgrade the one that runs
 
 Exit status: 0 stopped by a signal, 1 failed, 64 bad flags or configuration.")]
 pub(crate) struct NodeArgs {
@@ -96,6 +98,15 @@ pub(crate) struct NodeArgs {
     /// File with the secret that invalidators must know; needed where the control port is no loopback address
     #[arg(long, value_name = "FILE")]
     pub(crate) control_secret_file: Option<PathBuf>,
+    /// Keep what it has in this file when it stops, and start with it; as memcached's -e, but on any disk
+    #[arg(short = 'e', long = "snapshot", alias = "memory-file", value_name = "FILE")]
+    pub(crate) snapshot: Option<PathBuf>,
+    /// Socket at which a newer process of this node takes over, with the sockets and what is stored
+    #[arg(long, value_name = "FILE")]
+    pub(crate) handover: Option<PathBuf>,
+    /// Take over from the process that listens on the handover socket, if there is one; it ends then
+    #[arg(long)]
+    pub(crate) take_over: bool,
     /// Let plain reads see the places of values that somebody is fetching, as memcached does
     #[arg(long)]
     pub(crate) show_placeholders: bool,

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use super::{
     args::NodeArgs,
     control::{Control, RawControl, RawVersions},
+    snapshot::{RawSnapshot, Snapshots},
     warm::{RawWarm, WarmUp},
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) http: Option<SocketAddr>,
     /// The port of the invalidators; `None` for a plain memcached.
     pub(crate) control: Option<Control>,
+    /// What it takes along when it restarts.
+    pub(crate) snapshots: Snapshots,
     /// The cluster from which it becomes warm.
     pub(crate) warm: Option<WarmUp>,
     /// Prefixes are counted from the start.
@@ -83,6 +86,8 @@ struct RawConfig {
     control: Option<RawControl>,
     /// What a node with a control port lives by.
     versions: Option<RawVersions>,
+    /// What the node takes along when it restarts.
+    snapshot: Option<RawSnapshot>,
     /// Where a cold node becomes warm from.
     warm: Option<RawWarm>,
     /// Where there are users, everybody has to log in.
@@ -242,8 +247,10 @@ fn resolve(args: &NodeArgs, raw: RawConfig, folder: &Path) -> Result<Config> {
     };
     let http = args.http.or(raw.http);
     let control = Control::resolve(args, raw.control.as_ref(), raw.versions.as_ref(), folder)?;
+    let snapshots = Snapshots::resolve(args, raw.snapshot.as_ref(), &server.tcp, folder)?;
+    let detailed = args.prefix_delimiter.is_some();
     let warm = raw.warm.as_ref().map(|warm| warm.resolve(folder, control.as_ref())).transpose()?;
-    Ok(Config { node, server, http, control, warm, detailed: args.prefix_delimiter.is_some() })
+    Ok(Config { node, server, http, control, snapshots, warm, detailed })
 }
 
 fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {
@@ -558,6 +565,7 @@ mod tests {
             expect!["-I, bytes of an entry: 2097152000 is not between 1024 and 1073741824"],
         );
         check("-o what=ever", expect![[r#"-o: there is no option "what""#]]);
+        check("--take-over", expect!["--take-over needs --handover, or snapshot.handover"]);
         check("--control-secret-file x", expect!["--control-secret-file needs --control"]);
         check(
             "--control 0.0.0.0:11911",
@@ -582,6 +590,13 @@ mod tests {
         assert!(!config.server.users.is_empty());
         let control = config.control.expect("a control port");
         assert_eq!(control.rules.tombstones_max, 1_000_000);
+        assert!(
+            config
+                .snapshots
+                .file
+                .is_some_and(|file| file.ends_with("region-configs/node.snapshot"))
+        );
+        assert!(config.snapshots.handover.is_some());
     }
 
     #[test]

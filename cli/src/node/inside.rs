@@ -12,7 +12,11 @@ use protocol::control::Secret;
 use schemas::config::Region;
 use tokio_util::sync::CancellationToken;
 
-use super::{Control, config::Config, make};
+use super::{
+    Control,
+    config::Config,
+    snapshot::{Made, make},
+};
 use crate::failure::Failure;
 
 /// Starts a node, with memcached's defaults, at each address that the region names. They run until `shutdown`. Returns where each
@@ -28,11 +32,11 @@ pub(crate) async fn inside(
     let secret = Secret::new(&secret).context("start")?;
     for cluster in &region.clusters {
         for address in cluster.nodes.iter().map(|node| node.address.to_string()) {
-            let config =
+            let mut config =
                 Config::at(&address).context("--nodes mcsqueal").map_err(Failure::Config)?;
             let listen = (Ipv4Addr::LOCALHOST, 0).into();
-            let source = Control::at(listen, cluster.fill_age_max, Some(secret.clone()));
-            let (node, control) = make(config.node, Some(&source))?;
+            config.control = Some(Control::at(listen, cluster.fill_age_max, Some(secret.clone())));
+            let Made { node, control } = make(&config)?;
             let server = Server::bind(node, config.server).await.context("--nodes mcsqueal")?;
             let control = control.context("a node with a control port")?;
             let options = control::Options { listen, tls: None };

@@ -1,6 +1,9 @@
 //! The cache node under test: `mcsqueal node`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
@@ -24,7 +27,7 @@ pub struct CacheNode {
     http: Option<String>,
     control: Option<String>,
     ready_file: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// What serves as a cache.
@@ -87,6 +90,16 @@ impl Servers {
         self.node_in(directory, &flags).await
     }
 
+    /// Likewise, with flags, and other sections of its file.
+    pub async fn controlled_node_with(&self, flags: &[&str], sections: &str) -> Result<CacheNode> {
+        let directory = self.new_directory("versions")?;
+        let file = directory.path().join("node.toml");
+        std::fs::write(&file, sections).context("write a node file")?;
+        let file = file.display().to_string();
+        let control = ["--control", "127.0.0.1:0", "--config", &file];
+        self.node_in(directory, &[&control, flags].concat()).await
+    }
+
     /// Starts a cache node with these flags beside its address.
     pub async fn cache_node(&self, flags: &[&str]) -> Result<CacheNode> {
         self.node_in(self.new_directory("node")?, flags).await
@@ -114,7 +127,7 @@ impl Servers {
             http: None,
             control: None,
             ready_file,
-            _directory: directory,
+            directory: directory,
         };
         node.start().await?;
         Ok(node)
@@ -142,11 +155,34 @@ impl CacheNode {
         self.child.take().map_or(Ok(()), |mut child| child.kill9())
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Starts it again, empty unless it keeps a snapshot, on the same port.
     pub async fn restart(&mut self) -> Result<()> {
         if self.child.is_some() {
             bail!("{} is running", self.launch.name);
         }
+        self.stay_at_ports();
+        self.start().await
+    }
+
+    /// Starts a newer process, which takes over; waits until the older one has ended.
+    pub async fn upgrade(&mut self) -> Result<()> {
+        let mut older = self.child.take().context("it does not run")?;
+        self.stay_at_ports();
+        if !self.launch.argv.iter().any(|word| *word == "--take-over") {
+            self.launch.argv.push("--take-over".into());
+        }
+        self.start().await?;
+        let status = older.wait(STOP_DEADLINE).await?;
+        ensure!(status.success(), "the older process ended with {status}");
+        Ok(())
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn stay_at_ports(&mut self) {
         let taken = [Some(self.address.clone()), self.http.clone(), self.control.clone()];
         let mut taken = taken.into_iter().flatten();
         for word in self.launch.argv.iter_mut().filter(|word| *word == "127.0.0.1:0") {
@@ -154,7 +190,6 @@ impl CacheNode {
                 *word = address.into();
             }
         }
-        self.start().await
     }
 
     /// Freezes it: connections stay open, nothing is answered, nothing is forgotten.

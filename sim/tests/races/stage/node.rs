@@ -9,7 +9,10 @@ use schemas::{
     cursor::{Partition, Place, partition_of},
     version::Version,
 };
-use sim::database::{KeyId, Value};
+use sim::{
+    OnDisk,
+    database::{KeyId, Value},
+};
 
 use super::{KEYS, Node, Shelf, Stage, key};
 use crate::race::{Ending, broken_if};
@@ -156,7 +159,8 @@ impl Stage {
 
     /// What a node saves first, and what it saves then.
     pub(crate) fn save(&self, node: usize) -> (Snapshot, Shelf) {
-        (self.nodes[node].rules.snapshot(), self.nodes[node].shelf.clone())
+        let disk = OnDisk::write(&self.nodes[node].rules, self.moment());
+        (disk.read(self.plan.settings.clone()), self.nodes[node].shelf.clone())
     }
 
     /// The process starts again with what it saved; no lane has come yet.
