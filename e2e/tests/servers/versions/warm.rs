@@ -173,8 +173,8 @@ async fn read(nodes: Nodes, database: mysql_async::Opts, stop: Arc<AtomicBool>, 
 /// `mcsqueal warm` with all keys: what it says.
 async fn warm_by_hand(mcsqueal: &Mcsqueal, region: &Region, flags: &[&str]) -> String {
     let folder = mcsqueal.directory();
-    let keys: String = (0..THINGS).map(|thing| format!("thing:{thing}\n")).collect();
-    std::fs::write(folder.join("keys.txt"), keys).expect("a list of keys");
+    let keys: Vec<String> = (0..THINGS).map(|thing| format!("thing:{thing}")).collect();
+    std::fs::write(folder.join("keys.txt"), keys.join("\n")).expect("a list of keys");
     let mut command = Command::new(mcsqueal_binary().expect("the program"));
     command.args(["warm", "--config", "region.toml", "--keys", "keys.txt"]).args(flags);
     let done = output(command.envs(region.env()).current_dir(folder)).await.expect("it ends");
