@@ -1,10 +1,13 @@
 //! The command line, and its help.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::{node::NodeArgs, stream::From};
+use crate::{
+    node::NodeArgs,
+    stream::{self, From},
+};
 
 /// Keeps caches honest: tails the MySQL or MariaDB binlog, maps changed rows to cache keys by rules,
 /// and deletes these keys from every cache node. Nothing is lost: not in a crash, not while a node is away.
@@ -25,10 +28,14 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Run a cache node, which speaks memcached's protocol
     Node(Box<NodeArgs>),
+    /// Measure whether what changes is gone from the caches: from the binlog, the nodes and the database alone
+    Auditor(AuditorArgs),
     /// Show which rules a row change fires and which keys result; or what feeds a key
     Explain(ExplainArgs),
     /// Invalidate keys by hand, through the stream
     Invalidate(InvalidateArgs),
+    /// Begin an epoch by hand, after a database had transactions that the others never got
+    Epoch(EpochArgs),
     /// Invalidate again what was invalidated before, on nodes of your choice
     Replay(ReplayArgs),
     /// Fill caches with the keys of a list, from warm nodes or from the database
@@ -198,6 +205,40 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Measures whether what changes is gone from the caches.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal auditor --config shop.toml                # until SIGTERM or SIGINT; metrics at auditor.listen
+  mcsqueal auditor --config shop.toml --for 60s      # changes of a minute, then until all of them are judged
+
+It reads the binlog by itself, never our stream, and maps rows by the rules on its own account. Each sampled key is looked
+at on every node that should hold it, 1, 10 and 60 s after a change (`[auditor]` of the region file). Verdicts: in flight
+(still there at the first look), late (at the second), lost (at the last), wrong rule, resurrected; all but the first are red.
+
+Exit status: 0 green, 1 red or failed, or with --for nothing was judged, 64 bad flags or configuration.")]
+pub(crate) struct AuditorArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Take changes for so long (90s, 15m, 2h), judge them, print a table and end
+    #[arg(long = "for", value_name = "TIME", value_parser = length)]
+    pub(crate) length: Option<Duration>,
+    /// Write `http=ADDRESS` here once the binlog is about to be read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How log lines look, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or levels by target as in `RUST_LOG`
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    stream::length(text).ok_or_else(|| "give a number with s, m, h or d behind it: 90s".to_owned())
+}
+
 /// Checks everything that could hide changes, before it does.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
@@ -305,6 +346,30 @@ pub(crate) struct InvalidateArgs {
     pub(crate) yes: bool,
     /// How long to wait until it is in the stream
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait: u64,
+}
+
+/// Says that transactions may have been lost that readers have seen, where nobody but you can know.
+///
+/// A promotion that a tailer sees does this by itself. It cannot see what a server wrote while no tailer was connected to it,
+/// or what somebody wrote on a replica, once that server is rebuilt: values that were read there stay in caches, and no delete
+/// will name them. Take the server out of service first, then run this, then rebuild it.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal epoch --config shop.toml
+  mcsqueal epoch --config shop.toml --yes --wait 60
+
+Exit status: 0 it has begun, 1 failed or not there yet, 64 bad flags or configuration.")]
+pub(crate) struct EpochArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Ask nothing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// How long to wait until it has begun
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) wait: u64,
 }
 

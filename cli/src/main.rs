@@ -1,9 +1,11 @@
 //! The `mcsqueal` binary: every daemon and every tool is a subcommand. Flags in, exit status out.
 
 mod args;
+mod auditor;
 mod check;
 mod clock;
 mod diff;
+mod epoch;
 mod explain;
 mod failure;
 mod health;
@@ -37,8 +39,10 @@ fn main() -> ExitCode {
         Command::Invalidator(args) => run::run(&args, Daemon::Invalidator),
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
+        Command::Auditor(args) => auditor::auditor(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Invalidate(args) => invalidate::invalidate(&args),
+        Command::Epoch(args) => epoch::epoch(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Warm(args) => warm::warm(&args),
         Command::Stream(command) => stream::stream(&command),

@@ -208,14 +208,16 @@ async fn stop(
         Some(tailed) => tailed,
         None => timeout(grace, tailing).await.unwrap_or(Ok(Ok(()))),
     };
-    if let Ok(rest) = timeout(grace, lanes.ended()).await {
-        ended.and(rest).context("read the stream")?;
-    } else {
-        tracing::warn!(
+    let rest = timeout(grace, lanes.ended()).await;
+    ended.context("read the stream")?;
+    match rest {
+        Ok(Ok(())) => {}
+        // Whatever was not read, or not made, is when we start again.
+        Ok(Err(StreamError::Read { .. })) | Err(_) => tracing::warn!(
             ?grace,
             "some deletes are still on their way; they are made after the next start"
-        );
-        ended.context("read the stream")?;
+        ),
+        Ok(Err(unusable)) => return Err(unusable).context("read the stream")?,
     }
     match tailed.context("the tailer panicked")? {
         Ok(()) => {
@@ -323,7 +325,8 @@ pub(crate) fn tailer_settings(file: &Path, region: &Region) -> Result<tailer::Se
         settings.order = tailer::Order::Binlog;
     }
     let mut nodes = region.clusters.iter().flat_map(|cluster| &cluster.nodes);
-    if nodes.any(|node| node.control.is_some()) {
+    let marked = region.clusters.iter().any(|cluster| cluster.markers);
+    if marked || !source.replicas.is_empty() || nodes.any(|node| node.control.is_some()) {
         settings.versions = tailer::Versions::Compared;
     }
     settings.drain = region.shutdown_grace;
@@ -370,6 +373,11 @@ pub(crate) fn cluster_settings(
         hashing: cluster.hashing,
         nodes: cluster.nodes.iter().map(node).collect(),
         fill_age_max: cluster.fill_age_max,
+        markers: if cluster.markers {
+            invalidator::Markers::Deleted
+        } else {
+            invalidator::Markers::None
+        },
         on_floor: match cluster.on_floor {
             config::OnFloor::FlushAll => invalidator::OnFloor::FlushAll,
             config::OnFloor::Alarm => invalidator::OnFloor::Alarm,
@@ -387,7 +395,7 @@ fn control_tls(file: &Path, tls: &config::ControlTls) -> Result<invalidator::Tls
 }
 
 /// Written beside and renamed, so that whoever waits for the file reads it whole.
-fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
+pub(crate) fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
     let partial = path.with_extension("partial");
     let written = std::fs::write(&partial, format!("http={address}\n"));
     let renamed = written.and_then(|()| std::fs::rename(&partial, path));

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use schemas::{
-    key::Key,
+    key::{Key, marker_of},
     ring::{Ring, RingError},
     version::Version,
 };
@@ -328,11 +328,6 @@ impl Got {
             Origin::Database(..) => None,
         }
     }
-}
-
-/// The key of a stock memcached's marker; `None` if it would be too long.
-pub(crate) fn marker_of(key: &Key) -> Option<Key> {
-    Key::new([b"r_", key.as_bytes()].concat()).ok()
 }
 
 async fn peek(node: &Node, key: &Key) -> Option<bool> {

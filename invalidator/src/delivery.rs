@@ -5,15 +5,20 @@
 
 use std::time::Duration;
 
+use schemas::version::Version;
 use stream::{CursorStore, Reader, StreamError};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection::{Connection, ConnectionError},
     intake::Intake,
-    lane::{Lane, Limits},
+    lane::{Cover, Lane, Limits},
     metrics::Cause,
+    positions::Rounds,
     report::Report,
     settings::{
         ANSWER_DEADLINE, BATCH_MAX, CONNECT_DELAY_MAX, CONNECT_DELAY_MIN, MEASURE_INTERVAL,
@@ -27,7 +32,10 @@ pub(crate) struct Delivery<R, S> {
     /// `host:port` of the node.
     pub(crate) address: String,
     pub(crate) fill_age_max: Duration,
+    pub(crate) cover: Cover,
     pub(crate) intake: Intake<R, S>,
+    /// How far the databases are.
+    pub(crate) rounds: watch::Receiver<Rounds>,
     pub(crate) report: Report,
 }
 
@@ -53,6 +61,7 @@ impl<R: Reader, S: CursorStore + Clone> Delivery<R, S> {
             fill_age_max: self.fill_age_max,
             keys_max: WINDOW_KEYS_MAX,
             unanswered_max: UNANSWERED_MAX,
+            cover: self.cover,
         };
         let mut lane = Lane::new(limits);
         let mut delay = CONNECT_DELAY_MIN;
@@ -133,6 +142,7 @@ impl<R: Reader, S: CursorStore + Clone> Delivery<R, S> {
             if !connection.is_waiting() {
                 visit.heard_at = now;
             }
+            lane.covered(self.position());
             connection.queue_batch(&lane.send(now, BATCH_MAX));
             self.keep(lane, visit, now).await?;
             let deadline = visit.heard_at + ANSWER_DEADLINE;
@@ -146,6 +156,8 @@ impl<R: Reader, S: CursorStore + Clone> Delivery<R, S> {
                     self.hear(lane, visit, &mut connection)?;
                 }
                 () = self.intake.changed(), if self.intake.is_at_head() => {}
+                // Where the task that asks has ended, so has everything else.
+                Ok(()) = self.rounds.changed(), if lane.waits_for_databases() => {}
                 () = sleep_until(wake) => {
                     if connection.is_waiting() && Instant::now() >= deadline {
                         return Err(ConnectionError::Deadline(ANSWER_DEADLINE).into());
@@ -153,6 +165,11 @@ impl<R: Reader, S: CursorStore + Clone> Delivery<R, S> {
                 }
             }
         }
+    }
+
+    /// Up to here every database shows everything.
+    fn position(&mut self) -> Version {
+        self.rounds.borrow_and_update().polled.map_or(Version::ZERO, |(_, poll)| poll.region)
     }
 
     /// Stores moved cursors now and then, and tells how far the lane is.
@@ -176,8 +193,7 @@ impl<R: Reader, S: CursorStore + Clone> Delivery<R, S> {
         if !self.intake.is_at_head() && lane.wants_records() {
             return now;
         }
-        let due = lane.due().filter(|due| *due > now);
-        [due, deadline].into_iter().flatten().fold(visit.store_at, Instant::min)
+        [lane.due(now), deadline].into_iter().flatten().fold(visit.store_at, Instant::min)
     }
 
     fn hear(

@@ -10,12 +10,14 @@ use schemas::{
     cursor::{Cursor, Partition, Place},
     record::{Invalidations, Record, UnixMicros},
     ring::Ring,
+    version::Version,
 };
 use stream::{CursorStore, Entry, Portion, Portions, Read, ReadLimit, Reader, StreamError};
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    lane::{Lane, Work},
+    lane::{Lane, Taken, Work},
+    positions::Positions,
     report::{Report, wall_clock},
     settings::{MEASURE_INTERVAL, OnFloor, READ_BYTES_MAX, READ_RECORDS_MAX, TERMS_WALKED_MAX},
 };
@@ -67,6 +69,8 @@ pub(crate) struct Intake<R, S> {
     /// Names the lane's cursors.
     consumer: String,
     share: Share,
+    /// Who must hear what the stream says of the databases.
+    positions: Positions,
     /// What was begun with.
     portion: Portion,
     /// Of each partition that is ours.
@@ -82,11 +86,17 @@ pub(crate) struct Intake<R, S> {
 }
 
 impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
-    pub(crate) fn new(feed: Feed<R, S>, consumer: String, share: Share) -> Intake<R, S> {
+    pub(crate) fn new(
+        feed: Feed<R, S>,
+        consumer: String,
+        share: Share,
+        positions: Positions,
+    ) -> Intake<R, S> {
         Intake {
             feed,
             consumer,
             share,
+            positions,
             portion: Portion::Of(BTreeSet::new()),
             places: Places::new(),
             pending: Vec::new(),
@@ -233,12 +243,16 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
             Read::Entries(entries) => {
                 let found = if entries.is_empty() { Found::Nothing } else { Found::More };
                 for Entry { place: at, appended_at, record } in entries {
-                    if let Record::Floor(floor) = &record {
-                        report.floor(&floor.reason);
+                    match &record {
+                        Record::Floor(floor) => report.floor(&floor.reason),
+                        Record::Progress(progress) => self.positions.progressed(progress),
+                        Record::Epoch(start) => {
+                            self.positions.announced(start, &self.feed.reader).await?;
+                        }
+                        Record::Invalidations(_) | Record::TermStart(_) => {}
                     }
                     *place = at;
-                    let (work, since) = self.share.work(record);
-                    lane.take(partition, at, work, since.unwrap_or(appended_at));
+                    lane.take(partition, at, self.share.work(record, appended_at));
                 }
                 Ok(found)
             }
@@ -246,7 +260,8 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
             Read::Gap { resume } => {
                 report.gap(&format!("partition {partition}, from {place} to {resume}"));
                 *place = resume;
-                lane.take(partition, resume, self.share.unlisted(), wall_clock());
+                let (since, version) = (wall_clock(), Version::ZERO);
+                lane.take(partition, resume, Taken { work: self.share.unlisted(), since, version });
                 Ok(Found::More)
             }
         }
@@ -254,12 +269,15 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
 }
 
 impl Share {
-    /// What `record` asks of the node, and since when its oldest change waits, if it says so.
-    fn work(&self, record: Record) -> (Work, Option<UnixMicros>) {
+    /// What `record` asks of the node.
+    fn work(&self, record: Record, appended_at: UnixMicros) -> Taken {
+        let nothing =
+            Taken { work: Work::Delete(Vec::new()), since: appended_at, version: Version::ZERO };
         match record {
             Record::Invalidations(invalidations) => {
                 let oldest = invalidations.transactions.first();
                 let since = oldest.map(|oldest| oldest.committed_at.unwrap_or(oldest.received_at));
+                let version = invalidations.transactions.iter().map(|it| it.version).max();
                 let all = invalidations.transactions.into_iter().flat_map(|it| it.keys);
                 let own = all.map(|invalidation| invalidation.key);
                 let mut keys: Vec<_> =
@@ -267,12 +285,16 @@ impl Share {
                 // One record's keys are deleted together, so each once.
                 keys.sort_unstable();
                 keys.dedup();
-                (Work::Delete(keys), since)
+                Taken {
+                    work: Work::Delete(keys),
+                    since: since.unwrap_or(appended_at),
+                    version: version.unwrap_or(Version::ZERO),
+                }
             }
-            Record::Floor(_) => (self.unlisted(), None),
-            Record::TermStart(_) | Record::Progress(_) | Record::Epoch(_) => {
-                (Work::Delete(Vec::new()), None)
+            Record::Floor(floor) => {
+                Taken { work: self.unlisted(), version: floor.version, ..nothing }
             }
+            Record::TermStart(_) | Record::Progress(_) | Record::Epoch(_) => nothing,
         }
     }
 

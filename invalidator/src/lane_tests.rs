@@ -5,8 +5,17 @@ use schemas::cursor::Term;
 
 use super::*;
 
-const LIMITS: Limits =
-    Limits { fill_age_max: Duration::from_millis(100), keys_max: 6, unanswered_max: 4 };
+const LIMITS: Limits = Limits {
+    fill_age_max: Duration::from_millis(100),
+    keys_max: 6,
+    unanswered_max: 4,
+    cover: Cover::Unknown,
+};
+/// Databases are waited for, and writers set markers.
+const COVERED: Limits = Limits {
+    cover: Cover::Asked { wait_max: Duration::from_millis(500), markers: Markers::Deleted },
+    ..LIMITS
+};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -17,6 +26,8 @@ enum Op {
     Reconnect,
     /// Somebody else has the partition; then it is ours again.
     Release,
+    /// The databases show so many of the records that were taken.
+    Cover(u64),
     Advance(u64),
 }
 
@@ -27,6 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (1..5_usize).prop_map(Op::Answer),
         1 => Just(Op::Reconnect),
         1 => Just(Op::Release),
+        2 => (0..10_u64).prop_map(Op::Cover),
         3 => (1..60_u64).prop_map(Op::Advance),
     ]
 }
@@ -40,6 +52,10 @@ struct Seen {
 
 struct World {
     lane: Lane,
+    limits: Limits,
+    position: u64,
+    /// When a key of each record was last sent while the databases showed it.
+    shown: BTreeMap<u64, Instant>,
     now: Instant,
     taken: u64,
     /// The last record that does not move the cursor any more.
@@ -51,12 +67,15 @@ struct World {
 }
 
 impl World {
-    fn new() -> World {
-        let mut lane = Lane::new(LIMITS);
+    fn new(limits: Limits) -> World {
+        let mut lane = Lane::new(limits);
         lane.connected();
         let (seen, sizes) = (BTreeMap::new(), BTreeMap::new());
         World {
             lane,
+            limits,
+            position: 0,
+            shown: BTreeMap::new(),
             now: Instant::now(),
             taken: 0,
             released: 0,
@@ -75,9 +94,8 @@ impl World {
                 Work::Delete((0..keys).map(key).collect())
             }
         };
-        self.sizes.insert(self.taken, work.requests());
-        let place = Place { term: Term(1), sequence: self.taken };
-        self.lane.take(Partition(0), place, work, UnixMicros(self.taken));
+        self.sizes.insert(self.taken, work.size());
+        self.lane.take(Partition(0), place(self.taken), taken(self.taken, work));
     }
 
     fn send(&mut self, max: usize) {
@@ -86,11 +104,21 @@ impl World {
                 Request::Delete(key) => {
                     let text = String::from_utf8(key.as_bytes().to_vec()).unwrap();
                     let (record, at) = text.split_once(':').unwrap();
-                    (record.parse().unwrap(), at.parse().unwrap())
+                    if let Some(record) = record.strip_prefix("r_") {
+                        let record: u64 = record.parse().unwrap();
+                        assert!(record <= self.position, "the marker of {record} went too early");
+                        // It is no delete of the key.
+                        (record, usize::MAX)
+                    } else {
+                        (record.parse().unwrap(), at.parse().unwrap())
+                    }
                 }
                 // Flushes have no name; the oldest that lacks an answer is the one.
                 Request::Flush => (0, 0),
             };
+            if id.0 <= self.position {
+                self.shown.insert(id.0, self.now);
+            }
             self.on_the_way.push_back((id, self.now));
         }
         assert!(self.on_the_way.len() <= LIMITS.unanswered_max);
@@ -121,10 +149,12 @@ impl World {
                 let first = seen.answered.iter().min().unwrap();
                 let last = seen.answered.iter().max().unwrap();
                 assert!(
-                    *last >= *first + LIMITS.fill_age_max,
+                    *last >= *first + self.limits.fill_age_max,
                     "record {record} passed after {:?}",
                     *last - *first
                 );
+                let waited = self.limits.cover == Cover::Unknown || self.lane.given_up() > 0;
+                assert!(waited || self.shown.contains_key(&record), "{record} was not shown");
             }
         }
     }
@@ -155,6 +185,10 @@ impl World {
                 self.lane.release(Partition(0));
                 self.released = self.taken;
             }
+            Op::Cover(records) => {
+                self.position = *records;
+                self.lane.covered(Version::from_bits(*records));
+            }
             Op::Advance(ms) => self.now += Duration::from_millis(*ms),
         }
         self.check();
@@ -166,8 +200,8 @@ proptest! {
 
     /// Safety after every step; and with a healthy node everything drains, first deletes without delay.
     #[test]
-    fn agrees_with_model(ops in vec(op(), 0..60)) {
-        let mut world = World::new();
+    fn agrees_with_model(ops in vec(op(), 0..60), covered in any::<bool>()) {
+        let mut world = World::new(if covered { COVERED } else { LIMITS });
         for op in &ops {
             world.apply(op);
         }
@@ -178,11 +212,8 @@ proptest! {
             world.send(10);
             world.answer(10);
             if world.lane.send(world.now, 0).is_empty() && world.on_the_way.is_empty() {
-                match world.lane.due() {
-                    // Only second deletes wait for a time.
-                    Some(due) if due > world.now => world.now = due,
-                    _ => {}
-                }
+                // Only later deletes wait for a time.
+                world.now = world.lane.due(world.now).unwrap_or(world.now);
             }
         }
         let passed = world.lane.cursors().get(&Partition(0)).map_or(0, |place| place.sequence);
@@ -195,6 +226,11 @@ fn keys(count: usize) -> Work {
     Work::Delete((0..count).map(|at| Key::new(format!("k{at}")).unwrap()).collect())
 }
 
+/// Of one version for each record.
+fn taken(number: u64, work: Work) -> Taken {
+    Taken { work, since: UnixMicros(number), version: Version::from_bits(number) }
+}
+
 fn place(sequence: u64) -> Place {
     Place { term: Term(1), sequence }
 }
@@ -204,16 +240,16 @@ fn first_deletes_go_at_once_and_second_ones_later() {
     let now = Instant::now();
     let mut lane = Lane::new(LIMITS);
     lane.connected();
-    lane.take(Partition(0), place(1), keys(2), UnixMicros(1));
+    lane.take(Partition(0), place(1), taken(1, keys(2)));
     assert_eq!(lane.send(now, 10).len(), 2);
-    assert_eq!(lane.due(), None, "nothing is due before the first deletes are answered");
+    assert_eq!(lane.due(now), None, "nothing is due before the first deletes are answered");
     assert_eq!(lane.answered().map(|answered| answered.pass), Some(Pass::First));
     lane.answered();
-    assert_eq!(lane.due(), Some(now + LIMITS.fill_age_max));
+    assert_eq!(lane.due(now), Some(now + LIMITS.fill_age_max));
     assert!(lane.send(now, 10).is_empty() && lane.cursors().is_empty());
     let later = now + LIMITS.fill_age_max;
     // A record that comes meanwhile is not held up.
-    lane.take(Partition(0), place(2), keys(1), UnixMicros(2));
+    lane.take(Partition(0), place(2), taken(2, keys(1)));
     assert_eq!(lane.send(later, 10).len(), 3);
     assert_eq!(lane.answered().map(|answered| answered.pass), Some(Pass::Second));
     lane.answered();
@@ -225,7 +261,7 @@ fn a_full_window_takes_no_more() {
     let mut lane = Lane::new(LIMITS);
     for sequence in 1..=3 {
         assert!(lane.wants_records());
-        lane.take(Partition(0), place(sequence), keys(2), UnixMicros(0));
+        lane.take(Partition(0), place(sequence), taken(0, keys(2)));
     }
     assert!(!lane.wants_records());
 }
@@ -233,4 +269,59 @@ fn a_full_window_takes_no_more() {
 #[test]
 fn an_answer_to_nothing_is_noticed() {
     assert_eq!(Lane::new(LIMITS).answered(), None);
+}
+
+/// What is sent, and answered at once.
+fn sent(lane: &mut Lane, now: Instant) -> Vec<String> {
+    let requests = lane.send(now, 10);
+    requests.iter().for_each(|_| assert!(lane.answered().is_some()));
+    let text = |request| match request {
+        Request::Delete(key) => Key::to_string(&key),
+        Request::Flush => "flush".to_owned(),
+    };
+    requests.into_iter().map(text).collect()
+}
+
+#[test]
+fn a_marker_goes_when_every_database_shows_all_changes_of_its_key() {
+    let now = Instant::now();
+    let mut lane = Lane::new(COVERED);
+    lane.connected();
+    for number in 1..=2 {
+        lane.take(Partition(0), place(number), taken(number, keys(1)));
+        assert_eq!(sent(&mut lane, now), ["k0"]);
+    }
+    assert!(lane.waits_for_databases());
+    lane.covered(Version::from_bits(1));
+    // Somebody has written the key again, and needs the marker.
+    assert_eq!(sent(&mut lane, now), ["k0", "k0"]);
+    assert_eq!(lane.due(now), Some(now + COVERED.fill_age_max));
+    let later = now + Duration::from_millis(400);
+    assert_eq!(sent(&mut lane, later), ["k0"], "the last delete of the first change");
+    lane.covered(Version::from_bits(2));
+    assert_eq!(sent(&mut lane, later), ["k0", "r_k0"]);
+    assert!(!lane.waits_for_databases());
+    let end = later + COVERED.fill_age_max;
+    assert!(sent(&mut lane, end - Duration::from_millis(1)).is_empty());
+    assert_eq!(sent(&mut lane, end), ["k0"], "a reader who was slow behind the slow replica");
+    assert_eq!((lane.cursors().get(&Partition(0)), lane.given_up()), (Some(&place(2)), 0));
+}
+
+#[test]
+fn a_database_that_is_too_far_behind_is_not_waited_for_and_markers_stay() {
+    let now = Instant::now();
+    let mut lane = Lane::new(COVERED);
+    lane.connected();
+    lane.take(Partition(0), place(1), taken(1, keys(1)));
+    assert_eq!(sent(&mut lane, now), ["k0"]);
+    let late = now + Duration::from_millis(500);
+    assert_eq!(lane.due(now), Some(late));
+    assert_eq!(sent(&mut lane, late), ["k0", "k0"]);
+    // Nor is it where others would have to wait for their first delete.
+    lane.take(Partition(0), place(2), taken(2, keys(3)));
+    assert_eq!(sent(&mut lane, late), ["k0", "k1", "k2"]);
+    assert_eq!(sent(&mut lane, late), ["k0", "k1", "k2", "k0"]);
+    assert_eq!(lane.given_up(), 2);
+    lane.covered(Version::from_bits(2));
+    assert!(!sent(&mut lane, late + COVERED.fill_age_max).iter().any(|it| it.starts_with("r_")));
 }

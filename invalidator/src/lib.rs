@@ -38,6 +38,7 @@ pub use databases::Databases;
 pub use deleter::Deleter;
 pub use instance::Instance;
 pub use intake::Feed;
+pub use lane::Markers;
 pub use metrics::Metrics;
 pub use positions::Visibility;
 pub use report::LaneStatus;

@@ -26,6 +26,7 @@ struct PassLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum PassValue {
     First,
+    Covered,
     Second,
 }
 
@@ -82,6 +83,7 @@ pub struct Metrics {
     connects: Family<LaneLabel, Counter>,
     failures: Family<FailureLabel, Counter>,
     floors: Family<LaneLabel, Counter>,
+    uncovered: Family<LaneLabel, Counter>,
     gaps: Family<LaneLabel, Counter>,
     backlog_records: Family<LaneLabel, Gauge>,
     backlog_ms: Family<LaneLabel, Gauge>,
@@ -112,6 +114,7 @@ impl Metrics {
             connects: Family::default(),
             failures: Family::default(),
             floors: Family::default(),
+            uncovered: Family::default(),
             gaps: Family::default(),
             backlog_records: Family::default(),
             backlog_ms: Family::default(),
@@ -129,6 +132,12 @@ impl Metrics {
             &metrics.failures,
         );
         show(lanes, "floors", "Floors that reached the node", &metrics.floors);
+        show(
+            lanes,
+            "uncovered",
+            "Records whose keys were deleted again although some database was not known to show them",
+            &metrics.uncovered,
+        );
         show(
             lanes,
             "gaps",
@@ -170,9 +179,11 @@ impl Metrics {
         // Owned, because two borrowed ones of the same family would wait for each other.
         LaneMetrics {
             first_deletes: self.deletes.get_or_create_owned(&pass(PassValue::First)),
+            covered_deletes: self.deletes.get_or_create_owned(&pass(PassValue::Covered)),
             second_deletes: self.deletes.get_or_create_owned(&pass(PassValue::Second)),
             connected: self.connected.get_or_create_owned(lane),
             connects: self.connects.get_or_create_owned(lane),
+            uncovered: self.uncovered.get_or_create_owned(lane),
             floors: self.floors.get_or_create_owned(lane),
             gaps: self.gaps.get_or_create_owned(lane),
             backlog_records: self.backlog_records.get_or_create_owned(lane),
@@ -228,10 +239,12 @@ pub(crate) struct InstanceMetrics {
 /// One lane's share of the metrics.
 pub(crate) struct LaneMetrics {
     pub(crate) first_deletes: Counter,
+    pub(crate) covered_deletes: Counter,
     pub(crate) second_deletes: Counter,
     pub(crate) connected: Gauge,
     pub(crate) connects: Counter,
     pub(crate) floors: Counter,
+    pub(crate) uncovered: Counter,
     pub(crate) gaps: Counter,
     pub(crate) backlog_records: Gauge,
     pub(crate) backlog_ms: Gauge,

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     hold_off::HoldOff,
     instance::{self, Instance},
-    poller::{Hold, InstanceId, InstanceState, Poll, Poller},
+    poller::{Hold, InstanceId, InstanceState, Poll, Poller, Role},
 };
 
 /// A round is over then, whoever has not answered. What the region shows at the most is not known then, and a promotion that may lose
@@ -52,6 +52,12 @@ pub enum Visibility {
 impl Visibility {
     /// Nothing is: no node of ours can store anything.
     pub const UNKNOWN: Visibility = Visibility::Asked(Vec::new());
+
+    /// Whether caches are filled from servers that may lag.
+    pub(crate) fn has_replicas(&self) -> bool {
+        let Visibility::Asked(instances) = self else { return false };
+        instances.iter().any(|instance| instance.role == Role::Replica)
+    }
 
     pub(crate) fn is_known(&self) -> bool {
         !matches!(self, Visibility::Asked(instances) if instances.is_empty())

@@ -97,6 +97,9 @@ impl Report {
                 let age = age(answered.since, wall_clock());
                 self.metrics.commit_to_delete.observe(age.as_secs_f64());
             }
+            Pass::Covered => {
+                self.metrics.covered_deletes.inc();
+            }
             Pass::Second => {
                 self.metrics.second_deletes.inc();
             }
@@ -126,6 +129,8 @@ impl Report {
     pub(crate) fn backlog(&self, lane: &Lane, unread: Unread) {
         let records = u64::try_from(lane.backlog()).unwrap_or(u64::MAX);
         let records = records.saturating_add(unread.records);
+        let new = lane.given_up().saturating_sub(self.metrics.uncovered.get());
+        self.metrics.uncovered.inc_by(new);
         // What was taken is older than what was not.
         self.waiting(records, lane.oldest_waiting().or(unread.since));
     }

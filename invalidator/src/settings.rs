@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use schemas::ring::Hashing;
 
-use crate::ControlPort;
+use crate::{ControlPort, lane::Markers};
 
 /// One cluster: nodes that share keys among themselves.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub fill_age_max: Duration,
     /// What floors and gaps mean.
     pub on_floor: OnFloor,
+    /// Whether clients set markers on stock nodes.
+    pub markers: Markers,
 }
 
 /// One node.
@@ -41,6 +43,8 @@ pub enum OnFloor {
     Alarm,
 }
 
+/// How long a stock memcached's lane waits for databases that do not show a change yet, before it deletes again all the same.
+pub(crate) const COVER_WAIT_MAX: Duration = Duration::from_secs(600);
 /// Keys between their first delete and the answer of their last, per lane.
 pub(crate) const WINDOW_KEYS_MAX: usize = 1_000_000;
 /// Requests without an answer, per connection.

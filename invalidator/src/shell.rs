@@ -14,11 +14,12 @@ use crate::{
     Databases, Metrics, NodeSettings, Visibility,
     delivery::Delivery,
     intake::{Feed, Intake, Places, Share},
+    lane::{Cover, Markers},
     metrics::LaneLabel,
     node_delivery::NodeDelivery,
     positions::Positions,
     report::{LaneStatus, Report},
-    settings::Settings,
+    settings::{COVER_WAIT_MAX, Settings},
 };
 
 /// The running lanes of one or more clusters.
@@ -45,7 +46,9 @@ impl Invalidator {
         let (mut lanes, mut status) = (JoinSet::new(), Vec::new());
         let mut nodes = clusters.iter().flat_map(|cluster| &cluster.nodes);
         let ours = nodes.any(|node| node.control.is_some());
-        let visibility = if ours { visibility } else { &Visibility::UNKNOWN };
+        let marked = clusters.iter().any(|cluster| cluster.markers == Markers::Deleted);
+        let asked = ours || marked || visibility.has_replicas();
+        let visibility = if asked { visibility } else { &Visibility::UNKNOWN };
         let positions = Positions::new(visibility.clone());
         if visibility.is_known() {
             let polling = positions.clone().run(feed.reader.clone(), shutdown.clone());
@@ -83,7 +86,13 @@ impl Invalidator {
                 let delivery = Delivery {
                     address: address.clone(),
                     fill_age_max: cluster.fill_age_max,
-                    intake: Intake::new(feed.clone(), consumer, share),
+                    cover: if visibility.is_known() {
+                        Cover::Asked { wait_max: COVER_WAIT_MAX, markers: cluster.markers }
+                    } else {
+                        Cover::Unknown
+                    },
+                    intake: Intake::new(feed.clone(), consumer, share, positions.clone()),
+                    rounds: positions.rounds(),
                     report,
                 };
                 lanes.spawn(delivery.run(shutdown.clone()));

@@ -168,6 +168,8 @@ cures! {
     AppliedWithLastPart,
     /// A lane that sees clocks apart says that the node is not fresh.
     LaneMeasuresSkew,
+    /// Ages that a node took while clocks were apart count for nothing once they agree; else what is old counts as new then.
+    AgeAsksAgreement,
     /// A wall clock that jumps back is not believed; else what is old counts as new until the lane has noticed.
     AgeAsksBothClocks,
 
@@ -222,6 +224,12 @@ cures! {
     // --- tailer and stream ---
     /// The epoch rises when another server numbers the transactions; else its numbers are taken for old ones.
     EpochOnNewOrigin,
+    /// What a server wrote before it was connected may be of an earlier reign, and does not begin the present one; else what
+    /// was lost between the two is taken for kept.
+    EpochAsksPresentReign,
+    /// A server that takes writes again is asked anew what it has; else what another wrote meanwhile, and lost, is taken for
+    /// kept until somebody writes.
+    ReturnIsAskedAnew,
     /// The epoch rises when numbers start anew.
     EpochOnLowerNumber,
     /// An epoch without proof that nothing was lost says so.

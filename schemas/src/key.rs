@@ -48,6 +48,12 @@ impl Key {
     }
 }
 
+/// The key of the marker of `key` on a stock memcached: `r_` and the key. Writers set it before they write; while it is there,
+/// readers who miss read the primary and store nothing. It lives on the node of `key` itself. `None`: it would be too long.
+pub fn marker_of(key: &Key) -> Option<Key> {
+    Key::new([b"r_", key.as_bytes()].concat()).ok()
+}
+
 impl AsRef<[u8]> for Key {
     fn as_ref(&self) -> &[u8] {
         &self.0

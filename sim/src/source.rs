@@ -284,7 +284,7 @@ impl World {
         }
         let writable = instance.writable;
         let others_wrote = std::mem::replace(&mut self.sources[source].others_wrote, !writable);
-        if writable && others_wrote {
+        if writable && others_wrote && Cure::ReturnIsAskedAnew.works() {
             return self.disconnect_source(source);
         }
         if !writable && Cure::ProgressAsksWriter.works() {

@@ -17,6 +17,7 @@ use std::{
 };
 
 use schemas::{
+    cure::Cure,
     gtid::Dialect,
     record::{Checkpoint, FilePosition, UnixMicros},
     rules::Rules,
@@ -43,11 +44,13 @@ mod gone;
 mod horizon;
 mod observer;
 mod switchover;
+mod wish;
 use appender::Appender;
 use epoch_watch::EpochWatch;
 use gone::{Gone, gone};
 use horizon::Horizon;
 use observer::{Answer, Observer};
+use wish::Wish;
 
 /// What ends a tailer.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,8 @@ enum Ended {
     Outdated,
     #[error("the source takes writes again, asking what it has of those that took them meanwhile")]
     Returned,
+    #[error("somebody asks for an epoch, asking what the source has")]
+    EpochAsked,
 }
 
 /// Reads the binlog of a source until `shutdown`, and publishes what changes mean. Returns early only with an error
@@ -109,6 +114,7 @@ pub async fn run<W: Writer>(
         damaged: (0, 0),
         stood: false,
         epochs,
+        wish: None,
     };
     shell.metrics.hold_off.set(i64::from(shell.settings.order == Order::Binlog));
     let mut backoff = Backoff::new();
@@ -157,6 +163,7 @@ struct Shell<W> {
     /// It was read, so it is asked once more before another one is.
     stood: bool,
     epochs: EpochWatch,
+    wish: Option<Wish>,
 }
 
 /// A session ends only in an error.
@@ -250,7 +257,10 @@ impl<W: Writer> Shell<W> {
             // Sets are not followed there: nothing of it is missing, and nothing waited for.
             server.executed = tailer.checkpoint().executed;
         }
-        tailer.connected(server, &mut batches)?;
+        tailer.connected(server.clone(), &mut batches)?;
+        if self.wish.is_some() {
+            tailer.force_epoch(server, &mut batches)?;
+        }
         self.append(&mut batches).await?;
         self.settle().await?;
         self.gone = None;
@@ -296,7 +306,7 @@ impl<W: Writer> Shell<W> {
                     self.metrics.writable.set(i64::from(role == Role::Writer));
                     // Of a server that takes no writes, another may be ahead: nothing is said of how far all is. When it takes them
                     // again, what the other one had lost begins an epoch, also if nothing was written since.
-                    if role == Role::Writer && others_wrote {
+                    if role == Role::Writer && others_wrote && Cure::ReturnIsAskedAnew.works() {
                         return Err(Ended::Returned);
                     }
                     others_wrote |= role == Role::ReadOnly;
@@ -310,6 +320,7 @@ impl<W: Writer> Shell<W> {
                     tailer.step(now(), Input::Tick, &mut batches)?;
                     self.say_lag(&tailer);
                     self.epochs.look(&self.metrics);
+                    self.look_for_wishes(&tailer).await?;
                 }
                 events = reader.next(), if self.appender.has_room() => {
                     for piece in events? {
@@ -334,6 +345,21 @@ impl<W: Writer> Shell<W> {
             }
             self.append(&mut batches).await?;
         }
+    }
+
+    /// Whether somebody asks for an epoch, or has got it.
+    async fn look_for_wishes(&mut self, tailer: &Tailer) -> Result<(), Ended> {
+        let Some(desk) = self.appender.desk() else { return Ok(()) };
+        let Some(wish) = self.wish.take() else {
+            self.wish = Wish::seen(&desk, &self.settings.source, &tailer.checkpoint());
+            return if self.wish.is_some() { Err(Ended::EpochAsked) } else { Ok(()) };
+        };
+        if self.checkpoint.as_ref().is_some_and(|durable| wish.is_met(durable)) {
+            wish.end(&desk).await;
+        } else {
+            self.wish = Some(wish);
+        }
+        Ok(())
     }
 
     /// Hands batches to the stream, and waits while too many are on their way.
@@ -379,9 +405,11 @@ impl<W: Writer> Shell<W> {
             }
             Ended::Source(error) => error.recovery(),
             Ended::Refused(_) => Recovery::RetryLater,
-            Ended::Stream(_) | Ended::Epochs(_) | Ended::Outdated | Ended::Returned => {
-                Recovery::Retry
-            }
+            Ended::Stream(_)
+            | Ended::Epochs(_)
+            | Ended::Outdated
+            | Ended::Returned
+            | Ended::EpochAsked => Recovery::Retry,
         };
         let stream_failed = matches!(ended, Ended::Stream(_));
         let damaged_at = match &ended {

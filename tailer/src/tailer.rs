@@ -222,6 +222,9 @@ impl Tailer {
         out: &mut Vec<Batch>,
     ) -> Result<(), EpochError> {
         server.predecessor = None;
+        if self.state.epochs.order() == Order::Binlog {
+            return self.state.open_epoch(server, Proof::Missing, out);
+        }
         self.state.successor = Some(server);
         self.state.epochs.force();
         self.state.open_successor(out)
@@ -378,8 +381,9 @@ impl State {
                 if let Some(start) = opens {
                     // What it wrote before we came may be of an earlier reign, after which another one wrote.
                     let reigns = |server: &mut Server| {
-                        writer(&server.origin) == writer(&start.origin)
-                            && !gtid.is_some_and(|gtid| server.executed.contains(gtid))
+                        let past = gtid.is_some_and(|gtid| server.executed.contains(gtid))
+                            && Cure::EpochAsksPresentReign.works();
+                        writer(&server.origin) == writer(&start.origin) && !past
                     };
                     self.successor.take_if(reigns);
                     tracing::info!(epoch = start.epoch, origin = ?start.origin, first = start.first, "a new epoch begins");

@@ -201,6 +201,7 @@ impl Stage {
             nodes: vec![NodeSettings { address: "node:1".to_owned(), weight: 1, control }],
             fill_age_max: defaults::FILL_AGE_MAX,
             on_floor: OnFloor::Alarm,
+            markers: invalidator::Markers::None,
         };
         let metrics = invalidator::Metrics::register(&mut Registry::default());
         let feed = Feed {

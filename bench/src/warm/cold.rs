@@ -8,7 +8,8 @@ use e2e::{
     http,
     random::Zipf,
     servers::{
-        CacheNode, Database, Kind, Link, Mcsqueal, McsquealOptions, Region, Servers, options_of,
+        CacheNode, Database, Group, Kind, Link, Mcsqueal, McsquealOptions, Region, Servers,
+        options_of,
     },
 };
 use mysql_async::{Conn, prelude::Queryable};
@@ -148,12 +149,13 @@ impl Stage {
         let section = format!("{VERSIONS}[warm]\nregion_file = {region_file:?}\nfrom = \"main\"\n");
         let of_node = file("cold.toml", &section)?;
         let cold = servers.cache_node(&[&flags[..], &[&of_node]].concat()).await?;
-        let clusters = format!(
-            "[[cluster]]\nname = \"new\"\nhashing = \"ketama\"\nnodes = [{{ address = \"{}\", control = \"{}\" }}]",
-            cold.address(),
-            cold.control().context("a control port")?
-        );
-        let region = Region { clusters, ..region };
+        let group = |name: &str, node: &CacheNode| Group {
+            name: name.to_owned(),
+            nodes: vec![(node.address(), node.control())],
+            ..Group::default()
+        };
+        let groups = vec![group("main", &warm), group("new", &cold)];
+        let region = Region { groups, ..region };
         let mcsqueal = servers.mcsqueal(&region, &McsquealOptions::default()).await?;
         Ok(Stage { _mcsqueal: mcsqueal, cold, warm, primary, _folder: folder, _servers: servers })
     }

@@ -266,7 +266,7 @@ impl Progress {
     pub(super) fn clocks(&mut self, agreement: Agreement) {
         let was_skewed = std::mem::replace(&mut self.skewed, agreement == Agreement::Apart);
         self.believed = self.shown; // They have seen it.
-        if was_skewed && !self.skewed {
+        if was_skewed && !self.skewed && Cure::AgeAsksAgreement.works() {
             // Ages that were taken meanwhile mean nothing.
             for state in &mut self.partitions {
                 state.deadline = state.deadline.map(|_| Moment::START);

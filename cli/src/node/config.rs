@@ -585,6 +585,16 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_composed_nodes_is_read() {
+        let text = include_str!("../../../region-configs/shop-node.toml");
+        // Its secret is where the container has it.
+        let text = text.replace("secret_file", "#secret_file").replace("0.0.0.0", "127.0.0.1");
+        let raw = toml::from_str::<RawConfig>(&text).expect("a file");
+        let config = resolve(&NodeArgs::default(), raw, Path::new("")).expect("a configuration");
+        assert!(config.control.expect("a control port").rules.markers_max > 0);
+    }
+
+    #[test]
     fn marks_are_kept_where_somebody_says_for_how_long() {
         let check = |versions: &str, expect: Expect| {
             let text = format!("[control]\nlisten = \"127.0.0.1:1\"\n[versions]\n{versions}");

@@ -182,6 +182,7 @@ impl Lane {
             nodes: vec![NodeSettings { address: node.address.clone(), weight: 1, control: None }],
             fill_age_max: FILL_AGE_MAX,
             on_floor: OnFloor::Alarm,
+            markers: invalidator::Markers::None,
         };
         let metrics = Metrics::register(&mut Registry::default());
         let shutdown = CancellationToken::new();

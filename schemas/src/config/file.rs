@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Danger, OnFloor};
+use super::{Danger, OnFloor, auditor::RawAuditor};
 use crate::ring::Hashing;
 
 /// A region: one database, the stream of its invalidations, and the cache nodes in front of it.
@@ -31,6 +31,9 @@ pub(super) struct RawRegion {
     /// How the daemon stops.
     #[serde(default)]
     pub(super) shutdown: RawShutdown,
+    /// What `mcsqueal auditor` watches.
+    #[serde(default)]
+    pub(super) auditor: RawAuditor,
 }
 
 /// One file, or several side by side.
@@ -197,6 +200,10 @@ pub(super) struct RawCluster {
     /// Longest time between a reader's SELECT and its `set`: stock nodes delete each key at once and again after this.
     #[schemars(with = "Option<u64>")]
     pub(super) fill_age_ms_max: Option<Spanned<u64>>,
+    /// Whether clients of stock nodes set markers (`r_` and the key) before they write: once every database shows a change, its key is
+    /// deleted again, and its marker with it.
+    #[serde(default)]
+    pub(super) markers: bool,
     /// What stock nodes do when stale keys cannot be listed.
     pub(super) on_floor: Option<OnFloor>,
     /// What the control ports must be shown: a file whose first line has at least 16 bytes.

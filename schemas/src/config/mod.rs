@@ -5,6 +5,7 @@
 //! line and key. Pure: relative paths stay relative (to the file's folder), secrets are only named.
 
 mod address;
+mod auditor;
 mod file;
 mod raw;
 
@@ -33,6 +34,44 @@ pub struct Region {
     pub http: Option<SocketAddr>,
     /// How long a daemon that was told to stop may go on with what it began.
     pub shutdown_grace: Duration,
+    /// What the auditor watches.
+    pub auditor: Auditor,
+}
+
+/// What the auditor watches, and when it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auditor {
+    /// Where its own side port listens.
+    pub listen: Option<SocketAddr>,
+    /// The share of all keys.
+    pub sample_millionths: u32,
+    /// Keys at a time.
+    pub watches_max: usize,
+    /// When it looks, after a change; rising.
+    pub in_flight: Duration,
+    pub late: Duration,
+    pub lost: Duration,
+    /// Schema and table of a row of its own; no canary without.
+    pub canary_table: Option<(String, String)>,
+    /// How often that is written.
+    pub canary_interval: Duration,
+    /// What keys should hold.
+    pub values: Vec<AuditedValue>,
+}
+
+/// What a key should hold, in the words of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditedValue {
+    /// Which changes concern it: a table or a regex, as in a rule.
+    pub table: String,
+    /// The key's template.
+    pub key: String,
+    /// Its parameters are the columns of the key.
+    pub sql: String,
+    /// A regex: the part of the cached bytes that is compared.
+    pub part: Option<String>,
+    /// What is cached where there is no row.
+    pub absent: Option<String>,
 }
 
 /// A MySQL or MariaDB server.
@@ -195,6 +234,8 @@ pub struct Cluster {
     /// Longest time between a reader's SELECT and its `set`: each key is deleted at once, and once
     /// more after this.
     pub fill_age_max: Duration,
+    /// Whether clients set markers on stock nodes, which are deleted with the change once every database shows it.
+    pub markers: bool,
     /// What a floor means for nodes that know no floors.
     pub on_floor: OnFloor,
     /// What nodes of ours must be shown on their control ports.
@@ -309,6 +350,24 @@ mod tests {
         let region = Region::parse("shop-kafka.toml", text).unwrap();
         let Stream::Kafka(kafka) = region.stream else { panic!("{:?}", region.stream) };
         assert_eq!((kafka.partitions.get(), kafka.properties.len()), (16, 1));
+    }
+
+    #[test]
+    fn the_examples_of_two_regions_are_valid() {
+        let a = include_str!("../../../region-configs/shop-a.toml");
+        let b = include_str!("../../../region-configs/shop-b.toml");
+        let [a, b] = [("shop-a.toml", a), ("shop-b.toml", b)]
+            .map(|(file, text)| Region::parse(file, text).unwrap());
+        assert_eq!((&*a.name, &*b.name), ("shop-a", "shop-b"));
+        assert_eq!((a.clusters.len(), b.clusters.len()), (2, 2));
+        // One source, one stream, and a replica in B alone.
+        assert_eq!(a.source.address, b.source.address);
+        assert_eq!((a.source.replicas.len(), b.source.replicas.len()), (0, 1));
+        let topic = |region: &Region| match &region.stream {
+            Stream::Kafka(kafka) => kafka.topic.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(topic(&a), topic(&b));
     }
 
     #[test]

@@ -24,13 +24,13 @@ const PROGRESS_INTERVAL_MS: (u64, u64) = (10, 1000);
 const RETENTION_BYTES_MIN: u64 = 16 << 20;
 
 /// Collects problems, so that one run shows them all.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     text: &'a str,
     problems: Vec<Problem>,
 }
 
 impl Check<'_> {
-    fn refuse<T>(&mut self, at: &Spanned<T>, what: String) {
+    pub(super) fn refuse<T>(&mut self, at: &Spanned<T>, what: String) {
         let line = line_of(self.text, at.span().start);
         self.problems.push(Problem { line, what });
     }
@@ -54,7 +54,7 @@ impl Check<'_> {
         }
     }
 
-    fn number(
+    pub(super) fn number(
         &mut self,
         key: &str,
         value: Option<&Spanned<u64>>,
@@ -117,7 +117,9 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
         }
         clusters.push(cluster(check, raw));
     }
+    let auditor = raw.auditor.check(check);
     Some(Region {
+        auditor,
         name: raw.name.into_inner().into(),
         rules,
         source: source?,
@@ -373,6 +375,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         ring_version: raw.ring_version,
         nodes,
         fill_age_max: Duration::from_millis(fill_age_ms_max),
+        markers: raw.markers,
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
         control_secret: raw.control_secret_file,
         control_tls,

@@ -140,6 +140,50 @@ fn r35_second_promotion() {
 }
 
 #[test]
+fn r35_primary_comes_back() {
+    // The tailer reads of its first reign, and of the one between, when it has its post again.
+    race(&[&[Cure::EpochAsksPresentReign]], || {
+        let mut s = Stage::new();
+        s.fail_over(PRIMARY, REPLICA);
+        s.commit(B);
+        s.publish();
+        follows(&mut s, PRIMARY, REPLICA);
+        for (from, to) in [(REPLICA, PRIMARY), (PRIMARY, REPLICA)] {
+            s.promote(to);
+            s.fence(from);
+            s.commit(B);
+            follows(&mut s, from, to);
+        }
+        s.commit(A);
+        s.promote(PRIMARY);
+        s.repoint();
+        s.publish();
+        s.deliver(0);
+        s.poll();
+        s.cache_by(Reader::CanReadPrimary, 0, A, REPLICA);
+        s.fence(REPLICA);
+        s.ends_honest(0, A)
+    });
+    // Nobody writes when it has its post again, and the tailer was connected all the time.
+    race(&[&[Cure::ReturnIsAskedAnew]], || {
+        let mut s = Stage::new();
+        s.promote(REPLICA);
+        s.commit(B);
+        follows(&mut s, PRIMARY, REPLICA);
+        s.publish();
+        s.progress();
+        s.commit(A);
+        s.promote(PRIMARY);
+        s.progress();
+        s.deliver(0);
+        s.poll();
+        s.cache_by(Reader::CanReadPrimary, 0, A, REPLICA);
+        s.fence(REPLICA);
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
 fn r35_former_primary_is_still_read() {
     // A fill with what is lost comes after the cut.
     race(&[&[Cure::ServeAsksCuts]], || {
@@ -344,9 +388,14 @@ fn returns(s: &mut Stage) {
 /// The server that was the primary follows the new one.
 fn rejoins(s: &mut Stage) {
     s.settle();
-    let all = s.db.instances[REPLICA].log.len();
-    s.db.rebuild(PRIMARY, REPLICA, all);
-    s.joins(PRIMARY);
+    follows(s, PRIMARY, REPLICA);
+}
+
+/// A server has all that another one has, follows it, and is read from.
+fn follows(s: &mut Stage, server: usize, primary: usize) {
+    let all = s.db.instances[primary].log.len();
+    s.db.rebuild(server, primary, all);
+    s.joins(server);
 }
 
 /// A writer names the version of what he has written, or goes to the primary if he cannot.

@@ -41,6 +41,8 @@ pub(crate) struct Tail {
     ends: Vec<Place>,
     server: Option<usize>,
     read: usize,
+    /// The server took no writes when it was asked last.
+    others_wrote: bool,
     partitions: u16,
     limits: Limits,
     rules: Arc<Rules>,
@@ -82,6 +84,7 @@ impl Tail {
             ends,
             server: None,
             read: 0,
+            others_wrote: false,
             partitions,
             limits,
             rules,
@@ -126,8 +129,15 @@ impl Tail {
         at: UnixMicros,
         now: UnixMicros,
     ) {
-        let server = self.connect(db, log);
-        if !db.instances[server].writable && Cure::ProgressAsksWriter.works() {
+        let mut server = self.connect(db, log);
+        let writable = db.instances[server].writable;
+        let others_wrote = std::mem::replace(&mut self.others_wrote, !writable);
+        if writable && others_wrote && Cure::ReturnIsAskedAnew.works() {
+            self.disconnect();
+            self.publish(db, log, now);
+            server = self.connect(db, log);
+        }
+        if !writable && Cure::ProgressAsksWriter.works() {
             return;
         }
         let at = if Cure::ProgressClockBeforeSource.works() { at } else { now };

@@ -34,6 +34,7 @@ mod wire;
 mod writer;
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
@@ -238,6 +239,22 @@ impl Kafka {
                 let what = "too many requests wait for a leader".to_owned();
                 return Err(StreamError::Refused { what });
             }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The requests that wait, as far as is known.
+    pub(crate) fn requests(&self) -> BTreeMap<Box<str>, Arc<[u8]>> {
+        self.inner.state.known().requests.clone()
+    }
+
+    /// A request that nobody but the caller serves is done.
+    pub(crate) async fn take_request_away(&self, id: &str) -> Result<(), StreamError> {
+        let (inner, note) = (Arc::clone(&self.inner), Note::request_done(id));
+        blocking(move || {
+            let topic = inner.settings.state_topic();
+            Scribe::new(&inner.settings, &inner.context, topic)?.write(&note, patience())?;
             Ok(())
         })
         .await

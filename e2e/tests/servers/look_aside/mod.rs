@@ -3,8 +3,10 @@
 mod fills;
 mod own_writes;
 mod recipes;
+mod sessions;
 mod stampede;
 mod stock;
+mod stock_lag;
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use client::{
     Client, Cluster, Commit, Database, Fetched, Got, Isolation, Origin, Patience, Read, Reading,
     Settings, Token, mysql,
 };
-use e2e::servers::Kind;
+use e2e::servers::{Database as Server, Kind};
 use mysql_async::{Conn, prelude::Queryable};
 use schemas::{
     gtid::Dialect,
@@ -67,14 +69,19 @@ fn dialect_of(kind: Kind) -> Dialect {
 
 /// Reads a thing as an application does: from the replica, or from the primary where the library says so.
 pub(crate) async fn read(stage: &Stage, client: &Client, thing: u32, token: Option<Token>) -> Got {
+    read_from(&stage.chain, client, thing, token).await
+}
+
+/// The first of the chain is the primary, the last one is read from.
+async fn read_from(chain: &[Server], client: &Client, thing: u32, token: Option<Token>) -> Got {
     let read = Read::new(PLAIN).with_token(token);
     let got = client
         .get(&key_of(thing), read, |place| async move {
             let at = match place.database {
                 Database::Primary => 0,
-                Database::Any => stage.chain.len() - 1,
+                Database::Any => chain.len() - 1,
             };
-            let mut conn = stage.chain[at].connect().await?;
+            let mut conn = chain[at].connect().await?;
             anyhow::Ok(fetch(&mut conn, thing).await)
         })
         .await;

@@ -29,7 +29,7 @@ use crate::support::{Lab, until};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
-const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\n";
+pub(crate) const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\n";
 const TTL_S: u32 = 600;
 
 /// A primary, the servers behind it, `mcsqueal run`, and a node. Fields are dropped in this order.
@@ -142,7 +142,7 @@ impl Stage {
 }
 
 /// A hundred things, each a transaction of its own.
-async fn make_things(primary: &Database) {
+pub(crate) async fn make_things(primary: &Database) {
     let create = [
         "CREATE DATABASE shop",
         "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(100) NOT NULL)",
@@ -154,7 +154,7 @@ async fn make_things(primary: &Database) {
     }
 }
 
-async fn value_of(conn: &mut Conn, thing: u32) -> String {
+pub(crate) async fn value_of(conn: &mut Conn, thing: u32) -> String {
     let asked = format!("SELECT value FROM shop.things WHERE id = {thing}");
     conn.query_first(asked).await.expect("a row can be read").expect("the row is there")
 }

@@ -14,8 +14,8 @@ use e2e::{
     cache::{Cache, Looked, Nodes},
     http,
     servers::{
-        CacheNode, Database, Kind, Link, Mcsqueal, McsquealOptions, Proxy, Region, Way, Weather,
-        mcsqueal_binary, options_of,
+        CacheNode, Database, Group, Kind, Link, Mcsqueal, McsquealOptions, Proxy, Region, Way,
+        Weather, mcsqueal_binary, options_of,
     },
 };
 use mysql_async::prelude::Queryable;
@@ -74,13 +74,18 @@ impl Warming {
             file.display().to_string()
         );
         let cold = lab.servers.versioned_node(&section).await.expect("a cold node");
-        let clusters = format!(
-            "[[cluster]]\nname = \"new\"\nhashing = \"ketama\"\nfill_age_ms_max = 2000\nwarm_from = \"main\"\nnodes = [{{ address = \"{}\", control = \"{}\" }}]",
-            cold.address(),
-            cold.control().expect("a control port")
-        );
-        let controls = ports.iter().map(Proxy::address).collect();
-        let region = Region { controls, clusters, ..region };
+        let controls = ports.iter().map(|port| Some(port.address()));
+        let main = warm.iter().map(CacheNode::address).zip(controls).collect();
+        let groups = vec![
+            Group { name: "main".to_owned(), nodes: main, ..Group::default() },
+            Group {
+                name: "new".to_owned(),
+                warm_from: Some("main".to_owned()),
+                nodes: vec![(cold.address(), cold.control())],
+                ..Group::default()
+            },
+        ];
+        let region = Region { groups, ..region };
         let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
         let (mcsqueal, mut cold) = (mcsqueal.expect("mcsqueal"), cold);
         // It starts when there is something to copy.
