@@ -35,6 +35,16 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What is wrong, without a status.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self {
+            Failure::Config(err) | Failure::Failed(err) => err,
+            Failure::Said | Failure::SaidConfig => anyhow::anyhow!("it was said"),
+        }
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(err: anyhow::Error) -> Failure {
         Failure::Failed(err)

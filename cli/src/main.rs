@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod clock;
+mod config;
 mod diff;
 mod explain;
 mod failure;
@@ -13,6 +14,7 @@ mod invalidate;
 mod load;
 mod log;
 mod node;
+mod reload;
 mod replay;
 mod run;
 mod schema;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Invalidate(args) => invalidate::invalidate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Stream(command) => stream::stream(&command),
+        Command::Config(command) => config::config(&command),
         Command::Schema(args) => schema::schema(args.of),
     };
     match outcome {

@@ -66,6 +66,8 @@ pub enum Signal {
     Terminate,
     /// What Ctrl-C sends.
     Interrupt,
+    /// Look at its files again.
+    Hangup,
     /// Freeze it: it answers nothing, and its sockets stay open.
     Stop,
     /// Let it go on.
@@ -138,6 +140,7 @@ impl Child {
         let name = match signal {
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
+            Signal::Hangup => "HUP",
             Signal::Stop => "STOP",
             Signal::Continue => "CONT",
         };

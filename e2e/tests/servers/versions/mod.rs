@@ -7,6 +7,7 @@ mod hold_off;
 mod instances;
 mod markers;
 mod promotion;
+mod reload;
 mod ring;
 mod secure;
 mod storm;
