@@ -43,8 +43,54 @@ pub(crate) enum Command {
     /// Look at the stream between tailer and invalidators
     #[command(subcommand)]
     Stream(StreamCommand),
+    /// Publish clusters and rules to all processes of a region, and see which process runs what
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print the JSON Schema of a configuration file, for editors
     Schema(SchemaArgs),
+}
+
+/// What all processes of a region run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Publish the clusters and rules of a region file; every process of the region takes them up
+    Push(PushArgs),
+    /// Which process runs which version
+    Status(StatusArgs),
+    /// Take the published version back: every process runs its own files again
+    Withdraw(StatusArgs),
+}
+
+/// Clusters, the grace at a stop, and the rules travel; nothing else of the file does, so no secret ever does. What names files
+/// (secrets, certificates) names them on each machine. A process refuses what it cannot take up, goes on as before, and says so.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal config push --config shop.toml
+  mcsqueal config status --config shop.toml
+
+Exit status: 0 published, 1 failed, 64 bad flags or configuration.")]
+pub(crate) struct PushArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Only say what would be published
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// The stream of a region.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal config status --config shop.toml
+  mcsqueal config withdraw --config shop.toml
+
+Exit status: 0 done, and all processes that answer run the same; 1 failed, or some do not; 64 bad flags or configuration.")]
+pub(crate) struct StatusArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
 }
 
 /// What a configuration file may have, as JSON Schema.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use invalidator::{
-    Databases, LaneStatus,
+    Databases, LaneStatus, Statuses,
     poller::{Hold, InstanceState, Role},
 };
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
@@ -15,13 +15,17 @@ use serde::Serialize;
 use stream::{AnyReader, AnyShare, AnyWriter, Log, Portions, Reader, StreamError, Writer};
 use tokio::sync::watch;
 
-use crate::clock;
+use crate::{
+    clock,
+    reload::{Config, Shown},
+};
 
 /// Looks at every part, as soon as it is there.
 #[derive(Clone)]
 pub(crate) struct Watch {
     region: Arc<str>,
     waiting: watch::Receiver<Option<String>>,
+    config: Shown,
     parts: Arc<OnceLock<Parts>>,
     gauges: Gauges,
 }
@@ -38,7 +42,7 @@ struct Gauges {
 /// What there is to look at once the stream is open.
 pub(crate) struct Parts {
     pub(crate) tailer: watch::Receiver<tailer::Status>,
-    pub(crate) lanes: Vec<watch::Receiver<LaneStatus>>,
+    pub(crate) lanes: watch::Receiver<Statuses>,
     pub(crate) databases: Databases,
     pub(crate) log: Log,
     /// Reads the table of epochs.
@@ -73,6 +77,8 @@ pub(crate) struct Health {
     /// Everything is connected that this process needs, the stream can be written, and no database keeps the region waiting.
     pub(crate) ok: bool,
     region: String,
+    /// Which configuration is in force.
+    config: Config,
     tailer: Tailer,
     stream: Stream,
     lanes: Vec<Lane>,
@@ -134,6 +140,7 @@ impl Watch {
     pub(crate) fn new(
         region: Arc<str>,
         waiting: watch::Receiver<Option<String>>,
+        config: Shown,
         registry: &mut Registry,
     ) -> Watch {
         let gauges = Gauges::default();
@@ -150,7 +157,7 @@ impl Watch {
             "Partitions that this process delivers; all processes of a region share them",
             partitions,
         );
-        Watch { region, waiting, parts: Arc::default(), gauges }
+        Watch { region, waiting, config, parts: Arc::default(), gauges }
     }
 
     /// Everything is there to be looked at. Only the first call counts.
@@ -182,6 +189,7 @@ impl Watch {
         Health {
             ok: false,
             region: self.region.to_string(),
+            config: self.config.look(),
             tailer: Tailer::of(tailer::Status::default()),
             stream: Stream { leads: false, partitions: Vec::new(), sharing: None, trouble },
             lanes: Vec::new(),
@@ -193,7 +201,7 @@ impl Watch {
         let tailer = parts.tailer.borrow().clone();
         let now = clock::now();
         let lanes: Vec<Lane> =
-            parts.lanes.iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
+            parts.lanes.borrow().iter().map(|lane| Lane::of(lane.borrow().clone(), now)).collect();
         let databases = parts.databases.look();
         let unheld = databases.iter().all(|(_, of)| !of.hold.is_some_and(Hold::is_alarm));
         let writer = parts.writer.borrow().clone();
@@ -212,6 +220,7 @@ impl Watch {
                 && unheld
                 && (partitions.is_empty() || lanes.iter().all(|lane| lane.connected)),
             region: self.region.to_string(),
+            config: self.config.look(),
             tailer: Tailer::of(tailer),
             stream: Stream { leads, partitions, sharing, trouble },
             lanes,

@@ -1,11 +1,14 @@
 //! The stream that a region file names, opened for writing or for reading only.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use schemas::config::{self, Region};
 use stream::{
-    AnyCursors, AnyReader, Desk, Log, StreamError,
+    AnyCursors, AnyReader, Board, Desk, Log, StreamError,
     embedded::{Embedded, Options},
     kafka::{Kafka, Settings},
 };
@@ -42,6 +45,7 @@ async fn open(file: &Path, region: &Region, metrics: &stream::Metrics) -> Result
 /// The stream, and both of its sides that everybody needs.
 pub(crate) struct Opened {
     pub(crate) log: Log,
+    pub(crate) board: Board,
     pub(crate) reader: AnyReader,
     pub(crate) cursors: AnyCursors,
 }
@@ -79,7 +83,12 @@ async fn open_all(
     };
     let reader = log.reader().await.context("read the stream")?;
     let cursors = log.cursors().await.context("read the stream")?;
-    Ok(Opened { log, reader, cursors })
+    let path = match &region.stream {
+        config::Stream::Embedded(embedded) => load::beside(file, &embedded.path),
+        config::Stream::Kafka(_) => PathBuf::new(),
+    };
+    let board = log.board(&path);
+    Ok(Opened { log, board, reader, cursors })
 }
 
 /// Opens it where somebody else writes it, or copies it to.
@@ -121,6 +130,19 @@ pub(crate) async fn desk(file: &Path, region: &Region) -> Result<Desk, Failure> 
         config::Stream::Kafka(kafka) => {
             let attached = Kafka::attach(settings(file, kafka)?).await;
             attached.map(Desk::Kafka).map_err(|err| failed(err, kafka))
+        }
+    }
+}
+
+/// Where the processes of a region leave notes for each other.
+pub(crate) async fn board(file: &Path, region: &Region) -> Result<Board, Failure> {
+    match &region.stream {
+        config::Stream::Embedded(embedded) => {
+            Ok(Board::of_file(&load::beside(file, &embedded.path)))
+        }
+        config::Stream::Kafka(kafka) => {
+            let attached = Kafka::attach(settings(file, kafka)?).await;
+            attached.map(Board::Kafka).map_err(|err| failed(err, kafka))
         }
     }
 }

@@ -4,6 +4,7 @@ mod args;
 mod auditor;
 mod check;
 mod clock;
+mod config;
 mod diff;
 mod epoch;
 mod explain;
@@ -15,6 +16,7 @@ mod invalidate;
 mod load;
 mod log;
 mod node;
+mod reload;
 mod replay;
 mod run;
 mod schema;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::replay(&args),
         Command::Warm(args) => warm::warm(&args),
         Command::Stream(command) => stream::stream(&command),
+        Command::Config(command) => config::config(&command),
         Command::Schema(args) => schema::schema(args.of),
     };
     match outcome {

@@ -12,7 +12,7 @@ use schemas::{
     config::{self, Region},
     rules::Rules,
 };
-use stream::{AnyWriter, Log, Reader, StreamError};
+use stream::{AnyCursors, AnyReader, AnyWriter, Log, Reader, StreamError};
 use tailer::{TailerError, preflight};
 use tokio::{
     net::TcpListener,
@@ -22,14 +22,18 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh64::xxh64;
 
 use crate::{
     args::{Nodes, RunArgs},
     failure::Failure,
     health::{Parts, Shared, Watch},
-    http, load,
+    http,
+    load::{self, Loaded},
     log::{self, Opened},
-    node, telemetry,
+    node,
+    reload::{self, Lanes, Reloader, Shown},
+    telemetry,
 };
 
 /// How long a source may take to answer before we start without its answer.
@@ -46,34 +50,50 @@ pub(crate) enum Daemon {
     Invalidator,
 }
 
+impl Daemon {
+    /// As it is called on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Daemon::Whole => "run",
+            Daemon::Invalidator => "invalidator",
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs, daemon: Daemon) -> Result<(), Failure> {
     telemetry::init(args.log_format, &args.log)?;
-    let (region, rules) = load::region(&args.config)?;
-    let mut settings = tailer_settings(&args.config, &region)?;
-    if args.nodes == Nodes::Mcsqueal {
-        settings.versions = tailer::Versions::Compared;
-    }
+    let loaded = load::loaded(&args.config).map_err(|(_, failure)| failure)?;
+    let region = loaded.region.clone();
+    let settings = settings_of(args, &region)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(args, daemon, &region, rules, settings))
+    runtime.block_on(serve(args, daemon, &region, loaded, settings))
+}
+
+/// What the tailer needs; nodes of this process know versions, whatever the file says.
+fn settings_of(args: &RunArgs, region: &Region) -> Result<tailer::Settings, Failure> {
+    let mut settings = tailer_settings(&args.config, region)?;
+    if args.nodes == Nodes::Mcsqueal {
+        settings.versions = tailer::Versions::Compared;
+    }
+    Ok(settings)
 }
 
 async fn serve(
     args: &RunArgs,
     daemon: Daemon,
     region: &Region,
-    rules: Rules,
+    loaded: Loaded,
     settings: tailer::Settings,
 ) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let mut signals = Signals::install()?;
     if daemon == Daemon::Whole {
-        look_first(&settings, &rules).await?;
+        look_first(&settings, &loaded.rules).await?;
     }
-    let visibility = visibility(region, &settings);
     let side = Side::open(args, region, &shutdown).await?;
 
     let opened = tokio::select! {
@@ -83,32 +103,43 @@ async fn serve(
             return Ok(());
         }
     };
-    let Opened { log, reader, cursors } = opened;
+    let Opened { log, board, reader, cursors } = opened;
+    let (published, loaded) = reload::begin(&args.config, loaded, &board);
+    let region = &loaded.region.clone();
+    let settings = settings_of(args, region)?;
     let share = log.share(&region.name, args.instance.as_deref()).context("share the stream")?;
     let feed = Feed { reader, cursors, portions: share.portions() };
-    let clusters =
-        region.clusters.iter().map(|it| cluster_settings(&args.config, it, &side.inside));
-    let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
-    let mut lanes = Invalidator::start(&clusters, &feed, &visibility, &side.lanes, &shutdown)
-        .context("spread keys over the nodes")
-        .map_err(Failure::Config)?;
+    let reader = feed.reader.clone();
+    let visibility = visibility(region, &settings);
+    let mut lanes = deliver(&args.config, region, feed, &visibility, &side, &shutdown)?;
     let (tell, told) = watch::channel(tailer::Status::default());
     let (tell_writer, writer) = watch::channel(None);
     let (status, databases, of) = (lanes.status(), lanes.databases(), log.clone());
-    let shared = Shared::of(&share, feed.reader.partitions());
-    let reader = feed.reader.clone();
+    let shared = Shared::of(&share, reader.partitions());
+    let mut reloader = Reloader::new(reload::Start {
+        daemon,
+        file: args.config.clone(),
+        inside: side.inside.clone(),
+        settings: settings.clone(),
+        running: loaded,
+        published,
+        board,
+        id: reload::id(args.instance.as_deref()),
+        tailer: told.clone(),
+        shown: side.config.clone(),
+    })?;
     let parts = Parts { tailer: told, lanes: status, databases, log: of, reader, writer, shared };
     side.watch.is_open(parts);
     let tailing = Tailing {
         settings,
-        rules: Arc::new(rules),
+        rules: reloader.rules(),
         log,
         metrics: side.tailer,
         tell,
         writer: tell_writer,
         shutdown: shutdown.clone(),
     };
-    let tailing = match daemon {
+    let mut tailing = match daemon {
         Daemon::Whole => tokio::spawn(tailing.run()),
         Daemon::Invalidator => tokio::spawn(nothing_to_tail(shutdown.clone())),
     };
@@ -118,16 +149,9 @@ async fn serve(
     }
     tracing::info!(region = &*region.name, http = side.address, "ready");
 
-    let mut tailing = tailing;
-    let ending = tokio::select! {
-        name = signals.wait() => {
-            tracing::info!(signal = name, "stopping");
-            Ending::Signal
-        }
-        tailed = &mut tailing => Ending::Tailer(tailed),
-        ended = lanes.ended() => Ending::Lanes(ended),
-    };
+    let ending = attend(&mut signals, &mut tailing, &mut lanes, &mut reloader).await;
     shutdown.cancel();
+    reloader.leave().await;
     // Others may take over at once. To leave takes a moment, and longer without brokers: nobody waits for it.
     drop(tokio::task::spawn_blocking(move || drop(share)));
     let stopped = stop(ending, tailing, lanes, region.shutdown_grace).await;
@@ -137,6 +161,42 @@ async fn serve(
     stopped
 }
 
+fn deliver(
+    file: &Path,
+    region: &Region,
+    feed: Feed<AnyReader, AnyCursors>,
+    visibility: &Visibility,
+    side: &Side,
+    shutdown: &CancellationToken,
+) -> Result<Lanes, Failure> {
+    let clusters = region.clusters.iter().map(|it| cluster_settings(file, it, &side.inside));
+    let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
+    Invalidator::start(&clusters, feed, visibility, &side.lanes, shutdown)
+        .context("spread keys over the nodes")
+        .map_err(Failure::Config)
+}
+
+/// Takes up other configurations, until it is over.
+async fn attend(
+    signals: &mut Signals,
+    tailing: &mut JoinHandle<Result<(), TailerError>>,
+    lanes: &mut Lanes,
+    reloader: &mut Reloader,
+) -> Ending {
+    loop {
+        let wake = tokio::select! {
+            name = signals.wait() => return Ending::signal(name),
+            tailed = &mut *tailing => return Ending::Tailer(tailed),
+            ended = lanes.ended() => return Ending::Lanes(ended),
+            wake = reloader.wait() => wake,
+        };
+        tokio::select! {
+            name = signals.wait() => return Ending::signal(name),
+            () = reloader.look(wake, lanes) => {}
+        }
+    }
+}
+
 /// The side port, which answers from the beginning, and what is counted.
 struct Side {
     address: String,
@@ -144,6 +204,8 @@ struct Side {
     watch: Watch,
     /// What is waited for before the stream is open.
     waiting: watch::Sender<Option<String>>,
+    /// Which configuration runs.
+    config: Shown,
     lanes: invalidator::Metrics,
     tailer: tailer::Metrics,
     stream: stream::Metrics,
@@ -168,7 +230,9 @@ impl Side {
         let tailer = tailer::Metrics::register(&mut registry);
         let stream = stream::Metrics::register(&mut registry);
         let (waiting, waited) = watch::channel(None);
-        let watch = Watch::new(Arc::clone(&region.name), waited, &mut registry);
+        let config = Shown::register(&mut registry);
+        let name = Arc::clone(&region.name);
+        let watch = Watch::new(name, waited, config.clone(), &mut registry);
         let address =
             listener.as_ref().map(TcpListener::local_addr).transpose().context("http.listen")?;
         let address = address.map_or_else(|| "off".to_owned(), |address| address.to_string());
@@ -177,7 +241,7 @@ impl Side {
             let (watch, stop) = (watch.clone(), shutdown.clone().cancelled_owned());
             tokio::spawn(http::serve(listener, registry, watch, stop))
         });
-        Ok(Side { address, serving, watch, waiting, lanes, tailer, stream, inside })
+        Ok(Side { address, serving, watch, waiting, config, lanes, tailer, stream, inside })
     }
 }
 
@@ -192,11 +256,18 @@ enum Ending {
     Lanes(Result<(), StreamError>),
 }
 
+impl Ending {
+    fn signal(name: &str) -> Ending {
+        tracing::info!(signal = name, "stopping");
+        Ending::Signal
+    }
+}
+
 /// Waits until tailer and lanes have drained, and says how it went.
 async fn stop(
     ending: Ending,
     tailing: JoinHandle<Result<(), TailerError>>,
-    mut lanes: Invalidator,
+    mut lanes: Lanes,
     grace: Duration,
 ) -> Result<(), Failure> {
     let (tailed, ended) = match ending {
@@ -244,7 +315,7 @@ async fn listen(region: &Region) -> Result<Option<TcpListener>, Failure> {
 /// The tailer, as often as this process leads.
 struct Tailing {
     settings: tailer::Settings,
-    rules: Arc<Rules>,
+    rules: watch::Receiver<Arc<Rules>>,
     log: Log,
     metrics: tailer::Metrics,
     tell: watch::Sender<tailer::Status>,
@@ -263,7 +334,7 @@ impl Tailing {
             let ended = match writer {
                 Ok(writer) => {
                     self.writer.send_replace(Some(writer.clone()));
-                    let (settings, rules) = (self.settings.clone(), Arc::clone(&self.rules));
+                    let (settings, rules) = (self.settings.clone(), self.rules.clone());
                     let (metrics, tell) = (self.metrics.clone(), self.tell.clone());
                     let shutdown = self.shutdown.clone();
                     let ended = tailer::run(settings, rules, writer, metrics, tell, shutdown).await;
@@ -368,11 +439,16 @@ pub(crate) fn cluster_settings(
         let control = inside.get(&address).cloned().or_else(|| named(node));
         invalidator::NodeSettings { address, weight: node.weight, control }
     };
+    let former = cluster.former.as_ref();
+    let former = former.map(|former| (former.hashing, former.nodes.iter().map(node).collect()));
     Ok(invalidator::Settings {
         cluster: cluster.name.to_string(),
         hashing: cluster.hashing,
         nodes: cluster.nodes.iter().map(node).collect(),
         fill_age_max: cluster.fill_age_max,
+        former: former.map(|(hashing, nodes)| invalidator::Former { hashing, nodes }),
+        // What is in files that it names is read anew with it.
+        revision: xxh64(format!("{cluster:?}").as_bytes(), 0),
         markers: if cluster.markers {
             invalidator::Markers::Deleted
         } else {

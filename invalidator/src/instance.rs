@@ -7,7 +7,7 @@
 //! | MariaDB replica | `@@global.gtid_slave_pos`: written by the transaction itself. What somebody wrote there is not in it, so that is asked too: its own part of `gtid_binlog_state` |
 //! | MariaDB that writes | the binlog position of a consistent snapshot: `gtid_binlog_pos` and `gtid_current_pos` run ahead of the engine |
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use mysql_async::{Conn, Opts, prelude::Queryable};
 use schemas::{
@@ -29,12 +29,23 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// A database that caches are filled from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Instance {
     /// `host:port`, for logs.
     pub address: String,
     pub opts: Opts,
     pub role: Role,
+}
+
+/// Options have the password.
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Instance { address, role, .. } = self;
+        f.debug_struct("Instance")
+            .field("address", address)
+            .field("role", role)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a question has no answer.

@@ -8,6 +8,7 @@ use std::{
 
 use schemas::{
     cursor::{Cursor, Partition, Place},
+    key::Key,
     record::{Invalidations, Record, UnixMicros},
     ring::Ring,
     version::Version,
@@ -46,9 +47,8 @@ enum Found {
 /// One node's share of the work.
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
-    pub(crate) ring: Arc<Ring>,
-    /// The node's number in the ring.
-    pub(crate) node: usize,
+    /// The rings by which clients spread keys, with the node's number in each that it is in.
+    pub(crate) rings: Vec<(Arc<Ring>, usize)>,
     pub(crate) on_floor: OnFloor,
 }
 
@@ -280,8 +280,7 @@ impl Share {
                 let version = invalidations.transactions.iter().map(|it| it.version).max();
                 let all = invalidations.transactions.into_iter().flat_map(|it| it.keys);
                 let own = all.map(|invalidation| invalidation.key);
-                let mut keys: Vec<_> =
-                    own.filter(|key| self.ring.owner(key) == self.node).collect();
+                let mut keys: Vec<_> = own.filter(|key| self.owns(key)).collect();
                 // One record's keys are deleted together, so each once.
                 keys.sort_unstable();
                 keys.dedup();
@@ -304,10 +303,15 @@ impl Share {
         let last = all.len().saturating_sub(1);
         let mut at = 0_usize;
         all.retain_mut(|transaction| {
-            transaction.keys.retain(|invalidation| self.ring.owner(&invalidation.key) == self.node);
+            transaction.keys.retain(|invalidation| self.owns(&invalidation.key));
             at = at.saturating_add(1);
             !transaction.keys.is_empty() || at > last
         });
+    }
+
+    /// Whether some client may look for the key here.
+    pub(crate) fn owns(&self, key: &Key) -> bool {
+        self.rings.iter().any(|(ring, node)| ring.owner(key) == *node)
     }
 
     fn unlisted(&self) -> Work {

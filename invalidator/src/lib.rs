@@ -6,6 +6,8 @@
 //! Several processes may share the partitions ([`Feed`]): then each of them has a lane to every node, for its own part of the
 //! stream. While a partition changes hands two may deliver it, which is harmless.
 //!
+//! What clusters there are, and which nodes they have, may change meanwhile ([`Invalidator::reconfigure`]).
+//!
 //! Cache nodes of ours have a [`ControlPort`]: they get each delete once, with its version, and hear how far the region's
 //! databases are, which a task here asks all the time; or, in hold-off mode, goes by time.
 
@@ -25,6 +27,7 @@ pub mod node_lane;
 pub mod poller;
 mod positions;
 mod report;
+mod rings;
 mod settings;
 mod shell;
 mod socket;
@@ -42,6 +45,6 @@ pub use lane::Markers;
 pub use metrics::Metrics;
 pub use positions::Visibility;
 pub use report::LaneStatus;
-pub use settings::{NodeSettings, OnFloor, Settings};
-pub use shell::Invalidator;
+pub use settings::{Former, NodeSettings, OnFloor, Settings};
+pub use shell::{Invalidator, ReconfigureError, Statuses};
 pub use tls::{Identity, Tls, TlsError};

@@ -9,7 +9,7 @@ use prometheus_client::{
 use crate::poller::Role;
 
 /// One lane.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 pub(crate) struct LaneLabel {
     pub(crate) cluster: String,
     pub(crate) node: String,
@@ -170,6 +170,13 @@ impl Metrics {
             sequence: sequence.get_or_create_owned(label),
             behind: behind.get_or_create_owned(label),
         }
+    }
+
+    /// A lane that is no more: what it says of the present is not shown any longer. What it has counted stays.
+    pub(crate) fn forget(&self, lane: &LaneLabel) {
+        self.connected.remove(lane);
+        self.backlog_records.remove(lane);
+        self.backlog_ms.remove(lane);
     }
 
     /// The metrics of one lane, found once.

@@ -18,7 +18,7 @@ use schemas::{
 use stream::{Entry, Portions, Read, ReadLimit, Reader, StreamError};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +75,44 @@ struct Waiting {
 }
 
 impl<R: Reader> NodeDelivery<R> {
-    /// Runs until `shutdown`; an error is a stream that cannot be used any more.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), StreamError> {
+    /// Runs until `shutdown`; an error is a stream that cannot be used any more. If it is to `retire` then, its node gets no deletes any
+    /// more, and is told so.
+    pub(crate) async fn run(
+        mut self,
+        shutdown: CancellationToken,
+        retire: CancellationToken,
+    ) -> Result<(), StreamError> {
+        self.deliver(&shutdown).await?;
+        if retire.is_cancelled() {
+            self.part().await;
+        }
+        Ok(())
+    }
+
+    /// Whoever still asks the node gets nothing. Without this, it would notice by itself that its stream is gone, a little later.
+    async fn part(&self) {
+        let (stream, partitions) = (self.reader.stream_id(), self.reader.partitions());
+        let parting = async {
+            let mut connection = ControlConnection::open(&self.port).await?;
+            connection.hello(stream, partitions, self.port.ring_version);
+            connection.say(&ToNode::Quarantine);
+            // It answers the first, and ends the connection because of the second.
+            loop {
+                connection.turn().await?;
+                while connection.hear()?.is_some() {}
+            }
+        };
+        let parted: Result<Result<(), ConnectionError>, _> =
+            timeout(ANSWER_DEADLINE, parting).await;
+        let node = &self.port.address;
+        if let Ok(Err(ConnectionError::Closed | ConnectionError::Refused(_))) = parted {
+            tracing::info!(node, "out of the region: it serves nothing any more");
+        } else {
+            tracing::warn!(node, "out of the region, and not told so: it goes by on_stale");
+        }
+    }
+
+    async fn deliver(&mut self, shutdown: &CancellationToken) -> Result<(), StreamError> {
         let mut delay = CONNECT_DELAY_MIN;
         loop {
             if self.portions.take().is_empty() {

@@ -1,6 +1,9 @@
 //! [`Report`]: what one lane says about itself: status, metrics and log, from the same values.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use schemas::record::UnixMicros;
 use tokio::sync::watch;
@@ -41,6 +44,8 @@ pub(crate) struct Report {
     node: String,
     metrics: LaneMetrics,
     status: watch::Sender<LaneStatus>,
+    /// What the lane has said of that so far.
+    given_up: AtomicU64,
 }
 
 impl Report {
@@ -52,7 +57,7 @@ impl Report {
         let LaneLabel { cluster, node } = label;
         let names = LaneStatus { cluster, node: node.clone(), ..LaneStatus::default() };
         let (status, told) = watch::channel(names);
-        (Report { node, metrics, status }, told)
+        (Report { node, metrics, status, given_up: AtomicU64::new(0) }, told)
     }
 
     pub(crate) fn connected(&self) {
@@ -129,8 +134,8 @@ impl Report {
     pub(crate) fn backlog(&self, lane: &Lane, unread: Unread) {
         let records = u64::try_from(lane.backlog()).unwrap_or(u64::MAX);
         let records = records.saturating_add(unread.records);
-        let new = lane.given_up().saturating_sub(self.metrics.uncovered.get());
-        self.metrics.uncovered.inc_by(new);
+        let before = self.given_up.swap(lane.given_up(), Ordering::Relaxed);
+        self.metrics.uncovered.inc_by(lane.given_up().saturating_sub(before));
         // What was taken is older than what was not.
         self.waiting(records, lane.oldest_waiting().or(unread.since));
     }

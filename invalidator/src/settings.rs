@@ -15,12 +15,23 @@ pub struct Settings {
     pub hashing: Hashing,
     /// Never empty.
     pub nodes: Vec<NodeSettings>,
+    /// As it was before, while some clients still use it: deletes go to the owners by both.
+    pub former: Option<Former>,
+    /// Of everything that is said here: lanes go on while it stays the same.
+    pub revision: u64,
     /// From the first delete of a key to its second.
     pub fill_age_max: Duration,
     /// What floors and gaps mean.
     pub on_floor: OnFloor,
     /// Whether clients set markers on stock nodes.
     pub markers: Markers,
+}
+
+/// A ring of before.
+#[derive(Clone, Debug)]
+pub struct Former {
+    pub hashing: Hashing,
+    pub nodes: Vec<NodeSettings>,
 }
 
 /// One node.

@@ -1,6 +1,6 @@
 //! Whichever backend a region has chosen, as one type each: [`Log`], and what it is written, read and followed with.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use schemas::{
     cursor::{Cursor, Partition, Place, StreamId, Term},
@@ -9,7 +9,8 @@ use schemas::{
 use tokio::sync::watch;
 
 use crate::{
-    Batch, CursorStore, Desk, Pending, Portions, Read, ReadLimit, Reader, StreamError, Writer,
+    Batch, Board, CursorStore, Desk, Pending, Portions, Read, ReadLimit, Reader, StreamError,
+    Writer,
     embedded::{Embedded, EmbeddedReader},
     kafka::{Kafka, KafkaCursors, KafkaReader, KafkaWriter, Share},
 };
@@ -84,6 +85,14 @@ impl Log {
         match self {
             Log::Embedded(_) => true,
             Log::Kafka(kafka) => kafka.is_begun(),
+        }
+    }
+
+    /// Where its processes leave notes for each other; `path` is that of the embedded file.
+    pub fn board(&self, path: &Path) -> Board {
+        match self {
+            Log::Embedded(_) => Board::of_file(path),
+            Log::Kafka(kafka) => Board::Kafka(kafka.clone()),
         }
     }
 

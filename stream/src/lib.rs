@@ -1,6 +1,7 @@
 //! The invalidation log: what the tailer writes and invalidators read.
 
 mod any;
+mod board;
 pub mod embedded;
 pub mod follow;
 pub mod kafka;
@@ -11,6 +12,7 @@ mod seam;
 pub mod term;
 
 pub use any::{AnyCursors, AnyReader, AnyShare, AnyWriter, Log};
+pub use board::{Board, NOTE_BYTES_MAX};
 pub use metrics::Metrics;
 pub use portion::{Portion, Portions};
 pub use request::{Desk, REQUEST_KEYS_MAX, Request, Ticket};

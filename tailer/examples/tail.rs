@@ -61,6 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             stop.cancel();
         }
     });
+    let (_keep, rules) = watch::channel(rules);
     run(settings, rules, log, Metrics::default(), status, shutdown).await?;
     Ok(())
 }

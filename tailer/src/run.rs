@@ -84,14 +84,17 @@ enum Ended {
     Returned,
     #[error("somebody asks for an epoch, asking what the source has")]
     EpochAsked,
+    #[error("there are other rules")]
+    Rules,
 }
 
 /// Reads the binlog of a source until `shutdown`, and publishes what changes mean. Returns early only with an error
 /// that a new attempt cannot mend. A source that is down, also at the start, is tried again for ever; [`Status`]
-/// says so.
+/// says so. Other rules are taken up where the last transaction was published whole; their columns and tables must have been
+/// checked before ([`preflight::check`]).
 pub async fn run<W: Writer>(
     settings: Settings,
-    rules: Arc<Rules>,
+    rules: watch::Receiver<Arc<Rules>>,
     writer: W,
     metrics: Metrics,
     status: watch::Sender<Status>,
@@ -144,7 +147,7 @@ const DAMAGED_TIMES_MAX: u32 = 3;
 /// What outlives a connection.
 struct Shell<W> {
     settings: Settings,
-    rules: Arc<Rules>,
+    rules: watch::Receiver<Arc<Rules>>,
     appender: Appender<W>,
     metrics: Metrics,
     status: watch::Sender<Status>,
@@ -172,9 +175,10 @@ enum Never {}
 impl<W: Writer> Shell<W> {
     async fn session(&mut self, backoff: &mut Backoff) -> Result<Never, Ended> {
         let settings = self.settings.at(self.at);
+        let rules = Arc::clone(&self.rules.borrow_and_update());
         let mut conn = source::connect(&settings).await?;
-        let answers = preflight::ask(&mut conn, &self.rules).await?;
-        let mut report = preflight::judge(&settings, &self.rules, &answers)?;
+        let answers = preflight::ask(&mut conn, &rules).await?;
+        let mut report = preflight::judge(&settings, &rules, &answers)?;
         self.tell(|status| status.server = Some(format!("{} {}", report.dialect, report.version)));
         if !report.is_passed() {
             return Err(Ended::Refused(Box::new(report)));
@@ -186,7 +190,7 @@ impl<W: Writer> Shell<W> {
         if report.role == Role::ReadOnly {
             return Err(SourceError::ReadOnly.into());
         }
-        let mut tailer = self.tailer(&report);
+        let mut tailer = self.tailer(&report, rules);
         if let Some(before) = &tailer.checkpoint().epoch {
             let others = switchover::Others { settings: &self.settings, at: self.at, before };
             switchover::prove(&others, &mut conn, &mut report).await?;
@@ -208,7 +212,7 @@ impl<W: Writer> Shell<W> {
         self.read(tailer, reader, observer, horizon).await
     }
 
-    fn tailer(&self, report: &Report) -> Tailer {
+    fn tailer(&self, report: &Report, rules: Arc<Rules>) -> Tailer {
         let fresh = || Checkpoint {
             source: Arc::clone(&self.settings.source),
             executed: report.server.executed.clone(),
@@ -224,7 +228,7 @@ impl<W: Writer> Shell<W> {
             checkpoint,
             partitions: self.appender.partitions(),
             limits: self.settings.limits,
-            rules: Arc::clone(&self.rules),
+            rules,
             statement_keys: self.settings.statement_keys,
             order: self.settings.order,
             cascades: report.cascades.clone(),
@@ -294,9 +298,16 @@ impl<W: Writer> Shell<W> {
     ) -> Result<Never, Ended> {
         let (mut batches, mut others_wrote) = (Vec::new(), false);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut rules = self.rules.clone();
         loop {
             tokio::select! {
                 biased;
+                // Whoever gave them may be gone: then they stay as they are.
+                Ok(()) = rules.changed() => {
+                    tailer.step(now(), Input::Tick, &mut batches)?;
+                    self.append(&mut batches).await?;
+                    return Err(Ended::Rules);
+                }
                 acked = self.appender.acked(), if self.appender.in_flight() > 0 => self.durable(acked)?,
                 answer = observer.next() => {
                     let Answer { observation, role } = answer?;
@@ -409,7 +420,8 @@ impl<W: Writer> Shell<W> {
             | Ended::Epochs(_)
             | Ended::Outdated
             | Ended::Returned
-            | Ended::EpochAsked => Recovery::Retry,
+            | Ended::EpochAsked
+            | Ended::Rules => Recovery::Retry,
         };
         let stream_failed = matches!(ended, Ended::Stream(_));
         let damaged_at = match &ended {

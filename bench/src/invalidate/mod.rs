@@ -38,7 +38,7 @@ use schemas::{
 };
 use stream::{
     Batch, Portions, Writer,
-    embedded::{Embedded, Options},
+    embedded::{Embedded, EmbeddedReader, Options},
 };
 use tokio::{
     task::yield_now,
@@ -188,7 +188,7 @@ impl Stage {
         String::from_utf8_lossy(&session.output).into_owned()
     }
 
-    async fn start_lane(&self) -> Result<Invalidator> {
+    async fn start_lane(&self) -> Result<Invalidator<EmbeddedReader, Embedded>> {
         let clock = Clock::new(Arc::clone(&self.node));
         let options = control::Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), tls: None };
         let port = ControlServer::bind(Arc::clone(&self.control), clock, &options).await?;
@@ -202,6 +202,8 @@ impl Stage {
             fill_age_max: defaults::FILL_AGE_MAX,
             on_floor: OnFloor::Alarm,
             markers: invalidator::Markers::None,
+            former: None,
+            revision: 0,
         };
         let metrics = invalidator::Metrics::register(&mut Registry::default());
         let feed = Feed {
@@ -210,7 +212,7 @@ impl Stage {
             portions: Portions::whole(),
         };
         let started =
-            Invalidator::start(&[cluster], &feed, &Visibility::UNKNOWN, &metrics, &self.shutdown);
+            Invalidator::start(&[cluster], feed, &Visibility::UNKNOWN, &metrics, &self.shutdown);
         started.context("start a lane")
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn measure(
     let (shutdown, status) = (CancellationToken::new(), watch::Sender::new(Status::default()));
     let mut told = status.subscribe();
     let settings = wire::settings(database, 4003)?;
-    let rules = Arc::clone(rules);
+    let (_keep, rules) = watch::channel(Arc::clone(rules));
     let tailing =
         tailer::run(settings, rules, watched, Metrics::default(), status, shutdown.clone());
     let tailing = tokio::spawn(tailing);

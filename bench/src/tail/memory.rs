@@ -91,6 +91,7 @@ pub(super) async fn child(address: &str, folder: &Path) -> Result<()> {
     let address: Address = address.parse().ok().context("an address")?;
     let embedded = Embedded::open(&folder.join("stream.db"), latency::options())?;
     let rules = Arc::new(Rules::parse("bench", backlog::RULES).context("the bench's rules")?);
+    let (_keep, rules) = watch::channel(rules);
     let status = watch::Sender::new(Status::default());
     let mut told = status.subscribe();
     let settings = Settings::new("bench", address, 4004);

@@ -79,7 +79,7 @@ pub(super) async fn published(
     let settings = settings(database, 4001)?;
     let tailing = tailer::run(
         settings,
-        Arc::clone(rules),
+        watch::channel(Arc::clone(rules)).1,
         null,
         Metrics::default(),
         status,

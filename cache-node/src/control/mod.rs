@@ -149,8 +149,8 @@ impl Control {
     }
 
     /// A lane of this stream is there. Entries that go with another stream, or with none, mean nothing any more: no cursor stands
-    /// behind them. With a newer ring than the one that was known, lanes of the old one are sent away, and nothing is served until
-    /// those of the new one have brought the node up to date. Returns the generation of the connection.
+    /// behind them; nor do those of a node that has missed a ring. With a newer ring than the one that was known, lanes of the old one
+    /// are sent away, and nothing is served until those of the new one have brought the node up to date. Returns the generation of the connection.
     fn attach(&self, now: Now, hello: &Hello) -> Result<u64, OldRing> {
         let mut attached = self.attached();
         let (named, known) = (hello.ring, attached.ring);
@@ -164,7 +164,12 @@ impl Control {
             tracing::warn!(named, known, "what was kept over the restart goes by an older ring");
             attached.stream = None;
         }
-        if named > known && attached.stream == Some(stream) {
+        if named > known.saturating_add(1) && attached.stream == Some(stream) {
+            // In between, others had keys that are ours again, and what we hold of them got no deletes.
+            tracing::warn!(named, known, "out of the ring for a while: everything is forgotten");
+            attached.stream = None;
+            self.node.flush(0, now);
+        } else if named > known && attached.stream == Some(stream) {
             tracing::info!(named, known, "a newer ring: lanes connect again");
             self.begin_anew(&mut attached);
         }

@@ -316,8 +316,8 @@ fn a_lane_with_an_old_ring_is_sent_away() {
     let (stage, mut old) = Stage::attached();
     stage.ask("set user:1 0 0 1\r\na\r\n");
     let mut new = stage.connect();
-    let said = stage.say(&mut new, &format!("hello 1 {STREAM} 2 4 -\n"));
-    assert_eq!(said, "greeting 0000000000000001 quarantined 4 1.9 1:6 1:7\n");
+    let said = stage.say(&mut new, &format!("hello 1 {STREAM} 2 1 -\n"));
+    assert_eq!(said, "greeting 0000000000000001 quarantined 1 1.9 1:6 1:7\n");
     // Until the new lane has brought the node to where the stream ends now.
     assert_eq!(stage.ask("get user:1\r\n"), "END|");
     let batch = "batch 0 1:6 1:7 2 1.10\nd user:2\na\n";
@@ -325,9 +325,9 @@ fn a_lane_with_an_old_ring_is_sent_away() {
     let mut again = stage.connect();
     stage.check(
         &mut again,
-        &format!("hello 1 {STREAM} 2 3 -\n"),
+        &format!("hello 1 {STREAM} 2 0 -\n"),
         expect![[r"
-            error ring version 3 is old: 4 is known
+            error ring version 0 is old: 1 is known
             closed
         "]],
     );
@@ -337,8 +337,20 @@ fn a_lane_with_an_old_ring_is_sent_away() {
     assert_eq!(stage.ask("get user:1\r\n"), "VALUE user:1 0 1|a|END|");
     // The same ring again is no news.
     let mut other = stage.connect();
-    let said = stage.say(&mut other, &format!("hello 1 {STREAM} 2 4 -\n"));
-    assert_eq!(said, "greeting 0000000000000001 fresh 4 1.9 1:7 1:7\n");
+    let said = stage.say(&mut other, &format!("hello 1 {STREAM} 2 1 -\n"));
+    assert_eq!(said, "greeting 0000000000000001 fresh 1 1.9 1:7 1:7\n");
+}
+
+#[test]
+fn a_node_that_was_out_of_the_ring_forgets_what_it_held() {
+    let (stage, _) = Stage::attached();
+    stage.ask("set user:1 0 0 1\r\na\r\n");
+    let mut back = stage.connect();
+    let said = stage.say(&mut back, &format!("hello 1 {STREAM} 2 2 -\n"));
+    // It has no cursors any more, so the lane begins where the stream ends.
+    assert_eq!(said, "greeting 0000000000000001 degraded 2 0.0 - -\n");
+    assert_eq!(stage.ask("get user:1\r\n"), "END|");
+    assert_eq!(stage.ask("mn\r\n"), "MN|");
 }
 
 #[test]

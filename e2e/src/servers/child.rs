@@ -70,6 +70,8 @@ pub enum Signal {
     Terminate,
     /// What Ctrl-C sends.
     Interrupt,
+    /// Look at its files again.
+    Hangup,
     /// Freeze it: it answers nothing, and its sockets stay open.
     Stop,
     /// Let it go on.
@@ -148,6 +150,7 @@ impl Child {
             return container.tell(match signal {
                 Signal::Terminate => &["kill", "--signal", "TERM"],
                 Signal::Interrupt => &["kill", "--signal", "INT"],
+                Signal::Hangup => &["kill", "--signal", "HUP"],
                 Signal::Stop => &["pause"],
                 Signal::Continue => &["unpause"],
             });
@@ -155,6 +158,7 @@ impl Child {
         let name = match signal {
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
+            Signal::Hangup => "HUP",
             Signal::Stop => "STOP",
             Signal::Continue => "CONT",
         };

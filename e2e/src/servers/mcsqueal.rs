@@ -382,6 +382,11 @@ impl Mcsqueal {
         self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Continue))
     }
 
+    /// SIGHUP.
+    pub fn hangup(&self) -> Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| child.signal(Signal::Hangup))
+    }
+
     /// Stops it as an operator would.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };

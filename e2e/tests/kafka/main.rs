@@ -12,6 +12,7 @@ mod lost;
 mod mirror;
 mod overlap;
 mod progress;
+mod published;
 mod readers;
 mod sharing;
 #[path = "../../../stream/tests/suite/mod.rs"]

@@ -20,7 +20,7 @@ use schemas::{
 };
 use stream::{
     Batch, CursorStore, Portions, Reader, Writer,
-    embedded::{Embedded, Options},
+    embedded::{Embedded, EmbeddedReader, Options},
 };
 use tokio::{
     sync::watch,
@@ -168,7 +168,7 @@ fn deleted_twice(key: &str, deletes: &Deletes, appended: Instant) {
 }
 
 struct Lane {
-    running: Invalidator,
+    running: Invalidator<EmbeddedReader, Embedded>,
     status: watch::Receiver<LaneStatus>,
     shutdown: CancellationToken,
     consumer: String,
@@ -183,14 +183,16 @@ impl Lane {
             fill_age_max: FILL_AGE_MAX,
             on_floor: OnFloor::Alarm,
             markers: invalidator::Markers::None,
+            former: None,
+            revision: 0,
         };
         let metrics = Metrics::register(&mut Registry::default());
         let shutdown = CancellationToken::new();
         let feed = Feed { reader: log.reader(), cursors: log.clone(), portions: Portions::whole() };
         let running =
-            Invalidator::start(&[settings], &feed, &Visibility::UNKNOWN, &metrics, &shutdown);
+            Invalidator::start(&[settings], feed, &Visibility::UNKNOWN, &metrics, &shutdown);
         let running = running.expect("a ring");
-        let status = running.status().remove(0);
+        let status = running.status().borrow()[0].clone();
         Lane { running, status, shutdown, consumer: format!("main/{}", node.address) }
     }
 

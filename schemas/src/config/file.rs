@@ -191,12 +191,14 @@ pub(super) struct RawCluster {
     pub(super) name: Spanned<String>,
     /// How clients spread their keys over the nodes.
     pub(super) hashing: Hashing,
-    /// A higher one at each change of how keys are spread.
+    /// A higher one at each change of how keys are spread: by one where only new nodes get keys, by two or more where others do, too.
     #[serde(default)]
     pub(super) ring_version: u64,
     /// The nodes, in any order; their addresses as clients write them.
     #[schemars(with = "Vec<RawNode>")]
     pub(super) nodes: Vec<Spanned<RawNode>>,
+    /// The nodes of before, as long as some client uses them; no nodes, if none does.
+    pub(super) former: Option<RawFormer>,
     /// Longest time between a reader's SELECT and its `set`: stock nodes delete each key at once and again after this.
     #[schemars(with = "Option<u64>")]
     pub(super) fill_age_ms_max: Option<Spanned<u64>>,
@@ -213,6 +215,18 @@ pub(super) struct RawCluster {
     /// The cluster from which cold nodes of this one become warm; their own files say that they do.
     #[schemars(with = "Option<String>")]
     pub(super) warm_from: Option<Spanned<String>>,
+}
+
+/// How keys were spread before the last change of that.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Former")]
+pub(super) struct RawFormer {
+    /// If it was another one.
+    pub(super) hashing: Option<Hashing>,
+    /// All nodes, also those that have stayed.
+    #[schemars(with = "Vec<RawNode>")]
+    pub(super) nodes: Vec<Spanned<RawNode>>,
 }
 
 /// TLS to the nodes' control ports.

@@ -231,6 +231,8 @@ pub struct Cluster {
     pub ring_version: u64,
     /// The nodes; never empty, no address twice.
     pub nodes: Vec<Node>,
+    /// How keys were spread before, while some clients still do: deletes go to the owners by both.
+    pub former: Option<Former>,
     /// Longest time between a reader's SELECT and its `set`: each key is deleted at once, and once
     /// more after this.
     pub fill_age_max: Duration,
@@ -244,6 +246,14 @@ pub struct Cluster {
     pub control_tls: Option<ControlTls>,
     /// The cluster from which cold nodes of this one become warm.
     pub warm_from: Option<Arc<str>>,
+}
+
+/// A ring of before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    pub hashing: Hashing,
+    /// Empty: no client uses it any more.
+    pub nodes: Vec<Node>,
 }
 
 /// Encrypted connections to control ports. Files are PEM.
@@ -436,7 +446,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:61: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `fill_age_ms_max`, `on_floor`, `control_secret_file`, `control_tls`, `warm_from`"
+                "shop.toml:67: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `former`, `fill_age_ms_max`, `markers`, `on_floor`, `control_secret_file`, `control_tls`"
             ],
         );
         check_refused(
@@ -516,7 +526,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:73: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:79: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
@@ -526,7 +536,7 @@ mod tests {
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:61: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:67: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

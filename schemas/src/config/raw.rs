@@ -5,8 +5,8 @@ use std::{num::NonZeroU16, str::FromStr, time::Duration};
 use toml::Spanned;
 
 use super::{
-    Address, Cluster, ControlTls, Embedded, Identity, Kafka, Node, OnFloor, Password, Problem,
-    Property, Region, Source, Stream, Tls,
+    Address, Cluster, ControlTls, Embedded, Former, Identity, Kafka, Node, OnFloor, Password,
+    Problem, Property, Region, Source, Stream, Tls,
     file::{
         OneOrMore, RawCluster, RawEmbedded, RawKafka, RawNode, RawRegion, RawRules, RawSource,
         RawStream, RawTls,
@@ -333,24 +333,11 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
     if raw.nodes.is_empty() {
         check.refuse(&raw.name, "cluster.nodes: there must be at least one".to_owned());
     }
-    let mut nodes: Vec<Node> = Vec::new();
-    for raw in raw.nodes {
-        let RawNode { address: text, weight, control } = raw.into_inner();
-        let Some(address) = check.address("cluster.nodes.address", &text) else { continue };
-        if nodes.iter().any(|node| node.address == address) {
-            check.refuse(&text, format!("cluster.nodes: {address} is listed twice"));
-        }
-        let weight = match weight {
-            None => 1,
-            Some(weight) if (1..=1000).contains(weight.get_ref()) => weight.into_inner(),
-            Some(weight) => {
-                check.refuse(&weight, "cluster.nodes.weight: must be from 1 to 1000".to_owned());
-                1
-            }
-        };
-        let control = control.and_then(|control| check.address("cluster.nodes.control", &control));
-        nodes.push(Node { address, weight, control });
-    }
+    let nodes = self::nodes(check, raw.nodes);
+    let former = raw.former.map(|former| Former {
+        hashing: former.hashing.unwrap_or(raw.hashing),
+        nodes: self::nodes(check, former.nodes),
+    });
     let fill_age_ms_max = check.number(
         "cluster.fill_age_ms_max",
         raw.fill_age_ms_max.as_ref(),
@@ -374,6 +361,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         hashing: raw.hashing,
         ring_version: raw.ring_version,
         nodes,
+        former,
         fill_age_max: Duration::from_millis(fill_age_ms_max),
         markers: raw.markers,
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
@@ -381,6 +369,28 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         control_tls,
         warm_from: raw.warm_from.map(|name| name.into_inner().into()),
     }
+}
+
+fn nodes(check: &mut Check<'_>, raw: Vec<Spanned<RawNode>>) -> Vec<Node> {
+    let mut nodes: Vec<Node> = Vec::new();
+    for raw in raw {
+        let RawNode { address: text, weight, control } = raw.into_inner();
+        let Some(address) = check.address("cluster.nodes.address", &text) else { continue };
+        if nodes.iter().any(|node| node.address == address) {
+            check.refuse(&text, format!("cluster.nodes: {address} is listed twice"));
+        }
+        let weight = match weight {
+            None => 1,
+            Some(weight) if (1..=1000).contains(weight.get_ref()) => weight.into_inner(),
+            Some(weight) => {
+                check.refuse(&weight, "cluster.nodes.weight: must be from 1 to 1000".to_owned());
+                1
+            }
+        };
+        let control = control.and_then(|control| check.address("cluster.nodes.control", &control));
+        nodes.push(Node { address, weight, control });
+    }
+    nodes
 }
 
 /// Lines count from 1.

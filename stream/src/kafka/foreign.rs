@@ -49,7 +49,7 @@ fn notes(notes: &[Noted<'_>]) {
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
         Just("log".to_owned()),
-        "(term|begun|request)/[0-9]{0,11}",
+        "(term|begun|request|board)/[0-9]{0,11}",
         "checkpoint/[a-c]{0,2}/[0-9]{0,11}",
         "epoch/[a-c]{0,2}/[0-9]{0,6}/[0-9]{0,11}",
         "[a-z/]{0,8}/[0-9]{0,6}",

@@ -266,6 +266,29 @@ impl Kafka {
         blocking(move || Ok(inner.state.fresh()?.requests.contains_key(&*id))).await
     }
 
+    /// Leaves a note for other processes.
+    pub(crate) async fn put_note(&self, name: &str, value: Vec<u8>) -> Result<(), StreamError> {
+        let (inner, note) = (Arc::clone(&self.inner), Note::board(name, value));
+        blocking(move || {
+            let topic = inner.settings.state_topic();
+            let mut scribe = Scribe::new(&inner.settings, &inner.context, topic)?;
+            let offset = scribe.write(&note, patience())?;
+            inner.state.with_offset(offset).map(drop)
+        })
+        .await
+    }
+
+    /// The notes that are known here.
+    pub(crate) fn notes(&self) -> BTreeMap<String, Vec<u8>> {
+        notes_of(&self.state().known())
+    }
+
+    /// Those that are there now.
+    pub(crate) async fn fresh_notes(&self) -> Result<BTreeMap<String, Vec<u8>>, StreamError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.state.fresh().map(|state| notes_of(&state))).await
+    }
+
     fn settings(&self) -> &Settings {
         &self.inner.settings
     }
@@ -277,6 +300,10 @@ impl Kafka {
     fn state(&self) -> &Follower<State> {
         &self.inner.state
     }
+}
+
+fn notes_of(state: &State) -> BTreeMap<String, Vec<u8>> {
+    state.board.iter().map(|(name, note)| (name.to_string(), note.to_vec())).collect()
 }
 
 impl Fold for State {

@@ -10,6 +10,7 @@
 //! | `begun/T` | empty | term T has begun on every partition |
 //! | `checkpoint/SOURCE/T` | a checkpoint, with where the partitions ended (header `ends`) | by the leader of T; void if a later term was claimed before it |
 //! | `request/ID` | a request: a format, and a record | by whoever has one; removed by the leader who has appended it |
+//! | `board/NAME` | a note for other processes | by whoever has one |
 //! | `epoch/SOURCE/N/T` | an `EpochStart` record | likewise; the first one for N stands |
 //!
 //! So a writer that was replaced changes nothing, whenever its last notes arrive: its successor has claimed its term
@@ -23,7 +24,7 @@ use schemas::{
 };
 
 use super::wire::parse_place;
-use crate::{request::REQUESTS_MAX, seam::with_epochs};
+use crate::{board::NOTES_MAX, request::REQUESTS_MAX, seam::with_epochs};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub(super) replaced: Vec<(Arc<str>, Term)>,
     /// What tools ask for, by id, as it came. A bounded number.
     pub(super) requests: BTreeMap<Box<str>, Arc<[u8]>>,
+    /// What processes leave for each other, by name. A bounded number.
+    pub(super) board: BTreeMap<Box<str>, Arc<[u8]>>,
 }
 
 /// A claim.
@@ -112,6 +115,12 @@ impl Note {
         Note { key: format!("request/{id}"), ends: None, value: None }
     }
 
+    /// What is empty takes the note away.
+    pub(super) fn board(name: &str, value: Vec<u8>) -> Note {
+        let value = Some(value).filter(|value| !value.is_empty());
+        Note { key: format!("board/{name}"), ends: None, value }
+    }
+
     fn text(key: String, value: String) -> Note {
         Note { key, ends: None, value: Some(value.into_bytes()) }
     }
@@ -152,6 +161,12 @@ impl State {
                 self.requests.insert((*id).into(), Arc::from(value));
             }
             (["request", id], None) => drop(self.requests.remove(*id)),
+            (["board", name], Some(value))
+                if self.board.len() < NOTES_MAX || self.board.contains_key(*name) =>
+            {
+                self.board.insert((*name).into(), Arc::from(value));
+            }
+            (["board", name], None) => drop(self.board.remove(*name)),
             // A newer mcsqueal may say more.
             _ => {}
         }

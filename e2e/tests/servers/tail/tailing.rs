@@ -163,7 +163,7 @@ impl Tailing {
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(tailer::run(
             settings,
-            Arc::new(rules),
+            watch::channel(Arc::new(rules)).1,
             book.clone(),
             metrics,
             tell,

@@ -7,6 +7,7 @@ mod hold_off;
 mod instances;
 mod markers;
 mod promotion;
+mod reload;
 mod restart;
 mod ring;
 mod secure;

@@ -62,6 +62,10 @@ fn notes_come_back() {
         Note::checkpoint(&saved(3, 9)),
         Note::epoch(&epoch(1, 5), Term(3)),
         Note::begun(Term(3)),
+        Note::board("config:eu", b"1".to_vec()),
+        Note::board("config:eu", b"2".to_vec()),
+        Note::board("process:eu:a", b"x".to_vec()),
+        Note::board("process:eu:a", Vec::new()),
     ]);
     let expected = State {
         log: Some((StreamId(0xabc), 16)),
@@ -70,6 +74,7 @@ fn notes_come_back() {
         checkpoints: BTreeMap::from([("s".into(), saved(3, 9))]),
         epochs: vec![epoch(1, 5)],
         replaced: Vec::new(),
+        board: BTreeMap::from([("config:eu".into(), Arc::from(&b"2"[..]))]),
         requests: BTreeMap::new(),
     };
     assert_eq!(state, expected);
