@@ -26,7 +26,7 @@ use schemas::{
 };
 use stream::{
     Batch, Portions, Writer,
-    embedded::{Embedded, Options},
+    embedded::{Embedded, EmbeddedReader, Options},
 };
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,11 @@ pub(super) async fn measure(entries: u32) -> Result<Gaps> {
     Ok(Gaps { upgrade_ms, restart_ms })
 }
 
-fn connect(log: &Embedded, node: &CacheNode, shutdown: &CancellationToken) -> Result<Invalidator> {
+fn connect(
+    log: &Embedded,
+    node: &CacheNode,
+    shutdown: &CancellationToken,
+) -> Result<Invalidator<EmbeddedReader, Embedded>> {
     let address = node.control().context("a control port")?;
     let control = Some(ControlPort { address, secret: None, tls: None, ring_version: 0 });
     let cluster = invalidator::Settings {
@@ -88,10 +92,13 @@ fn connect(log: &Embedded, node: &CacheNode, shutdown: &CancellationToken) -> Re
         nodes: vec![NodeSettings { address: node.address(), weight: 1, control }],
         fill_age_max: defaults::FILL_AGE_MAX,
         on_floor: OnFloor::Alarm,
+        markers: invalidator::Markers::None,
+        former: None,
+        revision: 0,
     };
     let metrics = invalidator::Metrics::register(&mut Registry::default());
     let feed = Feed { reader: log.reader(), cursors: log.clone(), portions: Portions::whole() };
-    let started = Invalidator::start(&[cluster], &feed, &Visibility::UNKNOWN, &metrics, shutdown);
+    let started = Invalidator::start(&[cluster], feed, &Visibility::UNKNOWN, &metrics, shutdown);
     started.context("start a lane")
 }
 
