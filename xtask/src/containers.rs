@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     apt::{is_program, on_path},
     servers::{self, Servers},
+    stages,
 };
 
 /// The variable that tells tests to start servers in containers, and at which socket the engine listens.
@@ -98,7 +99,8 @@ impl Engine {
         let programs = format!("{0}/usr/sbin:{0}/usr/bin", root.display());
         let path = std::env::var("PATH").unwrap_or_default();
         println!("starting a container engine in {}", state.display());
-        let ours = Command::new(root.join("usr/sbin/dockerd"))
+        let daemon = root.join("usr/sbin/dockerd").into_os_string();
+        let ours = stages::ends_with_us(&[daemon])
             .arg("--config-file")
             .arg(&file)
             .env("PATH", format!("{programs}:{path}"))
@@ -157,7 +159,10 @@ impl Engine {
             java.display()
         );
         self.build("mcsqueal-e2e/kafka", &link, &work, &trees)?;
-        self.build("mcsqueal-e2e/mcsqueal", &on_base, &work, &[tree(program)])
+        self.build("mcsqueal-e2e/mcsqueal", &on_base, &work, &[tree(program)])?;
+        // What these have replaced.
+        let filter = format!("label={LABEL}");
+        self.docker(&["image", "prune", "--force", "--filter", &filter]).map(drop)
     }
 
     /// An image of these files, each at its place. `work` is the folder of the context, or the only tree itself.

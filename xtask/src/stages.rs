@@ -400,9 +400,18 @@ pub(crate) fn workspace() -> PathBuf {
 /// A command that the kernel kills when we die. Without `setpriv` it may outlive a killed xtask; what it started is
 /// then ended by the next one.
 pub(crate) fn dies_with_us(argv: &[std::ffi::OsString]) -> Command {
+    hears_of_our_death("KILL", argv)
+}
+
+/// A command that the kernel asks to end when we die.
+pub(crate) fn ends_with_us(argv: &[std::ffi::OsString]) -> Command {
+    hears_of_our_death("TERM", argv)
+}
+
+fn hears_of_our_death(signal: &str, argv: &[std::ffi::OsString]) -> Command {
     let mut whole: Vec<std::ffi::OsString> = Vec::new();
     if is_program("setpriv") {
-        whole.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(Into::into));
+        whole.extend(["setpriv", "--pdeathsig", signal, "--"].map(Into::into));
     }
     whole.extend(argv.iter().cloned());
     let mut command = Command::new(&whole[0]);

@@ -335,9 +335,17 @@ impl Warm {
         self.links.get(source)
     }
 
-    fn is_up(&self, source: usize, up: bool) {
+    /// Reads may ask it.
+    fn is_up(&self, source: usize) {
         if let Some(link) = self.link(source) {
-            link.up.store(up, Ordering::Relaxed);
+            link.up.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads do without it.
+    fn is_down(&self, source: usize) {
+        if let Some(link) = self.link(source) {
+            link.up.store(false, Ordering::Relaxed);
         }
     }
 

@@ -102,9 +102,9 @@ pub(super) async fn answer_misses(warm: Arc<Warm>, number: usize) {
     loop {
         match Connection::open(&warm, number).await {
             Ok(mut connection) => {
-                warm.is_up(number, true);
+                warm.is_up(number);
                 let broke = serve(&warm, &mut connection, &mut waiting).await;
-                warm.is_up(number, false);
+                warm.is_down(number);
                 let Err(err) = broke else { return };
                 tracing::debug!(error = %err, "a source for misses broke");
             }

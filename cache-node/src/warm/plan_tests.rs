@@ -14,8 +14,13 @@ fn reads(gets: u64, hits: u64) -> Reads {
     Reads { gets, hits }
 }
 
-fn answer(looked: u32, entries: u64, reads: Reads, over: bool) -> Answer {
-    Answer { state: GiverState::Gives, looked, refused: 0, entries, reads, over }
+fn answer(looked: u32, entries: u64, reads: Reads) -> Answer {
+    Answer { state: GiverState::Gives, looked, refused: 0, entries, reads, over: false }
+}
+
+/// There is nothing behind it.
+fn last(looked: u32, entries: u64, reads: Reads) -> Answer {
+    Answer { over: true, ..answer(looked, entries, reads) }
 }
 
 #[test]
@@ -35,7 +40,7 @@ fn nothing_is_asked_before_this_node_is_up_to_date_or_while_it_is_not() {
 #[test]
 fn it_ends_when_the_rates_meet() {
     let mut plan = Plan::new(1, PACE);
-    plan.answered(at(0), 0, &answer(100, 1000, reads(100_000, 90_000), false));
+    plan.answered(at(0), 0, &answer(100, 1000, reads(100_000, 90_000)));
     let (mut own, mut ended) = (reads(0, 0), Vec::new());
     for second in 0..60 {
         // Colder than the warm one for twenty seconds.
@@ -52,7 +57,7 @@ fn it_ends_when_the_rates_meet() {
 fn without_readers_it_ends_when_everything_was_copied_and_else_at_the_deadline() {
     for (over, expected) in [(true, (10, Ended::Copied)), (false, (100, Ended::Deadline))] {
         let mut plan = Plan::new(1, PACE);
-        plan.answered(at(0), 0, &answer(1000, 1000, reads(10, 9), over));
+        plan.answered(at(0), 0, &Answer { over, ..answer(1000, 1000, reads(10, 9)) });
         let mut ticks = (0..200).filter_map(|second| {
             let why = plan.tick(at(second * 1000), Live::Yes, reads(second, 0))?;
             Some((second, why))
@@ -74,7 +79,7 @@ fn who_gives_nothing_is_asked_less_and_less() {
             Next::Walk(_) => {
                 asked.push(now - 1000);
                 let state = GiverState::Quarantined;
-                plan.answered(at(now), 0, &Answer { state, ..answer(0, 0, reads(0, 0), false) });
+                plan.answered(at(now), 0, &Answer { state, ..answer(0, 0, reads(0, 0)) });
             }
             Next::Over => panic!("it is not over"),
         }
@@ -86,7 +91,7 @@ fn who_gives_nothing_is_asked_less_and_less() {
 fn a_walk_of_which_much_was_refused_is_done_again() {
     let mut plan = Plan::new(1, PACE);
     plan.tick(at(0), Live::Yes, Reads::default());
-    let refused = Answer { refused: 11, ..answer(100, 100, reads(0, 0), true) };
+    let refused = Answer { refused: 11, ..last(100, 100, reads(0, 0)) };
     plan.answered(at(1000), 0, &refused);
     assert_eq!(plan.next(at(1000), 0), Next::Wait(AGAIN));
     assert_eq!(plan.next(at(3000), 0), Next::Walk(LOOKS));
@@ -100,8 +105,8 @@ fn progress_and_what_is_left() {
     let mut plan = Plan::new(2, PACE);
     plan.tick(at(1000), Live::Yes, Reads::default());
     assert_eq!(plan.progress(at(2000)).seconds_left, None);
-    plan.answered(at(11_000), 0, &answer(400, 1000, reads(0, 0), false));
-    plan.answered(at(11_000), 1, &answer(600, 500, reads(0, 0), true));
+    plan.answered(at(11_000), 0, &answer(400, 1000, reads(0, 0)));
+    plan.answered(at(11_000), 1, &last(600, 500, reads(0, 0)));
     let expected = Progress { looked: 1000, entries: 1600, sources_up: 2, seconds_left: Some(6) };
     assert_eq!(plan.progress(at(11_000)), expected);
 }
@@ -131,7 +136,9 @@ proptest! {
                     *left -= seen;
                     looked += seen;
                     let seen = u32::try_from(seen).unwrap();
-                    plan.answered(at(now), source, &answer(seen, 0, reads(0, 0), *left == 0));
+                    let over = *left == 0;
+                    let answer = Answer { over, ..answer(seen, 0, reads(0, 0)) };
+                    plan.answered(at(now), source, &answer);
                 }
             }
             let most = u64::from(rate) * (now + 500) / 1000 + u64::from(LOOKS_MIN);

@@ -165,7 +165,6 @@ fn within(what: &str, value: u64, most: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::node::NodeArgs;
 
     const REGION: &str = include_str!("../../../region-configs/shop.toml");

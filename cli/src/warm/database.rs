@@ -42,7 +42,7 @@ impl Database {
             let text = |column: &String| {
                 let found =
                     origin.columns.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
-                found.map(|(_, text)| text.to_string())
+                found.map(|(_, text)| text.clone())
             };
             self.template.columns.iter().map(text).collect::<Option<Vec<_>>>()
         })?;

@@ -60,7 +60,7 @@ pub(crate) fn warm(args: &WarmArgs) -> Result<(), Failure> {
             Source::Peer(Cluster::named(&args.config, &region, Some(name))?, HashMap::new())
         }
         (None, Some(select)) => {
-            Source::Database(Database::new(&args.config, &region, rules, select)?)
+            Source::Database(Box::new(Database::new(&args.config, &region, rules, select)?))
         }
         (None, None) => return Err(Failure::Config(anyhow!("--from-db needs --select"))),
     };
@@ -84,7 +84,7 @@ pub(crate) fn warm(args: &WarmArgs) -> Result<(), Failure> {
         let reader = log::reader(&args.config, &region).await?;
         let stream = (reader.stream_id(), reader.partitions());
         let identity =
-            format!("warm {} {:?} {from} {to} {:?}", region.name, args.keys, args.select);
+            format!("warm {} {} {from} {to} {:?}", region.name, args.keys.display(), args.select);
         let state = State::open(&args.state, &identity)?;
         let counts = Counts::default();
         let work = Work { stream, cold, nodes: HashMap::new(), source, counts, ttl_s: args.ttl };
@@ -148,7 +148,7 @@ impl Cluster {
 /// Where values come from.
 enum Source {
     Peer(Cluster, HashMap<usize, Copier>),
-    Database(Database),
+    Database(Box<Database>),
 }
 
 impl Source {
@@ -159,7 +159,7 @@ impl Source {
             Some((statement, texts)) => format!("{key}: {statement} {texts:?}\n"),
             None => format!("{key}: no rule makes this key, so it is left out\n"),
         });
-        say(&mut io::stdout().lock(), &lines.collect::<String>())
+        say(&mut io::stdout().lock(), &lines.collect::<Vec<_>>().concat())
     }
 }
 
@@ -241,13 +241,12 @@ impl Work {
             let Some(port) = warm.nodes.get(owner).and_then(|node| node.control.as_ref()) else {
                 continue;
             };
-            let mut copier = match copiers.remove(&owner) {
-                Some(copier) => copier,
-                None => {
-                    let (stream, partitions) = self.stream;
-                    let connected = Copier::connect(port, stream, partitions).await;
-                    connected.with_context(|| format!("connect to {}", port.address))?
-                }
+            let mut copier = if let Some(copier) = copiers.remove(&owner) {
+                copier
+            } else {
+                let (stream, partitions) = self.stream;
+                let connected = Copier::connect(port, stream, partitions).await;
+                connected.with_context(|| format!("connect to {}", port.address))?
             };
             let asking = copier.copies(asked.iter().copied().cloned().collect());
             let answered = timeout(COPIES_DEADLINE, asking).await.context("no answer in time");

@@ -236,7 +236,7 @@ async fn shop(servers: &e2e::servers::Servers, kind: Kind) -> Database {
 
 async fn region(database: &Database, nodes: Vec<String>) -> Region {
     let mut region = Region::shop(database, nodes, FILL_AGE_MAX).await.expect("a region");
-    region.rules = RULES.to_owned();
+    RULES.clone_into(&mut region.rules);
     let grant = format!("GRANT INSERT, UPDATE ON shop.canary TO '{}'@'%'", region.account.user);
     database.run(&[&grant]).await.expect("a grant");
     region

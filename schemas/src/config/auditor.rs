@@ -131,10 +131,16 @@ fn audited(check: &mut Check<'_>, raw: Spanned<RawValue>) -> AuditedValue {
     let (table, key) = (quoted(&raw.get_ref().table), quoted(&raw.get_ref().key));
     let rule = format!("[[rule]]\nname = \"value\"\ntable = {table}\nkeys = [{key}]\n");
     if let Err(err) = Rules::parse("auditor.value", &rule) {
-        check.refuse(&raw, err.to_string());
+        // Its place is one in this text, which nobody wrote.
+        let said = err.to_string();
+        let what = said.split_once("rule \"value\": ").map_or(&*said, |(_, what)| what);
+        check.refuse(&raw, format!("auditor.value: {what}"));
     }
     if let Some(Err(err)) = raw.get_ref().part.as_deref().map(regex::bytes::Regex::new) {
-        check.refuse(&raw, format!("auditor.value.part: {err}"));
+        // The library draws it over several lines; the last says what is wrong.
+        let said = err.to_string();
+        let what = said.lines().last().unwrap_or_default();
+        check.refuse(&raw, format!("auditor.value.part: {what}"));
     }
     let RawValue { table, key, sql, part, absent } = raw.into_inner();
     AuditedValue { table, key, sql, part, absent }
@@ -177,7 +183,11 @@ mod tests {
             "canary_table = \"canary\"",
             expect!["auditor.canary_table: must be schema.table"],
         );
-        check("key = \"user:{id}\"", "key = \"user:{id\"", expect![""]);
-        check("part = '= ", "part = '(", expect![""]);
+        check(
+            "key = \"user:{id}\"",
+            "key = \"user:{id\"",
+            expect![[r#"auditor.value: key "user:{id": the brace at column 6 is never closed"#]],
+        );
+        check("part = '= ", "part = '(", expect!["auditor.value.part: error: unclosed group"]);
     }
 }

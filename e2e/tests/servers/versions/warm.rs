@@ -15,14 +15,14 @@ use e2e::{
     http,
     servers::{
         CacheNode, Database, Group, Kind, Link, Mcsqueal, McsquealOptions, Proxy, Region, Way,
-        Weather, options_of,
+        Weather, mcsqueal_binary, options_of,
     },
 };
 use mysql_async::prelude::Queryable;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{process::Command, task::JoinSet, time::sleep};
 
 use super::{DEADLINE, RULES, TTL_S, make_things, value_of};
-use crate::support::{Lab, enter_alone, is_long, random, until};
+use crate::support::{Lab, enter_alone, is_long, output, random, until};
 
 const THINGS: u32 = 100;
 const FILL_AGE_MAX: Duration = Duration::from_secs(2);
@@ -41,6 +41,7 @@ struct Warming {
     /// Between the invalidator and the warm nodes.
     ports: Vec<Proxy>,
     primary: Database,
+    region: Region,
     _folder: tempfile::TempDir,
     _lab: Lab,
 }
@@ -89,7 +90,7 @@ impl Warming {
         let (mcsqueal, mut cold) = (mcsqueal.expect("mcsqueal"), cold);
         // It starts when there is something to copy.
         cold.kill9().expect("the cold node is away");
-        Warming { mcsqueal, cold, warm, ports, primary, _folder: folder, _lab: lab }
+        Warming { mcsqueal, cold, warm, ports, primary, region, _folder: folder, _lab: lab }
     }
 
     fn warm_nodes(&self) -> Nodes {
@@ -174,6 +175,19 @@ async fn read(nodes: Nodes, database: mysql_async::Opts, stop: Arc<AtomicBool>, 
     }
 }
 
+/// `mcsqueal warm` with all keys: what it says.
+async fn warm_by_hand(mcsqueal: &Mcsqueal, region: &Region, flags: &[&str]) -> String {
+    let folder = mcsqueal.directory();
+    let keys: Vec<String> = (0..THINGS).map(|thing| format!("thing:{thing}")).collect();
+    std::fs::write(folder.join("keys.txt"), keys.join("\n")).expect("a list of keys");
+    let mut command = Command::new(mcsqueal_binary().expect("the program"));
+    command.args(["warm", "--config", "region.toml", "--keys", "keys.txt"]).args(flags);
+    let done = output(command.envs(region.env()).current_dir(folder)).await.expect("it ends");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{said}{}", String::from_utf8_lossy(&done.stderr));
+    said
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_node_becomes_warm_and_nothing_stale_is_left() {
     let test = "a_cold_node_becomes_warm_and_nothing_stale_is_left";
@@ -219,6 +233,13 @@ async fn a_cold_node_becomes_warm_and_nothing_stale_is_left() {
     })
     .await;
     assert!(warming.cold.log().expect("a log").contains("warming up"));
+    // And by hand, the other way round: one of the warm nodes had lost everything.
+    let flags = ["--cluster", "main", "--from-peer", "new"];
+    let (mcsqueal, region) = (&warming.mcsqueal, &warming.region);
+    let said = warm_by_hand(mcsqueal, region, &[&flags[..], &["--dry-run"]].concat()).await;
+    assert!(said.contains("dry run"), "{said}");
+    let said = warm_by_hand(mcsqueal, region, &flags).await;
+    assert!(said.contains("100 of 100 keys"), "{said}");
     warming.mcsqueal.stop().await.expect("a clean stop");
 }
 
@@ -238,7 +259,9 @@ async fn a_cold_node_becomes_warm_from_stock_memcached() {
     let region = Region { rules: RULES.to_owned(), ..region.expect("a region") };
     let folder = tempfile::tempdir().expect("a folder");
     let file = region.write(folder.path()).expect("a region file").display().to_string();
-    let section = format!("{VERSIONS}\n[warm]\nregion_file = {file:?}\nfrom = \"main\"");
+    // Long enough that the test is faster, also on a machine that is slow.
+    let section =
+        format!("fill_age_ms_max = 5000\n[warm]\nregion_file = {file:?}\nfrom = \"main\"");
     let cold = lab.servers.versioned_node(&section).await.expect("a cold node");
     // The old cluster is nobody's any more: whatever it holds, it holds.
     let (nodes, controls) = (vec![cold.address()], cold.control().into_iter().collect());
@@ -263,5 +286,17 @@ async fn a_cold_node_becomes_warm_from_stock_memcached() {
     assert_eq!(cache.get("thing:7").await.expect("an answer"), None);
     assert_eq!(cache.get("thing:8").await.expect("an answer"), Some("v0".to_owned()));
     assert!(cold.log().expect("a log").contains("memcached knows no versions"));
+    // Longer than that memcached must not keep it. The database knows the new value.
+    old.delete("thing:7").await.expect("its delete is late");
+    let select = "SELECT value FROM shop.things WHERE id = {id}";
+    let flags = ["--from-db", "--select", select];
+    let said = warm_by_hand(&mcsqueal, &region, &[&flags[..], &["--dry-run"]].concat()).await;
+    assert!(said.contains("thing:1: SELECT value FROM shop.things WHERE id = ? [\"1\"]"), "{said}");
+    until("the missing one was read", DEADLINE, async || {
+        let said = warm_by_hand(&mcsqueal, &region, &flags).await;
+        assert!(said.contains("100 of 100 keys"), "{said}");
+        cache.get("thing:7").await.is_ok_and(|value| value.as_deref() == Some("v1"))
+    })
+    .await;
     mcsqueal.stop().await.expect("a clean stop");
 }
