@@ -88,6 +88,7 @@ fn connect(log: &Embedded, node: &CacheNode, shutdown: &CancellationToken) -> Re
         nodes: vec![NodeSettings { address: node.address(), weight: 1, control }],
         fill_age_max: defaults::FILL_AGE_MAX,
         on_floor: OnFloor::Alarm,
+        markers: invalidator::Markers::None,
     };
     let metrics = invalidator::Metrics::register(&mut Registry::default());
     let feed = Feed { reader: log.reader(), cursors: log.clone(), portions: Portions::whole() };
