@@ -96,7 +96,7 @@ fn node() -> Node {
 
 fn filled(entries: u32) -> Result<Node> {
     let (node, now) = (node(), now());
-    let value: Vec<u8> = (0..VALUE_BYTES).map(|at| (at % 251) as u8).collect();
+    let value: Vec<u8> = (0..=250).cycle().take(VALUE_BYTES).collect();
     let mark = Mark { filled: Version::ZERO, condition: Condition::Good, since: None };
     for number in 0..entries {
         let key = format!("user:{number:08}");

@@ -5,6 +5,8 @@
 
 mod budget;
 mod clocks;
+#[cfg(test)]
+mod copies;
 mod giving;
 mod listen;
 #[cfg(test)]

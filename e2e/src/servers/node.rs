@@ -127,7 +127,7 @@ impl Servers {
             http: None,
             control: None,
             ready_file,
-            directory: directory,
+            directory,
         };
         node.start().await?;
         Ok(node)

@@ -23,6 +23,13 @@ async fn a_node_restarts_warm_and_serves_nothing_stale() {
     let node = lab.servers.versioned_node(NODE).await.expect("a node");
     let mut stage = Stage::around(lab, node, vec![database], &[], "").await;
     let mut cache = Cache::new(&stage.nodes);
+    // What is stored before every partition has said where it is goes again.
+    until("the node is up to date", DEADLINE, async || {
+        stage.fill(&mut cache, 0, 0).await;
+        let (line, _) = ask(&mut cache, "mg thing:0 v V\r\n").await;
+        line.starts_with("VA") && !line.ends_with(" D")
+    })
+    .await;
     for thing in 0..THINGS {
         stage.fill(&mut cache, 0, thing).await;
     }
