@@ -274,7 +274,9 @@ fn an_answer_to_nothing_is_noticed() {
 /// What is sent, and answered at once.
 fn sent(lane: &mut Lane, now: Instant) -> Vec<String> {
     let requests = lane.send(now, 10);
-    requests.iter().for_each(|_| assert!(lane.answered().is_some()));
+    for _ in &requests {
+        assert!(lane.answered().is_some());
+    }
     let text = |request| match request {
         Request::Delete(key) => Key::to_string(&key),
         Request::Flush => "flush".to_owned(),
