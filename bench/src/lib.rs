@@ -10,3 +10,4 @@ pub mod node;
 pub mod reference;
 pub mod stream;
 pub mod tail;
+pub mod warm;

@@ -1,7 +1,8 @@
 //! The cache node: a memcached that knows about versions.
 //!
 //! [`node::Node`] is what all connections share: entries in [`store`], and the [`rules`]. [`commands`] turns requests
-//! into replies; [`server`] puts sockets around it, [`control`] is the port of the invalidators, and [`http`] the side port.
+//! into replies; [`server`] puts sockets around it, [`control`] is the port of the invalidators, [`warm`] fills a cold node from
+//! a warm cluster, and [`http`] is the side port.
 
 #![cfg_attr(
     not(test),
@@ -11,6 +12,7 @@
 pub mod access;
 pub mod commands;
 pub mod control;
+pub mod copies;
 pub mod counters;
 pub mod http;
 pub mod node;
@@ -20,3 +22,4 @@ pub mod server;
 pub mod server_facts;
 pub mod store;
 pub mod usage;
+pub mod warm;

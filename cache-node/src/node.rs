@@ -15,6 +15,7 @@ use std::{
 use schemas::key::Key;
 
 use crate::{
+    copies::Copies,
     counters::Counters,
     now::Now,
     rules::{Entries, Fate, Mark, Rules},
@@ -101,6 +102,7 @@ pub struct Node {
     counters: Box<[Counters]>,
     usage: Usage,
     server: ServerFacts,
+    copies: Copies,
 }
 
 impl Node {
@@ -127,6 +129,7 @@ impl Node {
             counters: (0..settings.workers.max(1)).map(|_| Counters::default()).collect(),
             usage: Usage::new(settings.prefix_delimiter),
             server: ServerFacts::default(),
+            copies: Copies::default(),
             settings,
         }
     }
@@ -210,6 +213,26 @@ impl Node {
 
     pub fn server(&self) -> &ServerFacts {
         &self.server
+    }
+
+    /// What was given to other nodes, and kept from them.
+    pub fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    /// Reads of clients so far, and how many found a value.
+    pub fn reads(&self) -> (u64, u64) {
+        let sum = |of: fn(&Counters) -> u64| self.counters.iter().map(of).sum();
+        (sum(|counters| counters.cmd_get.get()), sum(|counters| counters.get_hits.get()))
+    }
+
+    /// Whether the key has a value that is not outdated, or somebody is fetching one.
+    pub fn holds(&self, key: &[u8], now: Now) -> bool {
+        self.shard(key).get(key, now).is_some_and(|entry| entry.is_good_or_awaited())
+    }
+
+    pub fn shard_count(&self) -> usize {
+        self.shards.len()
     }
 
     /// Empties every shard; see [`Store::flush`].

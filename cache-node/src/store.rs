@@ -264,6 +264,11 @@ impl Entry {
         Entry { flags, expiry, cas, traits: Traits::NONE, mark, used: now.unix }
     }
 
+    /// Whether it is not outdated, or somebody was told to renew it.
+    pub(crate) fn is_good_or_awaited(&self) -> bool {
+        self.mark.condition == Condition::Good || self.traits.has(Traits::WON)
+    }
+
     /// Seconds since it was stored, as far as that is known.
     pub fn age_seconds(&self, now: Now) -> u64 {
         self.mark.since.map_or(0, |since| now.moment.since(since).as_secs())

@@ -1,10 +1,13 @@
 //! The command line, and its help.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use crate::{node::NodeArgs, stream::From};
+use crate::{
+    node::NodeArgs,
+    stream::{self, From},
+};
 
 /// Keeps caches honest: tails the MySQL or MariaDB binlog, maps changed rows to cache keys by rules,
 /// and deletes these keys from every cache node. Nothing is lost: not in a crash, not while a node is away.
@@ -25,12 +28,18 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Run a cache node, which speaks memcached's protocol
     Node(Box<NodeArgs>),
+    /// Measure whether what changes is gone from the caches: from the binlog, the nodes and the database alone
+    Auditor(AuditorArgs),
     /// Show which rules a row change fires and which keys result; or what feeds a key
     Explain(ExplainArgs),
     /// Invalidate keys by hand, through the stream
     Invalidate(InvalidateArgs),
+    /// Begin an epoch by hand, after a database had transactions that the others never got
+    Epoch(EpochArgs),
     /// Invalidate again what was invalidated before, on nodes of your choice
     Replay(ReplayArgs),
+    /// Fill caches with the keys of a list, from warm nodes or from the database
+    Warm(WarmArgs),
     /// Look at the stream between tailer and invalidators
     #[command(subcommand)]
     Stream(StreamCommand),
@@ -242,6 +251,40 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Measures whether what changes is gone from the caches.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal auditor --config shop.toml                # until SIGTERM or SIGINT; metrics at auditor.listen
+  mcsqueal auditor --config shop.toml --for 60s      # changes of a minute, then until all of them are judged
+
+It reads the binlog by itself, never our stream, and maps rows by the rules on its own account. Each sampled key is looked
+at on every node that should hold it, 1, 10 and 60 s after a change (`[auditor]` of the region file). Verdicts: in flight
+(still there at the first look), late (at the second), lost (at the last), wrong rule, resurrected; all but the first are red.
+
+Exit status: 0 green, 1 red or failed, or with --for nothing was judged, 64 bad flags or configuration.")]
+pub(crate) struct AuditorArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Take changes for so long (90s, 15m, 2h), judge them, print a table and end
+    #[arg(long = "for", value_name = "TIME", value_parser = length)]
+    pub(crate) length: Option<Duration>,
+    /// Write `http=ADDRESS` here once the binlog is about to be read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// How log lines look, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or levels by target as in `RUST_LOG`
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log: String,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    stream::length(text).ok_or_else(|| "give a number with s, m, h or d behind it: 90s".to_owned())
+}
+
 /// Checks everything that could hide changes, before it does.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
@@ -352,6 +395,30 @@ pub(crate) struct InvalidateArgs {
     pub(crate) wait: u64,
 }
 
+/// Says that transactions may have been lost that readers have seen, where nobody but you can know.
+///
+/// A promotion that a tailer sees does this by itself. It cannot see what a server wrote while no tailer was connected to it,
+/// or what somebody wrote on a replica, once that server is rebuilt: values that were read there stay in caches, and no delete
+/// will name them. Take the server out of service first, then run this, then rebuild it.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal epoch --config shop.toml
+  mcsqueal epoch --config shop.toml --yes --wait 60
+
+Exit status: 0 it has begun, 1 failed or not there yet, 64 bad flags or configuration.")]
+pub(crate) struct EpochArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Ask nothing
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// How long to wait until it has begun
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) wait: u64,
+}
+
 /// Deletes again, on the nodes, what the stream says was invalidated in a range of time, versions or places.
 ///
 /// It counts first, and asks where there is much. Ctrl-C, or a stop file, ends it between two batches; the same command
@@ -404,4 +471,53 @@ pub(crate) struct ReplayArgs {
     /// Stop as soon as this file is there [default: the state file with `.stop` behind]
     #[arg(long, value_name = "FILE")]
     pub(crate) stop_file: Option<PathBuf>,
+}
+
+/// Fills the nodes of a cluster with the keys of a list, before somebody asks for them.
+///
+/// From the nodes of a warm cluster, which give their values with versions; or from the database, with a lease for each key. The nodes
+/// refuse what may be stale. Ctrl-C ends it between two batches; the same command goes on where it was.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  mcsqueal warm --config shop.toml --cluster new --keys hot.txt --from-peer main --dry-run
+  mcsqueal warm --config shop.toml --cluster new --keys hot.txt --from-peer main --rate 20000
+  mcsqueal warm --config shop.toml --keys hot.txt --from-db \\
+      --select 'SELECT profile FROM shop.users WHERE id = {id}' --ttl 3600 --rate 200
+
+A statement's places are columns, as the rules make keys of them: with keys = [\"user:{id}\"], the {id} of user:7 is 7.
+What is cached is the first column of the first row.
+
+Exit status: 0 done, 1 failed or stopped, 64 bad flags or configuration.")]
+pub(crate) struct WarmArgs {
+    /// Region file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// File with a key on each line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: PathBuf,
+    /// The cluster that is filled [default: the first one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+    /// Copy from the nodes of this cluster
+    #[arg(long, value_name = "NAME", required_unless_present = "from_db")]
+    pub(crate) from_peer: Option<String>,
+    /// Read the database, with a lease for each key that is missing
+    #[arg(long, conflicts_with = "from_peer", requires = "select")]
+    pub(crate) from_db: bool,
+    /// With --from-db: the statement that finds the value
+    #[arg(long, value_name = "SELECT", requires = "from_db")]
+    pub(crate) select: Option<String>,
+    /// With --from-db: how long values live, in seconds; 0: for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub(crate) ttl: u32,
+    /// Keys per second, at most
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) rate: u32,
+    /// Say what would be done, and fill nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where it is kept how far it is, until it is done
+    #[arg(long, value_name = "FILE", default_value = "mcsqueal-warm.json")]
+    pub(crate) state: PathBuf,
 }

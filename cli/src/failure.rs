@@ -36,11 +36,11 @@ impl Failure {
 }
 
 impl Failure {
-    /// What is wrong, without a status.
+    /// What went wrong, for somebody who says in what context.
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {
             Failure::Config(err) | Failure::Failed(err) => err,
-            Failure::Said | Failure::SaidConfig => anyhow::anyhow!("it was said"),
+            Failure::Said | Failure::SaidConfig => anyhow::anyhow!("see above"),
         }
     }
 }

@@ -38,9 +38,14 @@ pub(crate) async fn serve(
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let mut body = String::new();
     shared.watch.look(); // Some gauges say what health says.
-    match text::encode(&mut body, &shared.registry) {
+    page(&shared.registry)
+}
+
+/// All metrics, as Prometheus reads them.
+pub(crate) fn page(registry: &Registry) -> Response {
+    let mut body = String::new();
+    match text::encode(&mut body, registry) {
         Ok(()) => ([(header::CONTENT_TYPE, METRICS_TYPE)], body).into_response(),
         Err(err) => (StatusCode::INTERNAL_SERVER_ERROR, err.to_string()).into_response(),
     }

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, BufRead, IsTerminal, Write},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -45,25 +46,36 @@ pub(crate) fn invalidate(args: &InvalidateArgs) -> Result<(), Failure> {
     if matches!(wish, Wish::Scope(_)) && !args.yes {
         confirm("Go on?", "--yes")?;
     }
-    block_on(async {
-        let desk = log::desk(&args.config, &region).await?;
-        let mut tickets = Vec::new();
-        for request in requests(wish, &region.source.name) {
-            tickets.push(desk.leave(&request).await.context("leave a request")?);
+    let requests = requests(wish, &region.source.name);
+    let waiting = "nobody leads the stream at the moment: the request waits, and is appended by the next one who does";
+    block_on(ask(&args.config, &region, requests, args.wait, waiting))?;
+    say(&mut io::stdout().lock(), "it is in the stream\n")
+}
+
+/// Leaves requests where the stream's leader looks, and waits until they are in the stream; else fails, saying that they wait.
+pub(crate) async fn ask(
+    config: &Path,
+    region: &Region,
+    requests: Vec<Request>,
+    wait_s: u64,
+    waiting: &'static str,
+) -> Result<(), Failure> {
+    let desk = log::desk(config, region).await?;
+    let mut tickets = Vec::new();
+    for request in requests {
+        tickets.push(desk.leave(&request).await.context("leave a request")?);
+    }
+    let late = Instant::now() + Duration::from_secs(wait_s);
+    while let Some(ticket) = tickets.last() {
+        if desk.is_done(ticket).await.context("look whether the request is done")? {
+            tickets.pop();
+        } else if Instant::now() >= late {
+            return Err(Failure::Failed(anyhow!(waiting)));
+        } else {
+            sleep(ASK_INTERVAL).await;
         }
-        let late = Instant::now() + Duration::from_secs(args.wait);
-        while let Some(ticket) = tickets.last() {
-            if desk.is_done(ticket).await.context("look whether the request is done")? {
-                tickets.pop();
-            } else if Instant::now() >= late {
-                let what = "nobody leads the stream at the moment: the request waits, and is appended by the next one who does";
-                return Err(Failure::Failed(anyhow!(what)));
-            } else {
-                sleep(ASK_INTERVAL).await;
-            }
-        }
-        say(&mut io::stdout().lock(), "it is in the stream\n")
-    })
+    }
+    Ok(())
 }
 
 fn wish(args: &InvalidateArgs, rules: &Rules) -> Result<Wish, Failure> {

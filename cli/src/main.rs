@@ -1,10 +1,12 @@
 //! The `mcsqueal` binary: every daemon and every tool is a subcommand. Flags in, exit status out.
 
 mod args;
+mod auditor;
 mod check;
 mod clock;
 mod config;
 mod diff;
+mod epoch;
 mod explain;
 mod failure;
 mod health;
@@ -20,6 +22,7 @@ mod run;
 mod schema;
 mod stream;
 mod telemetry;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -38,9 +41,12 @@ fn main() -> ExitCode {
         Command::Invalidator(args) => run::run(&args, Daemon::Invalidator),
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
+        Command::Auditor(args) => auditor::auditor(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Invalidate(args) => invalidate::invalidate(&args),
+        Command::Epoch(args) => epoch::epoch(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Warm(args) => warm::warm(&args),
         Command::Stream(command) => stream::stream(&command),
         Command::Config(command) => config::config(&command),
         Command::Schema(args) => schema::schema(args.of),

@@ -279,14 +279,16 @@ async fn stop(
         Some(tailed) => tailed,
         None => timeout(grace, tailing).await.unwrap_or(Ok(Ok(()))),
     };
-    if let Ok(rest) = timeout(grace, lanes.ended()).await {
-        ended.and(rest).context("read the stream")?;
-    } else {
-        tracing::warn!(
+    let rest = timeout(grace, lanes.ended()).await;
+    ended.context("read the stream")?;
+    match rest {
+        Ok(Ok(())) => {}
+        // Whatever was not read, or not made, is when we start again.
+        Ok(Err(StreamError::Read { .. })) | Err(_) => tracing::warn!(
             ?grace,
             "some deletes are still on their way; they are made after the next start"
-        );
-        ended.context("read the stream")?;
+        ),
+        Ok(Err(unusable)) => return Err(unusable).context("read the stream")?,
     }
     match tailed.context("the tailer panicked")? {
         Ok(()) => {
@@ -469,7 +471,7 @@ fn control_tls(file: &Path, tls: &config::ControlTls) -> Result<invalidator::Tls
 }
 
 /// Written beside and renamed, so that whoever waits for the file reads it whole.
-fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
+pub(crate) fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
     let partial = path.with_extension("partial");
     let written = std::fs::write(&partial, format!("http={address}\n"));
     let renamed = written.and_then(|()| std::fs::rename(&partial, path));

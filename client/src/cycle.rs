@@ -182,6 +182,7 @@ impl Cycle {
             Answer::Missing(hint) => self.missed(hint),
             // What no node answers to `mg`; and refusals. The database knows.
             Answer::Done
+            | Answer::Known { .. }
             | Answer::NotStored
             | Answer::Exists
             | Answer::NotFound

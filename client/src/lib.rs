@@ -89,7 +89,7 @@ pub use self::{
     commit::{Commit, CommitError, Epochs, EpochsError},
     cycle::{Database, OldValues, Patience, Place},
     marks::{Mark, Marked, TooManyKeys, Written},
-    node::NodeError,
+    node::{Node, NodeError, Pending},
     reading::{Isolation, Reading, Snapshot, Unfit, Writes},
     settings::{Cluster, NoCluster, Settings},
     token::{NoToken, Token},

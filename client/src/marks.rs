@@ -176,26 +176,27 @@ impl Client {
     }
 
     /// Sends a request for each key to its owner in every cluster, all at once; how many were not done.
-    async fn everywhere<'a>(
+    async fn everywhere(
         &self,
-        keys: &'a [Key],
+        keys: &[Key],
         request: impl for<'b> Fn(NodeKind, &'b Key, Option<&'b Key>) -> Option<Request<'b>>,
     ) -> usize {
         let mut missing: usize = 0;
         let mut waiting: Vec<(NodeKind, Pending)> = Vec::new();
-        for (cluster, key) in
-            self.0.clusters.iter().flat_map(|it| keys.iter().map(move |key| (it, key)))
-        {
-            let Some(node) = cluster.owner(key) else { continue };
-            let Ok(kind) = node.kind().await else {
-                missing = missing.saturating_add(1);
-                continue;
-            };
-            let marker = marker_of(key);
-            match request(kind, key, marker.as_ref()).map(|request| node.send(&[request])) {
-                Some(Ok(pending)) => waiting.push((kind, pending)),
-                Some(Err(_)) => missing = missing.saturating_add(1),
-                None => {}
+        // No adapter holds a borrow over the wait: whoever spawns this needs it to be `Send`.
+        for cluster in &self.0.clusters {
+            for key in keys {
+                let Some(node) = cluster.owner(key) else { continue };
+                let Ok(kind) = node.kind().await else {
+                    missing = missing.saturating_add(1);
+                    continue;
+                };
+                let marker = marker_of(key);
+                match request(kind, key, marker.as_ref()).map(|request| node.send(&[request])) {
+                    Some(Ok(pending)) => waiting.push((kind, pending)),
+                    Some(Err(_)) => missing = missing.saturating_add(1),
+                    None => {}
+                }
             }
         }
         for (kind, pending) in waiting {
@@ -237,6 +238,24 @@ pub fn body_of(page: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Applications spawn their tasks: a writer's whole course can go to another thread.
+    #[tokio::test]
+    async fn a_writer_can_be_spawned() {
+        let nodes = vec![schemas::ring::RingNode { name: "127.0.0.1:1".to_owned(), weight: 1 }];
+        let cluster = crate::Cluster { hashing: schemas::ring::Hashing::Ketama, nodes };
+        let client = Client::new(crate::Settings::new(vec![cluster])).unwrap();
+        let writer = tokio::spawn(async move {
+            let key = Key::new(b"a".to_vec()).unwrap();
+            let mark = client.mark(&[key]).await.unwrap();
+            let missing = mark.missing();
+            let gtid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+            let commit = Commit::mysql_newest(gtid, &format!("{gtid}:1-5")).unwrap();
+            (missing, client.committed(mark, &commit).await.token)
+        });
+        let (missing, token) = writer.await.unwrap();
+        assert_eq!((missing, token), (1, Token::Primary));
+    }
 
     #[test]
     fn the_body_is_behind_the_head() {

@@ -49,7 +49,7 @@ enum Reason {
 
 /// One node. Its connections end when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub struct Node {
     address: Arc<str>,
     lanes: Vec<mpsc::Sender<Job>>,
     next: AtomicUsize,
@@ -66,7 +66,8 @@ struct Job {
 }
 
 /// Answers that are on their way.
-pub(crate) struct Pending {
+#[derive(Debug)]
+pub struct Pending {
     until: Instant,
     received: oneshot::Receiver<Vec<Answer>>,
     address: Arc<str>,
@@ -78,7 +79,7 @@ const STOCK: u8 = 2;
 
 impl Node {
     /// Connects when it is first asked. To be called within a runtime.
-    pub(crate) fn new(address: &str, settings: &Settings) -> Node {
+    pub fn new(address: &str, settings: &Settings) -> Node {
         let kind = Arc::new(AtomicU8::new(UNKNOWN));
         let address: Arc<str> = address.into();
         let lane = |_| {
@@ -99,7 +100,7 @@ impl Node {
     }
 
     /// What it is; asked anew after each connection.
-    pub(crate) async fn kind(&self) -> Result<NodeKind, NodeError> {
+    pub async fn kind(&self) -> Result<NodeKind, NodeError> {
         match self.kind.load(Ordering::Acquire) {
             VERSIONED => return Ok(NodeKind::Versioned),
             STOCK => return Ok(NodeKind::Stock),
@@ -113,13 +114,13 @@ impl Node {
     }
 
     /// One request and its answer.
-    pub(crate) async fn ask(&self, request: &Request<'_>) -> Result<Answer, NodeError> {
+    pub async fn ask(&self, request: &Request<'_>) -> Result<Answer, NodeError> {
         let answers = self.send(std::slice::from_ref(request))?.wait().await?;
         answers.into_iter().next().ok_or_else(|| self.error(Reason::Away))
     }
 
     /// Sends requests together. Nothing is lost if the answers are not waited for.
-    pub(crate) fn send(&self, requests: &[Request<'_>]) -> Result<Pending, NodeError> {
+    pub fn send(&self, requests: &[Request<'_>]) -> Result<Pending, NodeError> {
         let mut bytes = BytesMut::new();
         for request in requests {
             request.encode(&mut bytes);
@@ -140,7 +141,7 @@ impl Node {
 
 impl Pending {
     /// The answers, in the order of the requests.
-    pub(crate) async fn wait(self) -> Result<Vec<Answer>, NodeError> {
+    pub async fn wait(self) -> Result<Vec<Answer>, NodeError> {
         let Pending { until, received, address } = self;
         match tokio::time::timeout_at(until, received).await {
             Ok(Ok(answers)) => Ok(answers),

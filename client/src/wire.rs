@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! answer = "VA" SP length flags CRLF data CRLF / code flags CRLF / error CRLF
+//!        / "ME" SP key *(SP name "=" text) CRLF
 //! code   = "HD" / "EN" / "NS" / "EX" / "NF" / "MN"
 //! flags  = *(SP letter [argument])
 //! error  = "ERROR" [SP text] / "CLIENT_ERROR" SP text / "SERVER_ERROR" SP text
@@ -40,6 +41,12 @@ pub enum Request<'a> {
     SetMarker { marker: &'a Key, ttl_s: u32 },
     /// Whether a key is there.
     Peek { key: &'a Key },
+    /// Reads a value without any trace: no lease is taken, and it counts as read by nobody.
+    Look { key: &'a Key },
+    /// Likewise, from a node that knows versions.
+    LookVersioned { key: &'a Key },
+    /// What memcached knows of an entry, without its value and without any trace.
+    Debug { key: &'a Key },
     /// Asks whether the node knows versions: one that does not answers with an error.
     Probe,
 }
@@ -87,6 +94,8 @@ impl ValueKind {
 pub enum Answer {
     /// `VA`: a value, or the empty place that is held for one.
     Value(Found),
+    /// `ME`: an entry is there; its CAS.
+    Known { cas: u64 },
     /// `HD`, `MN`: done.
     Done,
     /// `EN`: nothing is there.
@@ -217,6 +226,9 @@ impl Request<'_> {
                 out.put_slice(b"\r\n1");
             }
             Request::Peek { key } => put(out, &[b"mg ", key.as_bytes()]),
+            Request::Look { key } => put(out, &[b"mg ", key.as_bytes(), b" v c f u"]),
+            Request::LookVersioned { key } => put(out, &[b"mg ", key.as_bytes(), b" v c f u V"]),
+            Request::Debug { key } => put(out, &[b"me ", key.as_bytes()]),
             Request::Probe => out.put_slice(b"mg mcsqueal-probe V"),
         }
         out.put_slice(b"\r\n");
@@ -250,6 +262,11 @@ pub fn decode(buf: &mut BytesMut) -> Result<Option<Answer>, DecodeError> {
         Some(b"EN") => {
             let primary = words.any(|word| word == b"G");
             Answer::Missing(if primary { Hint::Primary } else { Hint::None })
+        }
+        Some(b"ME") => {
+            let mut facts = words.filter_map(|word| word.strip_prefix(b"cas="));
+            let cas = facts.next().and_then(number).ok_or_else(|| malformed(line))?;
+            Answer::Known { cas }
         }
         Some(b"NS") => Answer::NotStored,
         Some(b"EX") => Answer::Exists,
@@ -386,6 +403,9 @@ mod tests {
             Request::Name { key: &key, nonce: 3, version },
             Request::SetMarker { marker: &key, ttl_s: 30 },
             Request::Peek { key: &key },
+            Request::Look { key: &key },
+            Request::LookVersioned { key: &key },
+            Request::Debug { key: &key },
             Request::Probe,
         ] {
             request.encode(&mut out);
@@ -406,6 +426,9 @@ mod tests {
             ms k 1 T30
             1
             mg k
+            mg k v c f u
+            mg k v c f u V
+            me k
             mg mcsqueal-probe V
         "]]
         .assert_eq(&text);

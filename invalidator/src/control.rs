@@ -3,7 +3,7 @@
 
 use protocol::control::{
     Secret,
-    wire::{Hello, Nonce, ToLane, ToNode, decode_answer, encode},
+    wire::{Hello, Nonce, Peer, ToLane, ToNode, decode_answer, encode},
 };
 use schemas::cursor::StreamId;
 use tokio::time::timeout;
@@ -56,6 +56,12 @@ impl ControlConnection {
     pub(crate) fn hello(&mut self, stream: StreamId, partitions: u16, ring: u64) {
         let proof = self.secret.as_ref().map(|secret| secret.prove(&self.nonce));
         self.say(&ToNode::Hello(Hello { stream, partitions, ring, proof }));
+    }
+
+    /// Says that we want copies.
+    pub(crate) fn peer(&mut self, stream: StreamId, partitions: u16) {
+        let proof = self.secret.as_ref().map(|secret| secret.prove(&self.nonce));
+        self.say(&ToNode::Peer(Peer { stream, partitions, proof }));
     }
 
     /// Adds to what is to be written.

@@ -13,6 +13,7 @@
 
 mod connection;
 mod control;
+mod copier;
 mod databases;
 mod deleter;
 mod delivery;
@@ -35,6 +36,7 @@ mod trouble;
 
 pub use connection::ConnectionError;
 pub use control::ControlPort;
+pub use copier::Copier;
 pub use databases::Databases;
 pub use deleter::Deleter;
 pub use instance::Instance;

@@ -192,28 +192,35 @@ impl<R: Reader> NodeDelivery<R> {
             let deadline = heard_at + ANSWER_DEADLINE;
             let backlog = visit.waiting();
             self.report.waiting(backlog.0, backlog.1);
-            tokio::select! {
+            // What the lane does itself, such as reading a stream that is far away, is not the node's time.
+            let working_since = tokio::select! {
                 turned = visit.connection.turn() => {
                     turned?;
                     heard_at = Instant::now();
                     greeted |= self.hear(visit).await?;
+                    heard_at
                 }
                 () = self.reader.changed(), if greeted && visit.lane.has_idle() => {
+                    let now = Instant::now();
                     for partition in partitions(&self.reader) {
                         self.step(visit, Event::Changed(partition)).await?;
                     }
+                    now
                 }
                 () = self.portions.changed() => return Ok(()),
                 changed = self.rounds.changed(), if greeted => {
                     if changed.is_err() {
                         return Ok(()); // The task that polls has ended, with everything else.
                     }
+                    let now = Instant::now();
                     self.look_at_rounds(visit).await?;
+                    now
                 }
                 () = sleep_until(deadline), if owes => {
                     return Err(ConnectionError::Deadline(ANSWER_DEADLINE).into());
                 }
-            }
+            };
+            heard_at += working_since.elapsed();
             if visit.connection.waiting() > OUTPUT_BYTES_MAX {
                 return Err(ConnectionError::Deadline(ANSWER_DEADLINE).into());
             }
@@ -244,7 +251,7 @@ impl<R: Reader> NodeDelivery<R> {
                     self.step(visit, event).await?;
                 }
                 ToLane::Statistic { .. } | ToLane::End => {}
-                ToLane::Challenge(_) | ToLane::Refused(_) => {
+                ToLane::Challenge(_) | ToLane::Refused(_) | ToLane::Copy(_) | ToLane::Copied(_) => {
                     return Err(out_of_step(&message).into());
                 }
             }

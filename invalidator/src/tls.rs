@@ -63,7 +63,7 @@ impl Tls {
     }
 
     /// Shakes hands; the certificate must be for the host of `address`.
-    pub(crate) async fn encrypt(
+    pub async fn encrypt(
         &self,
         socket: TcpStream,
         address: &str,

@@ -9,7 +9,8 @@ use schemas::{
 use tokio::sync::watch;
 
 use crate::{
-    Batch, Board, CursorStore, Pending, Portions, Read, ReadLimit, Reader, StreamError, Writer,
+    Batch, Board, CursorStore, Desk, Pending, Portions, Read, ReadLimit, Reader, StreamError,
+    Writer,
     embedded::{Embedded, EmbeddedReader},
     kafka::{Kafka, KafkaCursors, KafkaReader, KafkaWriter, Share},
 };
@@ -163,6 +164,13 @@ impl Writer for AnyWriter {
         match self {
             AnyWriter::Embedded(writer) => writer.append(batch).await,
             AnyWriter::Kafka(writer) => writer.append(batch).await,
+        }
+    }
+
+    fn desk(&self) -> Option<Desk> {
+        match self {
+            AnyWriter::Embedded(writer) => writer.desk(),
+            AnyWriter::Kafka(writer) => writer.desk(),
         }
     }
 }

@@ -8,6 +8,8 @@
 //! A request has no version of its own. The leader gives it the newest one whose transaction is wholly in the log, as
 //! the tailer's last checkpoint says: whatever was filled before that is removed, and what is filled from now on stays.
 //! Its keys never come as the last part of a transaction, so nobody concludes from them how far a node is.
+//!
+//! An epoch is the tailer's to open: a request for one stays until the tailer has seen its epoch in the log, and says that it is done.
 
 use std::{
     collections::BTreeMap,
@@ -37,9 +39,20 @@ pub(crate) const REQUESTS_MAX: usize = 1000;
 /// What stands in place of a table and a rule.
 const BY_HAND: &str = "request";
 
-/// Keys, or all keys of a scope, that are stale whatever the database says.
+/// What stands in place of a record's format where an epoch is asked for; the name of the source follows.
+const EPOCH: u16 = u16::MAX;
+
+/// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request(Record);
+pub struct Request(Asked);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Keys, or all keys of a scope, that are stale whatever the database says.
+    Stale(Record),
+    /// An epoch of which nothing before is proven.
+    Epoch { source: Arc<str> },
+}
 
 impl Request {
     /// These keys; at most [`REQUEST_KEYS_MAX`].
@@ -59,36 +72,57 @@ impl Request {
             keys: keys.iter().take(REQUEST_KEYS_MAX).map(key).collect(),
         };
         let (source, transactions) = (source.into(), vec![transaction]);
-        Request(Record::Invalidations(Invalidations { source, transactions }))
+        Request(Asked::Stale(Record::Invalidations(Invalidations { source, transactions })))
     }
 
     /// All keys of a scope.
     pub fn floor(source: &str, scope: Scope, reason: &str) -> Request {
         let (source, version) = (source.into(), Version::ZERO);
-        Request(Record::Floor(Floor { source, scope, version, reason: reason.into() }))
+        let floor = Floor { source, scope, version, reason: reason.into() };
+        Request(Asked::Stale(Record::Floor(floor)))
+    }
+
+    /// An epoch of which nothing before is proven: values may be cached that the source never had, or has lost.
+    pub fn epoch(source: &str) -> Request {
+        Request(Asked::Epoch { source: source.into() })
     }
 
     /// Its wire form: that of the record, behind its format.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = record::FORMAT_VERSION.to_be_bytes().to_vec();
-        record::encode(&self.0, &mut out);
-        out
+        match &self.0 {
+            Asked::Stale(record) => {
+                let mut out = record::FORMAT_VERSION.to_be_bytes().to_vec();
+                record::encode(record, &mut out);
+                out
+            }
+            Asked::Epoch { source } => [&EPOCH.to_be_bytes(), source.as_bytes()].concat(),
+        }
     }
 
     /// `None`: it is none.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Request> {
         let (format, rest) = bytes.split_first_chunk()?;
-        let record = record::decode(u16::from_be_bytes(*format), rest).ok()?;
-        matches!(record, Record::Invalidations(_) | Record::Floor(_)).then_some(Request(record))
+        let format = u16::from_be_bytes(*format);
+        if format == EPOCH {
+            return std::str::from_utf8(rest).ok().map(Request::epoch);
+        }
+        let record = record::decode(format, rest).ok()?;
+        let is_one = matches!(record, Record::Invalidations(_) | Record::Floor(_));
+        is_one.then_some(Request(Asked::Stale(record)))
     }
 
-    /// What is appended, once `newest` knows a version of its source.
+    fn asks_epoch_of(&self, name: &str) -> bool {
+        matches!(&self.0, Asked::Epoch { source } if **source == *name)
+    }
+
+    /// What is appended, once `newest` knows a version of its source. `None`: nothing yet, or not by the stream.
     pub(crate) fn records(
         self,
         newest: &BTreeMap<Arc<str>, Version>,
         partitions: u16,
     ) -> Option<Vec<(Partition, Record)>> {
-        match self.0 {
+        let Asked::Stale(record) = self.0 else { return None };
+        match record {
             Record::Floor(floor) => {
                 let version = *newest.get(&floor.source)?;
                 let record = Record::Floor(Floor { version, ..floor });
@@ -168,6 +202,34 @@ impl Desk {
             Desk::Kafka(kafka) => kafka.leave_request(&id, request.encode()).await?,
         }
         Ok(Ticket(id))
+    }
+
+    /// Somebody asks for an epoch of `source`.
+    pub fn epoch_asked(&self, source: &str) -> Option<Ticket> {
+        match self {
+            Desk::Embedded(folder) => {
+                let (path, _) =
+                    left(folder).into_iter().find(|(_, request)| request.asks_epoch_of(source))?;
+                Some(Ticket(path.file_name()?.to_str()?.to_owned()))
+            }
+            Desk::Kafka(kafka) => {
+                let asks = |bytes: &[u8]| {
+                    Request::decode(bytes).is_some_and(|request| request.asks_epoch_of(source))
+                };
+                let requests = kafka.requests();
+                let (id, _) = requests.into_iter().find(|(_, bytes)| asks(bytes))?;
+                Some(Ticket(id.into()))
+            }
+        }
+    }
+
+    /// What was asked for is in the log; the stream itself says so of what it appends.
+    pub async fn done(&self, ticket: &Ticket) -> Result<(), StreamError> {
+        match self {
+            Desk::Embedded(folder) => done(&folder.join(&ticket.0)),
+            Desk::Kafka(kafka) => kafka.take_request_away(&ticket.0).await?,
+        }
+        Ok(())
     }
 
     /// Whether what was asked for is in the log.

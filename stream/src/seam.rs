@@ -26,6 +26,8 @@ use schemas::{
 };
 use tokio::sync::oneshot;
 
+use crate::Desk;
+
 /// What is appended as one: records for any partitions, in order, and a checkpoint after them.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -79,6 +81,10 @@ pub trait Writer: Send + Sync + 'static {
     /// Queues `batch`, waiting while the queue is full; the inner future resolves when it is durable. While the log
     /// takes nothing, it waits: later batches never overtake earlier ones.
     fn append(&self, batch: Batch) -> impl Future<Output = Result<Pending, StreamError>> + Send;
+    /// Where people leave what only the tailer can do; `None`: nowhere.
+    fn desk(&self) -> Option<Desk> {
+        None
+    }
 }
 
 /// The reading side; any number, in any process.

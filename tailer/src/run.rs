@@ -44,11 +44,13 @@ mod gone;
 mod horizon;
 mod observer;
 mod switchover;
+mod wish;
 use appender::Appender;
 use epoch_watch::EpochWatch;
 use gone::{Gone, gone};
 use horizon::Horizon;
 use observer::{Answer, Observer};
+use wish::Wish;
 
 /// What ends a tailer.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,8 @@ enum Ended {
     Returned,
     #[error("there are other rules")]
     Rules,
+    #[error("somebody asks for an epoch, asking what the source has")]
+    EpochAsked,
 }
 
 /// Reads the binlog of a source until `shutdown`, and publishes what changes mean. Returns early only with an error
@@ -113,6 +117,7 @@ pub async fn run<W: Writer>(
         damaged: (0, 0),
         stood: false,
         epochs,
+        wish: None,
     };
     shell.metrics.hold_off.set(i64::from(shell.settings.order == Order::Binlog));
     let mut backoff = Backoff::new();
@@ -161,6 +166,7 @@ struct Shell<W> {
     /// It was read, so it is asked once more before another one is.
     stood: bool,
     epochs: EpochWatch,
+    wish: Option<Wish>,
 }
 
 /// A session ends only in an error.
@@ -255,7 +261,10 @@ impl<W: Writer> Shell<W> {
             // Sets are not followed there: nothing of it is missing, and nothing waited for.
             server.executed = tailer.checkpoint().executed;
         }
-        tailer.connected(server, &mut batches)?;
+        tailer.connected(server.clone(), &mut batches)?;
+        if self.wish.is_some() {
+            tailer.force_epoch(server, &mut batches)?;
+        }
         self.append(&mut batches).await?;
         self.settle().await?;
         self.gone = None;
@@ -322,6 +331,7 @@ impl<W: Writer> Shell<W> {
                     tailer.step(now(), Input::Tick, &mut batches)?;
                     self.say_lag(&tailer);
                     self.epochs.look(&self.metrics);
+                    self.look_for_wishes(&tailer).await?;
                 }
                 events = reader.next(), if self.appender.has_room() => {
                     for piece in events? {
@@ -346,6 +356,21 @@ impl<W: Writer> Shell<W> {
             }
             self.append(&mut batches).await?;
         }
+    }
+
+    /// Whether somebody asks for an epoch, or has got it.
+    async fn look_for_wishes(&mut self, tailer: &Tailer) -> Result<(), Ended> {
+        let Some(desk) = self.appender.desk() else { return Ok(()) };
+        let Some(wish) = self.wish.take() else {
+            self.wish = Wish::seen(&desk, &self.settings.source, &tailer.checkpoint());
+            return if self.wish.is_some() { Err(Ended::EpochAsked) } else { Ok(()) };
+        };
+        if self.checkpoint.as_ref().is_some_and(|durable| wish.is_met(durable)) {
+            wish.end(&desk).await;
+        } else {
+            self.wish = Some(wish);
+        }
+        Ok(())
     }
 
     /// Hands batches to the stream, and waits while too many are on their way.
@@ -395,7 +420,8 @@ impl<W: Writer> Shell<W> {
             | Ended::Epochs(_)
             | Ended::Outdated
             | Ended::Returned
-            | Ended::Rules => Recovery::Retry,
+            | Ended::Rules
+            | Ended::EpochAsked => Recovery::Retry,
         };
         let stream_failed = matches!(ended, Ended::Stream(_));
         let damaged_at = match &ended {

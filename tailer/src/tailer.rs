@@ -222,6 +222,9 @@ impl Tailer {
         out: &mut Vec<Batch>,
     ) -> Result<(), EpochError> {
         server.predecessor = None;
+        if self.state.epochs.order() == Order::Binlog {
+            return self.state.open_epoch(server, Proof::Missing, out);
+        }
         self.state.successor = Some(server);
         self.state.epochs.force();
         self.state.open_successor(out)

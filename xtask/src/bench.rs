@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 use crate::{engine::Pull, servers, stages};
 
 /// Name of a benchmark, and the servers that it needs.
-const BENCHMARKS: [(&str, &[&str]); 5] = [
+const BENCHMARKS: [(&str, &[&str]); 6] = [
     ("tail", &["mysql"]),
     ("stream", &["kafka"]),
     ("node", &["memcached"]),
     ("hitratio", &[]),
     ("invalidate", &["mysql", "kafka"]),
+    ("warm", &["mysql"]),
 ];
 
 /// Runs the command; true if the benchmark succeeded.
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     let debug =
         stages::build(&["build", "--quiet", "--release", "-p", "bench", "--bin", &program])?;
     let release: PathBuf = debug.with_file_name("release");
-    if matches!(name.as_str(), "node" | "invalidate") {
+    if matches!(name.as_str(), "node" | "invalidate" | "warm") {
         stages::build(&["build", "--quiet", "--release", "-p", "cli", "--bins"])?;
     }
     let found = servers::provide(needs, pull)?;

@@ -1,4 +1,4 @@
-//! Developer entry point: `cargo xtask demo | test | sim | bench | fuzz | sanitize | servers`. Light on purpose: it builds alone in
+//! Developer entry point: `cargo xtask demo | test | e2e | images | sim | bench | fuzz | sanitize | servers`. Light on purpose: it builds alone in
 //! seconds.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for a terminal")]
@@ -6,7 +6,9 @@
 mod apt;
 mod bench;
 mod budgets;
+mod containers;
 mod demo;
+mod e2e;
 mod engine;
 mod fuzz;
 mod kafka;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         }),
         "sanitize" => sanitize::run(rest),
         "bench" => bench::run(rest, pull),
+        "e2e" => e2e::run(rest, pull),
+        "images" => e2e::images(pull),
         "servers" => servers::provide(&servers::ALL, pull).map(|found| {
             print!("{}", found.table());
             true

@@ -255,6 +255,11 @@ impl Servers {
         Ok(())
     }
 
+    /// The program that starts it.
+    pub(crate) fn first_word(&self, name: &str) -> Option<&str> {
+        self.programs.get(name)?.argv.first().map(String::as_str)
+    }
+
     /// Whether the machine has it.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.programs.contains_key(name)

@@ -15,12 +15,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{apt::is_program, budgets::Spent, engine::Pull, fuzz, servers, tidy};
+use crate::{apt::is_program, budgets::Spent, e2e, engine::Pull, fuzz, servers, tidy};
 
-pub(crate) const STAGES: [&str; 9] =
-    ["tidy", "clippy", "build", "unit", "sim", "doc", "fuzz", "servers", "kafka"];
+pub(crate) const STAGES: [&str; 10] =
+    ["tidy", "clippy", "build", "unit", "sim", "doc", "fuzz", "servers", "kafka", e2e::PROGRAM];
 /// Test programs that need real servers; each is a stage of its own.
-const ON_SERVERS: [&str; 2] = ["servers", "kafka"];
+const ON_SERVERS: [&str; 3] = ["servers", "kafka", e2e::PROGRAM];
 /// Histories of the simulation, and of its long form.
 const SEEDS: &str = "10000";
 const SEEDS_LONG: &str = "1000000";
@@ -148,9 +148,7 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
         "build" => cargo(&["test", "--no-run", "--workspace", "--quiet"]),
         "unit" => programs(
             |program| !ON_SERVERS.contains(&program.name.as_str()),
-            &[],
-            &[],
-            length,
+            &Way { env: &[], features: &[], tests: &[], length },
             outcome,
         ),
         "sim" => {
@@ -173,31 +171,69 @@ fn run_stage(stage: &str, length: Length, pull: Pull, outcome: &mut Outcome) -> 
                 }
             }
         }
-        _ => {
-            let found = servers::provide(&servers::ALL, pull)?;
-            print!("{}", found.table());
-            for required in std::env::var("MCSQUEAL_REQUIRE")
-                .unwrap_or_default()
-                .split(',')
-                .filter(|name| !name.is_empty())
-            {
-                ensure!(found.has(required), "{required} is required and missing");
-            }
-            let manifest = found.write()?;
-            let features = features(stage, length, outcome);
-            let bins = ["build", "--quiet", "-p", "cli", "-p", "e2e", "--bins"];
-            let target = build(&[&bins[..], features].concat())?;
-            let run = RunFolder::make()?;
-            let env = [
-                ("MCSQUEAL_SERVERS", manifest.clone()),
-                ("MCSQUEAL_BIN", target.join("mcsqueal")),
-                ("MCSQUEAL_RUN_DIR", run.path().to_owned()),
-            ];
-            let ran = programs(|program| program.name == stage, &env, features, length, outcome);
-            fs::remove_file(manifest).context("remove the list of servers")?;
+        e2e::PROGRAM => {
+            let stagehand = e2e::Stagehand::of_stage()?;
+            let ran = on_servers(stage, length, pull, outcome, Some(&stagehand));
+            stagehand.results.tell()?;
             ran
         }
+        _ => on_servers(stage, length, pull, outcome, None),
     }
+}
+
+/// Runs a test program that needs servers.
+fn on_servers(
+    stage: &str,
+    length: Length,
+    pull: Pull,
+    outcome: &mut Outcome,
+    stagehand: Option<&e2e::Stagehand>,
+) -> Result<()> {
+    let found = servers::provide(&servers::ALL, pull)?;
+    print!("{}", found.table());
+    for required in std::env::var("MCSQUEAL_REQUIRE")
+        .unwrap_or_default()
+        .split(',')
+        .filter(|name| !name.is_empty() && *name != e2e::PROGRAM)
+    {
+        ensure!(found.has(required), "{required} is required and missing");
+    }
+    let manifest = found.write()?;
+    let features = features(stage, length, outcome);
+    let bins = ["build", "--quiet", "-p", "cli", "-p", "e2e", "--bins"];
+    let target = build(&[&bins[..], features].concat())?;
+    let run = RunFolder::make()?;
+    let mut env = vec![
+        ("MCSQUEAL_SERVERS", manifest.clone()),
+        ("MCSQUEAL_BIN", target.join("mcsqueal")),
+        ("MCSQUEAL_RUN_DIR", run.path().to_owned()),
+    ];
+    let mut tests = &[][..];
+    if let Some(stagehand) = stagehand {
+        env.extend(stagehand.prepare(&found, &target.join("mcsqueal"))?);
+        tests = &stagehand.tests;
+    }
+    let way = Way { env: &env, features, tests, length };
+    let ran = programs(|program| program.name == stage, &way, outcome);
+    fs::remove_file(manifest).context("remove the list of servers")?;
+    ran
+}
+
+/// Runs these scenarios of two regions; true if nothing failed.
+pub(crate) fn run_scenarios(
+    args: &[String],
+    pull: Pull,
+    stagehand: &e2e::Stagehand,
+) -> Result<bool> {
+    let (_, length) = parse(args)?;
+    guard(length);
+    let mut outcome = Outcome::default();
+    let ran = on_servers(e2e::PROGRAM, length, pull, &mut outcome, Some(stagehand));
+    stagehand.results.tell()?;
+    for skip in &outcome.skipped {
+        println!("{skip}");
+    }
+    ran.map(|()| outcome.failed == 0)
 }
 
 /// With what a stage is built. A long run takes the minutes that OpenSSL wants, and speaks to Kafka through TLS.
@@ -212,14 +248,18 @@ fn features(stage: &str, length: Length, outcome: &mut Outcome) -> &'static [&'s
     &["--features", "cli/kafka-tls,e2e/kafka-tls"]
 }
 
-/// Runs the chosen test programs one after another.
-fn programs(
-    chosen: impl Fn(&Program) -> bool,
-    env: &[(&str, PathBuf)],
-    features: &[&str],
+/// How test programs are run.
+struct Way<'a> {
+    env: &'a [(&'a str, PathBuf)],
+    features: &'a [&'a str],
+    /// Whole names, or options that choose some; none: all.
+    tests: &'a [String],
     length: Length,
-    outcome: &mut Outcome,
-) -> Result<()> {
+}
+
+/// Runs the chosen test programs one after another.
+fn programs(chosen: impl Fn(&Program) -> bool, way: &Way<'_>, outcome: &mut Outcome) -> Result<()> {
+    let Way { env, features, tests, length } = *way;
     let mut failed = Vec::new();
     for program in built(features)?.into_iter().filter(chosen) {
         let mut command = dies_with_us(&[program.path.clone().into()]);
@@ -229,6 +269,9 @@ fn programs(
         if ON_SERVERS.contains(&program.name.as_str()) {
             // Each test has servers of its own; two at a time is what two cores bear.
             command.args(["--test-threads=2", "--nocapture"]);
+            if !tests.is_empty() {
+                command.arg("--exact").args(tests);
+            }
         }
         if length == Length::Long {
             command.env("MCSQUEAL_LONG", "1");
@@ -357,9 +400,18 @@ pub(crate) fn workspace() -> PathBuf {
 /// A command that the kernel kills when we die. Without `setpriv` it may outlive a killed xtask; what it started is
 /// then ended by the next one.
 pub(crate) fn dies_with_us(argv: &[std::ffi::OsString]) -> Command {
+    hears_of_our_death("KILL", argv)
+}
+
+/// A command that the kernel asks to end when we die.
+pub(crate) fn ends_with_us(argv: &[std::ffi::OsString]) -> Command {
+    hears_of_our_death("TERM", argv)
+}
+
+fn hears_of_our_death(signal: &str, argv: &[std::ffi::OsString]) -> Command {
     let mut whole: Vec<std::ffi::OsString> = Vec::new();
     if is_program("setpriv") {
-        whole.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(Into::into));
+        whole.extend(["setpriv", "--pdeathsig", signal, "--"].map(Into::into));
     }
     whole.extend(argv.iter().cloned());
     let mut command = Command::new(&whole[0]);

@@ -89,6 +89,11 @@ impl<'a> Gate<'a> {
         rules.serve(now.moment, &Subject::new(key), &entry.mark, ask)
     }
 
+    /// The fill version of a copy, if the entry may be copied. To be asked by one who holds its shard.
+    pub(super) fn copy_version(&self, now: Now, key: &[u8], entry: &Entry) -> Option<Version> {
+        self.asked()?.copy_version(now.moment, &Subject::new(key), &entry.mark)
+    }
+
     /// Whether a value may be stored, and what to keep with it.
     pub(super) fn accept(&mut self, now: Now, key: &[u8], fill: Fill) -> Result<Accepted, Refused> {
         match self.changed() {

@@ -10,6 +10,7 @@
 //!   of the key by the source, and with a delete by a client.
 
 mod admin;
+mod copy;
 mod dump;
 mod gate;
 mod lease;
@@ -21,6 +22,7 @@ mod typed;
 use protocol::server::{Command, Reply};
 
 pub use self::{
+    copy::{Kept, Walk},
     dump::{Dump, DumpForm},
     typed::{Put, View},
 };
@@ -98,11 +100,14 @@ impl<'a> Turn<'a> {
     /// The entry, if it is there for a plain reader.
     fn visible<'s>(&self, shard: &'s mut Store, key: &[u8]) -> Option<Held<'s>> {
         let entry = shard.get(key, self.now)?;
-        let hidden = entry.traits.has(Traits::PLACEHOLDER)
-            && (self.gate.has_source()
-                || self.node.settings().placeholders == Placeholders::Hidden);
+        let hidden = self.is_hidden(&entry);
         let served = self.gate.serve(self.now, key, &entry, rules::Ask::default());
         (!hidden && matches!(served, Served::Hit | Served::Degraded)).then_some(entry)
+    }
+
+    fn is_hidden(&self, entry: &Entry) -> bool {
+        entry.traits.has(Traits::PLACEHOLDER)
+            && (self.gate.has_source() || self.node.settings().placeholders == Placeholders::Hidden)
     }
 
     /// Whether a write may be stored.

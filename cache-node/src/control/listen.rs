@@ -129,7 +129,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     clock: Clock,
 ) -> io::Result<()> {
     let nonce = nonce().map_err(io::Error::other)?;
-    let mut session = Session::new(control, nonce);
+    let mut session = Session::new(Arc::clone(&control), nonce);
     let mut next = Next::Read;
     loop {
         if !session.output.is_empty() {
@@ -137,8 +137,14 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             timeout(SILENCE_MAX, stream.flush()).await??;
             session.output.clear();
         }
-        if next == Next::Close {
-            return stream.shutdown().await;
+        match next {
+            Next::Close => return stream.shutdown().await,
+            Next::Rest => {
+                tokio::time::sleep(control.giving.rest(clock.read().0.moment)).await;
+                next = attend_to(&mut session, &control, &clock);
+                continue;
+            }
+            Next::Read => {}
         }
         session.input.reserve(READ_BYTES);
         let read = async {
@@ -151,10 +157,21 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         if read.await?? == 0 {
             return Ok(());
         }
-        let (now, wall) = closely(|| clock.read().0, wall);
-        next = session.execute(now, wall);
+        next = attend_to(&mut session, &control, &clock);
         tokio::task::yield_now().await;
     }
+}
+
+/// Does what was read. What is done for another node is counted.
+fn attend_to(session: &mut Session, control: &Control, clock: &Clock) -> Next {
+    let (now, wall) = closely(|| clock.read().0, wall);
+    let next = session.execute(now, wall);
+    if session.is_peer() {
+        let done = clock.read().0.moment;
+        let (took, bytes) = (done.since(now.moment), session.output.len());
+        control.giving.spend(&control.node, done, took, bytes);
+    }
+    next
 }
 
 /// Both clocks, read one right after the other. Who was put to sleep in between would find that the wall clock has jumped: by as much as

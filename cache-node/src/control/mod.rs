@@ -3,7 +3,9 @@
 //! [`Control`] is what its connections share, [`Session`] one of them without its socket, [`ControlServer`] the sockets. What is
 //! said goes to the rules and nowhere else. Locks, in this order: the attachment, the rules, one shard.
 
+mod budget;
 mod clocks;
+mod giving;
 mod listen;
 mod session;
 #[cfg(test)]
@@ -23,8 +25,10 @@ use protocol::control::{
 use ring::rand::{SecureRandom, SystemRandom};
 use schemas::{cursor::StreamId, record::UnixMicros};
 
+use self::giving::Giving;
 pub use self::{
     clocks::Clocks,
+    giving::PERCENT_DEFAULT,
     listen::{ControlServer, Options},
     session::{Next, Session},
 };
@@ -39,6 +43,7 @@ pub struct Control {
     secret: Option<Secret>,
     incarnation: u64,
     attached: Mutex<Attached>,
+    giving: Giving,
     counts: Counts,
 }
 
@@ -90,8 +95,20 @@ impl Control {
             secret,
             incarnation: random()?,
             attached: Mutex::default(),
+            giving: Giving::new(PERCENT_DEFAULT),
             counts: Counts::default(),
         })
+    }
+
+    /// Copies for other nodes may take so much of one processor, in percent.
+    #[must_use]
+    pub fn giving(self, percent: u8) -> Control {
+        Control { giving: Giving::new(percent), ..self }
+    }
+
+    /// The stream that this node holds cursors of, and how many partitions it has.
+    pub fn stream(&self) -> Option<(StreamId, u16)> {
+        self.attached().stream
     }
 
     fn attached(&self) -> MutexGuard<'_, Attached> {

@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use protocol::control::{
     Agreement, Answer, Greeting, Item,
     wire::{
-        Decoder, Hello, Introduction, Malformed, NodeState, Nonce, ToLane, ToNode, encode_answer,
+        Decoder, Hello, Introduction, Malformed, NodeState, Nonce, Peer, Proof, ToLane, ToNode,
+        encode_answer,
     },
 };
 use schemas::{cursor::Partition, record::UnixMicros};
@@ -22,6 +23,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Read,
+    /// A walk had its turn: rest, if it must, and come back without reading.
+    Rest,
     Close,
 }
 
@@ -30,13 +33,22 @@ pub enum Next {
 pub struct Session {
     control: Arc<Control>,
     nonce: Nonce,
-    /// `None` before a good `hello`.
+    /// `None` before a good `hello` or `peer`.
     generation: Option<u64>,
+    role: Role,
     /// What it said last of our clock.
     clocks: Option<Agreement>,
     decoder: Decoder,
     pub input: BytesMut,
     pub output: BytesMut,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Lane,
+    /// A node that wants copies.
+    Peer,
 }
 
 /// Why a connection is closed.
@@ -48,6 +60,12 @@ enum Refusal {
     NoHello,
     #[error("the secret is not ours")]
     Secret,
+    #[error("this node holds no cursors of that stream")]
+    OtherStream,
+    #[error("a node may ask for copies, and for nothing else")]
+    OnlyCopies,
+    #[error("only a node that said so may ask for copies")]
+    NotAPeer,
     #[error("begin anew")]
     Outdated,
     #[error(transparent)]
@@ -62,7 +80,8 @@ impl Session {
         encode_answer(&ToLane::Challenge(nonce), &mut output);
         let (decoder, input) = (Decoder::default(), BytesMut::new());
         let (generation, clocks) = (None, None);
-        Session { control, nonce, generation, clocks, decoder, input, output }
+        let role = Role::Lane;
+        Session { control, nonce, generation, role, clocks, decoder, input, output }
     }
 
     /// Whether the lane has shown who it is.
@@ -70,11 +89,20 @@ impl Session {
         self.generation.is_some()
     }
 
+    /// Whether what it does is work for another node.
+    pub fn is_peer(&self) -> bool {
+        self.role == Role::Peer
+    }
+
     /// Does what the input says, as far as it goes.
     pub fn execute(&mut self, now: Now, wall: UnixMicros) -> Next {
         loop {
             let done = match self.decoder.next(&mut self.input) {
                 Ok(None) => return Next::Read,
+                Ok(Some(walk @ ToNode::Walk { .. })) => match self.take(now, wall, walk) {
+                    Ok(()) => return Next::Rest,
+                    Err(refusal) => Err(refusal),
+                },
                 Ok(Some(message)) => self.take(now, wall, message),
                 Err(malformed) => Err(malformed.into()),
             };
@@ -91,8 +119,14 @@ impl Session {
         if let ToNode::Hello(hello) = &message {
             return self.hello(now, hello);
         }
+        if let ToNode::Peer(peer) = &message {
+            return self.peer(now, peer);
+        }
         let Some(generation) = self.generation else { return Err(Refusal::NoHello) };
         let control = Arc::clone(&self.control);
+        if self.role == Role::Peer {
+            return self.give(now, generation, message);
+        }
         if let ToNode::Quarantine = message {
             control.quarantine();
             return Err(Refusal::Outdated);
@@ -104,7 +138,8 @@ impl Session {
         }
         let Some(mut rules) = control.node.rules() else { return Err(Refusal::Outdated) };
         match message {
-            ToNode::Hello(_) | ToNode::Quarantine => {}
+            ToNode::Hello(_) | ToNode::Peer(_) | ToNode::Quarantine => {}
+            ToNode::Copies(_) | ToNode::Walk { .. } => return Err(Refusal::NotAPeer),
             ToNode::Heads(heads) => rules.hello(now.moment, &heads),
             ToNode::Begin { partition, at } => rules.begin(partition, at),
             ToNode::Epoch(news) => rules.epoch(&news),
@@ -126,12 +161,8 @@ impl Session {
 
     fn hello(&mut self, now: Now, hello: &Hello) -> Result<(), Refusal> {
         let control = Arc::clone(&self.control);
-        if let Some(secret) = &control.secret {
-            let proven = hello.proof.is_some_and(|proof| secret.is_proven(&self.nonce, &proof));
-            if !proven {
-                return Err(Refusal::Secret);
-            }
-        }
+        self.prove(hello.proof)?;
+        self.role = Role::Lane;
         self.generation = Some(control.attach(now, hello)?);
         let (ring, incarnation) = (control.attached().ring, control.incarnation);
         let Some(rules) = control.node.rules() else { return Err(Refusal::Outdated) };
@@ -140,6 +171,41 @@ impl Session {
         let state = state(now, &rules);
         let introduction = Introduction { incarnation, state, ring, greeting };
         encode_answer(&ToLane::Greeting(introduction), &mut self.output);
+        Ok(())
+    }
+
+    fn prove(&self, proof: Option<Proof>) -> Result<(), Refusal> {
+        let Some(secret) = &self.control.secret else { return Ok(()) };
+        let proven = proof.is_some_and(|proof| secret.is_proven(&self.nonce, &proof));
+        if proven { Ok(()) } else { Err(Refusal::Secret) }
+    }
+
+    /// Another node wants copies. Versions of another stream would mean nothing to it.
+    fn peer(&mut self, now: Now, peer: &Peer) -> Result<(), Refusal> {
+        self.prove(peer.proof)?;
+        let control = Arc::clone(&self.control);
+        let attached = control.attached();
+        if attached.stream != Some((peer.stream, peer.partitions)) {
+            return Err(Refusal::OtherStream);
+        }
+        (self.role, self.generation) = (Role::Peer, Some(attached.generation));
+        control.giving.greet(&control.node, now, &mut self.output);
+        Ok(())
+    }
+
+    fn give(&mut self, now: Now, generation: u64, message: ToNode) -> Result<(), Refusal> {
+        let control = Arc::clone(&self.control);
+        // Held, so that nobody attaches another stream in between.
+        let attached = control.attached();
+        if attached.generation != generation {
+            return Err(Refusal::Outdated);
+        }
+        let (giving, node) = (&control.giving, &control.node);
+        match message {
+            ToNode::Copies(keys) => giving.copies(node, now, &keys, &mut self.output),
+            ToNode::Walk { walk, looks } => giving.walk(node, now, (walk, looks), &mut self.output),
+            _ => return Err(Refusal::OnlyCopies),
+        }
         Ok(())
     }
 
@@ -186,7 +252,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let mut attached = self.control.attached();
-        if let Some(together) = attached.clocks.change(self.clocks, None)
+        if self.role == Role::Lane
+            && let Some(together) = attached.clocks.change(self.clocks, None)
             && self.clocks.is_some()
             && self.generation == Some(attached.generation)
             && let Some(mut rules) = self.control.node.rules()

@@ -1,6 +1,9 @@
 //! `/metrics`, for Prometheus: read from the node when somebody asks.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use axum::{
     extract::State,
@@ -17,7 +20,9 @@ use prometheus_client::{
 use schemas::version::Version;
 
 use super::Side;
-use crate::{counters::Counters, node::Node, rules::Subject, server::Clock, usage::Prefix};
+use crate::{
+    copies::Copies, counters::Counters, node::Node, rules::Subject, server::Clock, usage::Prefix,
+};
 
 /// Hot keys that are told.
 const HOT_KEYS: usize = 20;
@@ -63,6 +68,7 @@ impl Collector for NodeMetrics {
         let connections = node.server().connections();
         level(&mut encoder, "mcsqueal_node_connections", "Open connections", connections)?;
         self.versions(&mut encoder)?;
+        self.copies(&mut encoder)?;
         self.prefixes(&mut encoder)?;
         self.hot_keys(&mut encoder)
     }
@@ -103,6 +109,42 @@ impl NodeMetrics {
                 let labels = [("of", of)];
                 ConstGauge::new(value(version)).encode(family.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+
+    /// What was copied to other nodes and from others.
+    fn copies(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        type Part = (&'static str, &'static str, fn(&Copies) -> &AtomicU64);
+        let copies = self.node.copies();
+        let counts: [Part; 5] = [
+            ("copies_given", "Entries that other nodes were given", |it| &it.given),
+            ("copies_given_micros", "Processor time for them, in microseconds", |it| {
+                &it.spent_micros
+            }),
+            ("warm_kept_by_miss", "Entries copied because somebody read them", |it| {
+                &it.kept_by_miss
+            }),
+            ("warm_kept_by_walk", "Entries copied in the background", |it| &it.kept_by_walk),
+            ("warm_refused", "Copies that may be stale, and were not kept", |it| &it.refused),
+        ];
+        for (name, help, of) in counts {
+            let value = of(copies).load(Ordering::Relaxed);
+            count(encoder, &format!("mcsqueal_node_{name}"), help, value)?;
+        }
+        let help = "Warming up: 0 not at all, 1 waiting, 2 warming, 3 ended";
+        level(encoder, "mcsqueal_node_warm_state", help, copies.state().number().into())?;
+        let levels: [Part; 4] = [
+            ("warm_looked", "Entries of the warm cluster that were looked at", |it| &it.looked),
+            ("warm_entries", "Entries that the warm cluster has", |it| &it.entries),
+            ("warm_sources_up", "Nodes of the warm cluster that give copies", |it| &it.sources_up),
+            ("warm_seconds_left", "Until all were looked at; 0 if nobody can tell", |it| {
+                &it.seconds_left
+            }),
+        ];
+        for (name, help, of) in levels {
+            let value = of(copies).load(Ordering::Relaxed);
+            level(encoder, &format!("mcsqueal_node_{name}"), help, value)?;
         }
         Ok(())
     }

@@ -72,6 +72,8 @@ struct Health {
     status: &'static str,
     /// Whether a source's changes reach it.
     source: &'static str,
+    /// How far it is with warming up from another cluster.
+    warm: &'static str,
 }
 
 async fn health(State(side): State<Side>) -> Json<Health> {
@@ -83,7 +85,7 @@ async fn health(State(side): State<Side>) -> Json<Health> {
         Some(_) => "behind",
     };
     let status = if matches!(source, "none" | "fresh") { "ok" } else { "degraded" };
-    Json(Health { status, source })
+    Json(Health { status, source, warm: side.node.copies().state().name() })
 }
 
 async fn stats(State(side): State<Side>) -> impl IntoResponse {

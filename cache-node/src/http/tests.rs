@@ -180,7 +180,13 @@ async fn users_log_in() {
 async fn tells_how_it_is() {
     let side = side(Eviction::S3Fifo, Users::default());
     send(&side, "PUT", "/cache/a", "1").await;
-    check(&side, ("GET", "/health"), "", expect![[r#"200 {"status":"ok","source":"none"}"#]]).await;
+    check(
+        &side,
+        ("GET", "/health"),
+        "",
+        expect![[r#"200 {"status":"ok","source":"none","warm":"none"}"#]],
+    )
+    .await;
     let (_, stats) = send(&side, "GET", "/stats", "").await;
     let stats: Value = serde_json::from_str(&stats).expect("JSON");
     assert_eq!((&stats["cmd_set"], &stats["curr_items"]), (&Value::from(1), &Value::from(1)));

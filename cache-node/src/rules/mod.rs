@@ -37,7 +37,9 @@
 //! - A plain set was read in the last `fill_age_max` (its client's time-out): the lowest position of
 //!   that window, and of the moment before it, bounds it. That is the only promise that clients must keep.
 //! - A copy from a peer contains every change of its key up to the `A` that the peer had together with
-//!   the value, because the peer would have served it: so `max(F, A)` is a lower bound too.
+//!   the value, because the peer would have served it: so `max(F, A)` is a lower bound too. How long it was on its way
+//!   does not matter: what was deleted meanwhile left a tombstone here, or raised a floor. Keys that come from no source are
+//!   never copied, since nothing would delete the copy.
 //!
 //! # Lost transactions
 //!
@@ -149,6 +151,9 @@ impl Rules {
     /// The fill version that a copy of an entry with `mark` has at a peer; `None` if it must not be copied. To be asked
     /// together with reading the value.
     pub fn copy_version(&self, now: Moment, subject: &Subject<'_>, mark: &Mark) -> Option<Version> {
+        if self.is_unsourced(subject) {
+            return None;
+        }
         let servable = self.serve(now, subject, mark, Ask::default()) == Served::Hit;
         let partition = if Cure::CopyAppliedOfPartition.works() {
             self.partition(subject)
@@ -249,6 +254,9 @@ impl Rules {
         subject: &Subject<'_>,
         fill: Fill,
     ) -> Result<Accepted, Refused> {
+        if matches!(fill, Fill::Copy(_)) && self.is_unsourced(subject) {
+            return Err(Refused::Unsourced);
+        }
         self.positions.advance(now);
         let fresh = self.progress.is_fresh(now);
         let filled = self.fill_version(subject, fill)?;

@@ -189,6 +189,9 @@ pub enum Refused {
     /// Its epoch has ended.
     #[error("its epoch has ended")]
     EpochEnded,
+    /// It is a copy of a key that comes from no source: nothing would ever delete it.
+    #[error("a copy of what no source feeds would stay for ever")]
+    Unsourced,
 }
 
 /// Where the storage lets the rules look at the marks of its entries.

@@ -19,6 +19,7 @@ use super::{
     clock::Clock,
     session::{Session, Todo},
 };
+use crate::warm::Warm;
 
 /// What a connection shares with its worker.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Surroundings {
     pub(super) stop: CancellationToken,
     /// Whoever neither sends nor takes anything for so long is dropped.
     pub(super) idle_max: Option<Duration>,
+    /// Where copies of what is missing may come from.
+    pub(super) warm: Option<Arc<Warm>>,
 }
 
 /// Serves until the client leaves, or is told to.
@@ -43,6 +46,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     tokio::pin!(draining);
     loop {
         if !session.input.is_empty() || session.has_more() {
+            warm_up(&session, &around).await;
             let (now, seed) = around.clock.read();
             last.store(now.unix, Ordering::Relaxed);
             let todo = session.execute(now, seed);
@@ -71,6 +75,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             return Ok(());
         }
         session.read(read);
+    }
+}
+
+/// While the node is cold, copies of what is about to be missed are asked for first.
+async fn warm_up(session: &Session, around: &Surroundings) {
+    let Some(warm) = around.warm.as_ref().filter(|warm| warm.helps()) else { return };
+    let missing = session.missing(around.clock.read().0);
+    if !missing.is_empty() {
+        warm.fetch(missing).await;
     }
 }
 

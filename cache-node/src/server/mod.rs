@@ -40,7 +40,7 @@ use self::{
     listen::Listener,
     worker::{Client, Worker},
 };
-use crate::{access::Users, node::Node, server_facts::Connection};
+use crate::{access::Users, node::Node, server_facts::Connection, warm::Warm};
 
 /// How often the node looks after itself: expired entries, processor time.
 const TICK: Duration = Duration::from_secs(1);
@@ -109,6 +109,7 @@ pub struct Server {
     clock: Clock,
     options: Options,
     listeners: Vec<Listener>,
+    warm: Option<Arc<Warm>>,
 }
 
 impl Server {
@@ -116,7 +117,7 @@ impl Server {
     pub async fn bind(node: Arc<Node>, options: Options) -> Result<Server, ServerError> {
         let listeners = listen::bind(&options).await?;
         let clock = Clock::new(Arc::clone(&node));
-        let server = Server { node, clock, options, listeners };
+        let server = Server { node, clock, options, listeners, warm: None };
         server.introduce();
         Ok(server)
     }
@@ -131,6 +132,12 @@ impl Server {
         self.clock.clone()
     }
 
+    /// Reads ask there for what they miss.
+    #[must_use]
+    pub fn warmed_by(self, warm: Arc<Warm>) -> Server {
+        Server { warm: Some(warm), ..self }
+    }
+
     /// Serves until `shutdown`, then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
         let clock = self.clock.clone();
@@ -143,6 +150,7 @@ impl Server {
                 draining: draining.clone(),
                 stop: shutdown.clone(),
                 idle_max: self.options.idle_max,
+                warm: self.warm.clone(),
             };
             let worker = Worker::start(number, Arc::clone(&self.node), Arc::clone(&users), around);
             workers.push(worker.map_err(|source| ServerError::Worker { source })?);

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use protocol::server::{Command, Limits, Parser, Step, StoreVerb, Value, Versions};
+use schemas::key::Key;
 
 use crate::{
     access::{DENIED, Login, User, Users},
     commands::{After, Dump, REPLY_BYTES_MAX, Turn},
     node::Node,
     now::Now,
+    warm::FETCH_MAX,
 };
 
 /// How much is read at once, at first; a connection that always has more gets more.
@@ -112,6 +114,19 @@ impl Session {
         }
     }
 
+    /// Keys that the input seems to look up, and that have no entry here. A guess, and nothing depends on it.
+    pub fn missing(&self, now: Now) -> Vec<Key> {
+        let mut keys = Vec::new();
+        if !matches!(self.user, Who::Nobody) {
+            guess(&self.input, FETCH_MAX, |_, key| {
+                if !self.node.holds(key, now) {
+                    keys.extend(Key::new(key.to_vec()));
+                }
+            });
+        }
+        keys
+    }
+
     /// Executes what the input holds, until there is too much to send or not enough to go on. `seed` is any number, and not the
     /// same each time.
     pub fn execute(&mut self, now: Now, seed: u64) -> Todo {
@@ -174,23 +189,12 @@ impl Session {
 /// Fetches what the next look-ups will read, all at once, so that they do not wait for memory one after the other. Returns for how
 /// many bytes of the input that holds. A guess: what looks like a line is taken for one, and nothing depends on it.
 fn foresee(node: &Node, input: &[u8]) -> usize {
-    let (mut hashes, mut count, mut end) = ([0; FORESEEN_MAX], 0, 0);
-    for line_end in memchr::memchr_iter(b'\n', input) {
-        let line = input.get(end..line_end).unwrap_or_default();
-        let keys =
-            [&b"get "[..], b"gets ", b"mg "].iter().find_map(|verb| line.strip_prefix(*verb));
-        let words = keys.unwrap_or_default().trim_ascii_end().split(|byte| *byte == b' ');
-        let most = if line.starts_with(b"mg ") { 1 } else { FORESEEN_MAX };
-        for key in words.filter(|key| !key.is_empty()).take(most) {
-            let Some(hash) = hashes.get_mut(count) else { break };
+    let mut hashes = [0; FORESEEN_MAX];
+    let (count, end) = guess(input, FORESEEN_MAX, |at, key| {
+        if let Some(hash) = hashes.get_mut(at) {
             *hash = node.glance(key);
-            count = count.saturating_add(1);
         }
-        end = line_end.saturating_add(1);
-        if count == FORESEEN_MAX {
-            break;
-        }
-    }
+    });
     // One look-up alone would only wait twice.
     if count > 1 {
         for hash in hashes.iter().take(count) {
@@ -198,6 +202,29 @@ fn foresee(node: &Node, input: &[u8]) -> usize {
         }
     }
     end.max(1)
+}
+
+/// Shows keys that the input seems to look up, up to `most` of them, each with its number. Returns how many there were, and in how many
+/// bytes.
+fn guess<'i>(input: &'i [u8], most: usize, mut see: impl FnMut(usize, &'i [u8])) -> (usize, usize) {
+    let (mut count, mut end) = (0, 0);
+    for line_end in memchr::memchr_iter(b'\n', input) {
+        let line = input.get(end..line_end).unwrap_or_default();
+        let verbs = [&b"get "[..], b"gets ", b"mg ", b"lease-get "];
+        let keys = verbs.iter().find_map(|verb| line.strip_prefix(*verb));
+        let words = keys.unwrap_or_default().trim_ascii_end().split(|byte| *byte == b' ');
+        let here = if line.starts_with(b"mg ") { 1 } else { most };
+        let here = here.min(most.saturating_sub(count));
+        for key in words.filter(|key| !key.is_empty()).take(here) {
+            see(count, key);
+            count = count.saturating_add(1);
+        }
+        end = line_end.saturating_add(1);
+        if count >= most {
+            break;
+        }
+    }
+    (count, end)
 }
 
 /// Whom a command logs in, if it does: a `set` with `name password` as its value, whatever the key.

@@ -231,7 +231,8 @@ pub(crate) async fn read(
         .map_err(Failure::Failed)
 }
 
-fn add(set: &mut GtidSet, gtid: &Gtid) {
+/// Takes a transaction into a set.
+pub(crate) fn add(set: &mut GtidSet, gtid: &Gtid) {
     if !set.insert(gtid) {
         tracing::warn!(%gtid, "the transaction is of another kind than the source's");
     }

@@ -9,7 +9,9 @@ use schemas::{config::Region, key::Key, record::Scope, rules::Rules, version::Ve
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub(crate) use binlog::{Known, begin, end, map, read as read_binlog, settings as binlog_settings};
+pub(crate) use binlog::{
+    Known, add, begin, end, map, read as read_binlog, settings as binlog_settings,
+};
 
 use crate::{failure::Failure, stream::From, stream::Select};
 

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use super::{
     args::NodeArgs,
     control::{Control, RawControl, RawVersions},
+    warm::{RawWarm, WarmUp},
 };
 
 const PORT: u16 = 11_211;
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) http: Option<SocketAddr>,
     /// The port of the invalidators; `None` for a plain memcached.
     pub(crate) control: Option<Control>,
+    /// The cluster from which it becomes warm.
+    pub(crate) warm: Option<WarmUp>,
     /// Prefixes are counted from the start.
     pub(crate) detailed: bool,
 }
@@ -80,6 +83,8 @@ struct RawConfig {
     control: Option<RawControl>,
     /// What a node with a control port lives by.
     versions: Option<RawVersions>,
+    /// Where a cold node becomes warm from.
+    warm: Option<RawWarm>,
     /// Where there are users, everybody has to log in.
     #[serde(default, rename = "user")]
     users: Vec<RawUser>,
@@ -237,7 +242,8 @@ fn resolve(args: &NodeArgs, raw: RawConfig, folder: &Path) -> Result<Config> {
     };
     let http = args.http.or(raw.http);
     let control = Control::resolve(args, raw.control.as_ref(), raw.versions.as_ref(), folder)?;
-    Ok(Config { node, server, http, control, detailed: args.prefix_delimiter.is_some() })
+    let warm = raw.warm.as_ref().map(|warm| warm.resolve(folder, control.as_ref())).transpose()?;
+    Ok(Config { node, server, http, control, warm, detailed: args.prefix_delimiter.is_some() })
 }
 
 fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {
@@ -576,6 +582,16 @@ mod tests {
         assert!(!config.server.users.is_empty());
         let control = config.control.expect("a control port");
         assert_eq!(control.rules.tombstones_max, 1_000_000);
+    }
+
+    #[test]
+    fn the_file_of_the_composed_nodes_is_read() {
+        let text = include_str!("../../../region-configs/shop-node.toml");
+        // Its secret is where the container has it.
+        let text = text.replace("secret_file", "#secret_file").replace("0.0.0.0", "127.0.0.1");
+        let raw = toml::from_str::<RawConfig>(&text).expect("a file");
+        let config = resolve(&NodeArgs::default(), raw, Path::new("")).expect("a configuration");
+        assert!(config.control.expect("a control port").rules.markers_max > 0);
     }
 
     #[test]

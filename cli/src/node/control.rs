@@ -32,6 +32,8 @@ pub(crate) struct Control {
     pub(crate) options: control::Options,
     pub(crate) secret: Option<Secret>,
     pub(crate) rules: rules::Settings,
+    /// What copies for other nodes may take of one processor.
+    pub(crate) copy_cpu_percent_max: u8,
 }
 
 /// The port of the invalidators. On another address than loopback it must ask for a secret or for certificates.
@@ -45,6 +47,8 @@ pub(super) struct RawControl {
     secret_file: Option<PathBuf>,
     /// TLS there; with `client_authorities` a certificate will do instead of a secret.
     tls: Option<RawTls>,
+    /// What copies for cold nodes may take of one processor, in percent; 0: they get none.
+    copy_cpu_percent_max: Option<u8>,
 }
 
 /// What a node with a control port lives by. Times are in milliseconds.
@@ -111,7 +115,8 @@ impl Control {
         let mut rules =
             rules_of(&RawVersions::default()).expect("the defaults are within their bounds");
         rules.fill_age_max = fill_age_max;
-        Control { options: control::Options { listen, tls: None }, secret, rules }
+        let options = control::Options { listen, tls: None };
+        Control { options, secret, rules, copy_cpu_percent_max: control::PERCENT_DEFAULT }
     }
 
     /// `None` where no invalidator is expected: a plain memcached.
@@ -139,7 +144,11 @@ impl Control {
              or control.tls with client_authorities"
         );
         let rules = rules_of(versions.unwrap_or(&RawVersions::default()))?;
-        Ok(Some(Control { options: control::Options { listen, tls }, secret, rules }))
+        let percent = control.and_then(|control| control.copy_cpu_percent_max);
+        let copy_cpu_percent_max = percent.unwrap_or(cache_node::control::PERCENT_DEFAULT);
+        ensure!(copy_cpu_percent_max <= 100, "control.copy_cpu_percent_max: not between 0 and 100");
+        let options = cache_node::control::Options { listen, tls };
+        Ok(Some(Control { options, secret, rules, copy_cpu_percent_max }))
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod daemon;
 mod inside;
+mod warm;
 
 use std::{io::Write, net::SocketAddr, path::Path, sync::Arc};
 
@@ -79,7 +80,12 @@ async fn serve(args: &NodeArgs, config: Config) -> Result<(), Failure> {
         }
         None => None,
     };
-    let server = Server::bind(Arc::clone(&node), config.server).await.map_err(not_bound)?;
+    let mut server = Server::bind(Arc::clone(&node), config.server).await.map_err(not_bound)?;
+    if let (Some(warm), Some(control)) = (config.warm, &control) {
+        let warm = warm.begin(Arc::clone(&node), Arc::clone(control), server.clock());
+        tokio::spawn(Arc::clone(&warm).run(shutdown.clone()));
+        server = server.warmed_by(warm);
+    }
     let control = match (control, &config.control) {
         (Some(control), Some(Control { options, .. })) => {
             let bound = ControlServer::bind(control, server.clock(), options).await;
@@ -139,7 +145,7 @@ fn make(
     settings: Settings,
     control: Option<&Control>,
 ) -> Result<(Arc<Node>, Option<Arc<control_port::Control>>), Failure> {
-    let Some(Control { secret, rules, .. }) = control else {
+    let Some(Control { secret, rules, copy_cpu_percent_max, .. }) = control else {
         return Ok((Arc::new(Node::new(settings, None, FIRST_CAS)), None));
     };
     // No CAS of this life was one of an earlier life: it stands for leases too.
@@ -147,7 +153,8 @@ fn make(
     let begin = Rules::new(Moment::START, rules.clone());
     let node = Arc::new(Node::new(settings, Some(begin), cas_base));
     let port = control_port::Control::new(Arc::clone(&node), rules.clone(), secret.clone());
-    Ok((node, Some(Arc::new(port.context("start the control port")?))))
+    let port = port.context("start the control port")?.giving(*copy_cpu_percent_max);
+    Ok((node, Some(Arc::new(port))))
 }
 
 fn ready(

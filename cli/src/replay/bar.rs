@@ -13,7 +13,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const WIDTH: u64 = 30;
 
 /// See the module.
-pub(super) struct Bar {
+pub(crate) struct Bar {
     total: u64,
     resumed: u64,
     begun: Instant,
@@ -22,12 +22,12 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    pub(super) fn new(total: u64, resumed: u64) -> Bar {
+    pub(crate) fn new(total: u64, resumed: u64) -> Bar {
         let terminal = io::stderr().is_terminal();
         Bar { total, resumed, begun: Instant::now(), shown: None, terminal }
     }
 
-    pub(super) fn show(&mut self, done: u64) {
+    pub(crate) fn show(&mut self, done: u64) {
         let now = Instant::now();
         let interval = if self.terminal { REDRAW_INTERVAL } else { LINE_INTERVAL };
         if self.shown.is_some_and(|shown| now < shown + interval) {
@@ -41,7 +41,7 @@ impl Bar {
         drop(write!(err, "{before}{text}{after}").and_then(|()| err.flush()));
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         if self.terminal && self.shown.is_some() {
             drop(writeln!(io::stderr()));
         }

@@ -4,10 +4,10 @@
 //! command goes on where it was stopped. Nothing is said to the stream, and no cursor moves: nodes only get deletes, those
 //! of ours with the versions that they had.
 
-mod bar;
+pub(crate) mod bar;
 mod nodes;
 mod plain;
-mod state;
+pub(crate) mod state;
 
 use std::{
     collections::HashSet,

@@ -14,20 +14,20 @@ use crate::{failure::Failure, history::Mark};
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct State {
+pub(crate) struct State {
     /// What tells this replay from others.
     identity: String,
     /// Keys that were deleted.
-    pub(super) keys: u64,
+    pub(crate) keys: u64,
     /// Where to go on.
-    pub(super) mark: Option<Mark>,
+    pub(crate) mark: Option<Mark>,
     #[serde(skip)]
     path: PathBuf,
 }
 
 impl State {
     /// What the file says, if it is about this replay. Another one's is refused.
-    pub(super) fn open(path: &Path, identity: &str) -> Result<State, Failure> {
+    pub(crate) fn open(path: &Path, identity: &str) -> Result<State, Failure> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
@@ -40,11 +40,13 @@ impl State {
             }
         };
         let said: State = serde_json::from_str(&text)
-            .with_context(|| format!("--state {}: this is no state of a replay", path.display()))
+            .with_context(|| {
+                format!("--state {}: this is no state of such a command", path.display())
+            })
             .map_err(Failure::Config)?;
         if said.identity != identity {
             return Err(Failure::Config(anyhow!(
-                "--state {}: it is of a replay with other arguments; finish that one, remove the file, or name another",
+                "--state {}: it is of a command with other arguments; finish that one, remove the file, or name another",
                 path.display()
             )));
         }
@@ -52,7 +54,7 @@ impl State {
     }
 
     /// Written beside, and renamed.
-    pub(super) fn keep(&self) -> anyhow::Result<()> {
+    pub(crate) fn keep(&self) -> anyhow::Result<()> {
         let text = serde_json::to_string(self).context("write the state")?;
         let partial = with_more(&self.path, ".partial");
         fs::write(&partial, text)
@@ -61,7 +63,7 @@ impl State {
     }
 
     /// There is nothing left to go on with.
-    pub(super) fn finish(self) -> Result<(), Failure> {
+    pub(crate) fn finish(self) -> Result<(), Failure> {
         match fs::remove_file(&self.path) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => {
                 let err = anyhow!(err).context(format!("remove {}", self.path.display()));
@@ -73,7 +75,7 @@ impl State {
 }
 
 /// Where a replay is stopped from outside, if nothing else is said.
-pub(super) fn stop_file(state: &Path) -> PathBuf {
+pub(crate) fn stop_file(state: &Path) -> PathBuf {
     with_more(state, ".stop")
 }
 

@@ -49,6 +49,12 @@ impl FromStr for From {
 
 /// `90s`, `15m`, `2h`, `1d`: so long before now.
 fn ago(text: &str, now: UnixMicros) -> Option<UnixMicros> {
+    let ago = length(text)?;
+    Some(UnixMicros(now.0.saturating_sub(u64::try_from(ago.as_micros()).ok()?)))
+}
+
+/// `90s`, `15m`, `2h`, `1d`.
+pub(crate) fn length(text: &str) -> Option<Duration> {
     let (number, seconds) = match text.split_at_checked(text.len().checked_sub(1)?)? {
         (number, "s") => (number, 1),
         (number, "m") => (number, 60),
@@ -56,8 +62,7 @@ fn ago(text: &str, now: UnixMicros) -> Option<UnixMicros> {
         (number, "d") => (number, 86_400),
         _ => return None,
     };
-    let ago = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
-    Some(UnixMicros(now.0.saturating_sub(u64::try_from(ago.as_micros()).ok()?)))
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
 }
 
 /// `2026-01-31T12:00:00Z`, or without the `Z`: always UTC.

@@ -15,7 +15,7 @@ use schemas::{
 };
 use stream::{AnyReader, Entry, Read, ReadLimit, Reader};
 
-pub(crate) use from::From;
+pub(crate) use from::{From, length};
 pub(crate) use select::Select;
 
 use crate::{args::StreamCommand, failure::Failure, load, log};

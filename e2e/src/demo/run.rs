@@ -25,6 +25,8 @@ use crate::{
 const FILL_AGE_MAX: Duration = Duration::from_secs(2);
 /// How long everything that is on its way may take to arrive.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+/// What the auditor watches meanwhile: a tenth of the keys. It says what it finds, and nothing depends on that.
+const AUDITOR: &str = "sample = 0.1\nin_flight_ms = 1000\nlate_ms = 4000\nlost_ms = 5000";
 const FRAME: Duration = Duration::from_secs(1);
 /// Of `/metrics`: deletes that nodes have answered; each key has a first and a second one.
 const DELETES_METRIC: &str = "mcsqueal_lane_deletes_total";
@@ -140,6 +142,7 @@ impl Stage {
         region.controls = self.caches.iter().filter_map(AnyNode::control).collect();
         region.stream = stream;
         let mut mcsqueal = self.servers.mcsqueal(&region, &McsquealOptions::default()).await?;
+        let auditor = self.servers.auditor(&region, AUDITOR, &[]).await?;
         if let (NodeKind::Mcsqueal, Some(http)) = (args.nodes.kind, mcsqueal.http()) {
             let (database, nodes) = (self.database.address(), region.nodes.join(" "));
             self.view.print(&format!(
@@ -154,6 +157,10 @@ impl Stage {
         mcsqueal.alive()?;
         drained?;
         let comparison = shop.compare().await?;
+        let audit = auditor.stop().await?;
+        self.view
+            .print(&format!("{}, of changed keys on their nodes\n", audit.verdict))
+            .context("print")?;
         mcsqueal.stop().await?;
         Ok(Outcome::of(&shop, comparison))
     }

@@ -19,6 +19,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
+use super::container::Container;
+
 /// How often a child that was asked to stop is looked at.
 const POLL: Duration = Duration::from_millis(10);
 /// How much of a log a failure shows.
@@ -57,6 +59,8 @@ pub struct Child {
     name: String,
     log: PathBuf,
     process: std::process::Child,
+    /// If it runs in one; the process is then the engine's client, which lasts as long.
+    container: Option<Container>,
 }
 
 /// A signal that a test sends.
@@ -79,7 +83,11 @@ impl Child {
     pub fn start(launch: &Launch) -> Result<Child> {
         let log = OpenOptions::new().create(true).append(true).open(&launch.log);
         let log = log.with_context(|| format!("open {}", launch.log.display()))?;
-        let mut command = command(&launch.argv);
+        let (container, argv) = match Container::wrap(launch) {
+            Some((container, argv)) => (Some(container), argv),
+            None => (None, launch.argv.clone()),
+        };
+        let mut command = command(&argv);
         command.current_dir(&launch.directory).envs(launch.env.iter().cloned());
         command.stdout(log.try_clone().context("share the log")?).stderr(log);
         command.stdin(match &launch.input {
@@ -87,7 +95,8 @@ impl Child {
             None => Stdio::null(),
         });
         let process = spawn(command).with_context(|| format!("start {}", launch.name))?;
-        let child = Child { name: launch.name.clone(), log: launch.log.clone(), process };
+        let (name, log) = (launch.name.clone(), launch.log.clone());
+        let child = Child { name, log, process, container };
         if let Some(pids) = &launch.pids {
             record(pids, child.pid()).context("record the process")?;
         }
@@ -137,6 +146,15 @@ impl Child {
 
     /// Sends `signal`.
     pub fn signal(&self, signal: Signal) -> Result<()> {
+        if let Some(container) = &self.container {
+            return container.tell(match signal {
+                Signal::Terminate => &["kill", "--signal", "TERM"],
+                Signal::Interrupt => &["kill", "--signal", "INT"],
+                Signal::Hangup => &["kill", "--signal", "HUP"],
+                Signal::Stop => &["pause"],
+                Signal::Continue => &["unpause"],
+            });
+        }
         let name = match signal {
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
@@ -155,7 +173,10 @@ impl Child {
 
     /// `kill -9`, and waits until it is gone.
     pub fn kill9(&mut self) -> Result<()> {
-        self.process.kill().with_context(|| format!("kill {}", self.name))?;
+        match &self.container {
+            Some(container) => container.tell(&["rm", "--force"])?,
+            None => self.process.kill().with_context(|| format!("kill {}", self.name))?,
+        }
         self.process.wait().with_context(|| format!("wait for {}", self.name))?;
         Ok(())
     }
@@ -183,6 +204,9 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        if let (Some(container), Ok(None)) = (&self.container, self.process.try_wait()) {
+            drop(container.tell(&["rm", "--force"]));
+        }
         // Both fail only if it has ended already, which is what we want.
         drop(self.process.kill());
         drop(self.process.wait());

@@ -124,7 +124,7 @@ impl Database {
 
     /// How to connect as root, who may do everything.
     pub fn root(&self) -> Opts {
-        options(self.port)
+        root_at(self.port)
     }
 
     /// A connection as root.
@@ -188,7 +188,8 @@ impl Database {
     }
 }
 
-fn options(port: u16) -> Opts {
+/// How to connect as root to whatever is at this port of 127.0.0.1.
+pub fn root_at(port: u16) -> Opts {
     let builder = OptsBuilder::default().ip_or_hostname(Ipv4Addr::LOCALHOST.to_string());
     let builder = builder.tcp_port(port).user(Some("root")).tcp_nodelay(true);
     builder.prefer_socket(Some(false)).into()
@@ -242,7 +243,7 @@ async fn launch_until_ready(launch: &Launch, port: u16) -> Result<Child> {
 }
 
 async fn answers(port: u16) -> Result<()> {
-    let mut conn = Conn::new(options(port)).await?;
+    let mut conn = Conn::new(root_at(port)).await?;
     conn.query_drop("DO 1").await?;
     Ok(conn.disconnect().await?)
 }

@@ -48,6 +48,13 @@ pub struct Kafka {
     _directory: TempDir,
 }
 
+/// A port for clients of another region, and what they are told to come to: a proxy in front of it.
+#[derive(Clone, Debug)]
+pub struct Far {
+    pub port: u16,
+    pub advertised: String,
+}
+
 /// What it listens on.
 #[derive(Clone, Copy, Debug)]
 struct Ports {
@@ -66,23 +73,34 @@ impl Ports {
 impl Servers {
     /// Starts an empty Kafka that lets everybody in.
     pub async fn kafka(&self) -> Result<Kafka> {
-        self.kafka_on(&[], Access::Open).await
+        self.kafka_on(&[], Access::Open, None).await
+    }
+
+    /// The same, which also listens at `far`.
+    pub async fn kafka_with_far(&self, far: &Far) -> Result<Kafka> {
+        self.kafka_on(&[], Access::Open, Some(far)).await
     }
 
     /// The same, for those who say who they are.
     pub async fn kafka_for(&self, access: Access) -> Result<Kafka> {
-        self.kafka_on(&[], access).await
+        self.kafka_on(&[], access, None).await
     }
 
     /// The same, on a disk that is full as soon as any file has so many KiB; not less than Kafka's own need.
     pub async fn kafka_with_files_of(&self, kib_max: u32) -> Result<Kafka> {
         // Ignored, so that writes beyond the limit fail with an error, as on a full disk.
         let limit = format!("trap '' XFSZ; ulimit -f {kib_max}; exec \"$0\" \"$@\"");
-        self.kafka_on(&["bash".into(), "-c".into(), limit.into()], Access::Open).await
+        let wrapper = ["bash".into(), "-c".into(), limit.into()];
+        self.kafka_on(&wrapper, Access::Open, None).await
     }
 
     /// `wrapper` runs what comes behind it.
-    async fn kafka_on(&self, wrapper: &[OsString], access: Access) -> Result<Kafka> {
+    async fn kafka_on(
+        &self,
+        wrapper: &[OsString],
+        access: Access,
+        far: Option<&Far>,
+    ) -> Result<Kafka> {
         let program = self.program("kafka")?;
         let directory = self.new_directory("kafka")?;
         let file = directory.path().join("server.properties");
@@ -91,7 +109,7 @@ impl Servers {
             let ports =
                 Ports { clients: free_port()?, itself: free_port()?, controller: free_port()? };
             access.prepare(&program.argv, directory.path())?;
-            let text = server_properties(directory.path(), ports, access);
+            let text = server_properties(directory.path(), ports, access, far);
             fs::write(&file, text).context("write server.properties")?;
             format_storage(&program.argv, &file, access)?;
             let mut argv = wrapper.to_vec();
@@ -180,17 +198,22 @@ impl Kafka {
 }
 
 /// One node that is everything; small, and without the waits that suit large groups.
-fn server_properties(directory: &Path, ports: Ports, access: Access) -> String {
+fn server_properties(directory: &Path, ports: Ports, access: Access, far: Option<&Far>) -> String {
     let data = directory.join("data");
     let Ports { clients, itself, controller } = ports;
     let (protocol, more) = (access.protocol(), access.properties(directory));
+    let (mut far_listens, mut far_advertised) = (String::new(), String::new());
+    if let Some(Far { port, advertised }) = far {
+        far_listens = format!(",FAR://127.0.0.1:{port}");
+        far_advertised = format!(",FAR://{advertised}");
+    }
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=CLIENTS://127.0.0.1:{clients},ITSELF://127.0.0.1:{itself},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=CLIENTS://127.0.0.1:{clients},ITSELF://127.0.0.1:{itself}
-listener.security.protocol.map=CLIENTS:{protocol},ITSELF:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=CLIENTS://127.0.0.1:{clients},ITSELF://127.0.0.1:{itself},CONTROLLER://127.0.0.1:{controller}{far_listens}
+advertised.listeners=CLIENTS://127.0.0.1:{clients},ITSELF://127.0.0.1:{itself}{far_advertised}
+listener.security.protocol.map=CLIENTS:{protocol},FAR:PLAINTEXT,ITSELF:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=ITSELF
 controller.listener.names=CONTROLLER
 log.dirs={}

@@ -4,14 +4,18 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
+    process::Output,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 
-use crate::http;
+use crate::{http, lab};
 
 use super::{
     Account, Database, Servers,
@@ -30,6 +34,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// What a region file says; see `region-configs/shop.toml`.
 #[derive(Clone, Debug)]
 pub struct Region {
+    /// Its name: processes with the same one share the stream.
+    pub name: String,
     /// The database, `host:port`.
     pub source: String,
     /// Those that may take its place.
@@ -46,12 +52,26 @@ pub struct Region {
     pub controls: Vec<String>,
     /// More lines of the cluster's section.
     pub cluster: String,
+    /// All clusters, where there are several: in place of the one above.
+    pub groups: Vec<Group>,
     /// Longest time between a reader's SELECT and its `set`.
     pub fill_age_max: Duration,
     /// The text of the rules file.
     pub rules: String,
     /// The log between tailer and invalidator.
     pub stream: StreamPlace,
+}
+
+/// One of several clusters of a region.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    pub name: String,
+    /// 0: the file does not say.
+    pub ring_version: u64,
+    /// The cluster from which its cold nodes become warm.
+    pub warm_from: Option<String>,
+    /// Addresses and control ports.
+    pub nodes: Vec<(String, Option<String>)>,
 }
 
 /// Where the stream is.
@@ -119,6 +139,7 @@ impl Region {
         fill_age_max: Duration,
     ) -> Result<Region> {
         Ok(Region {
+            name: "demo".to_owned(),
             source: database.address(),
             account: database.create_account().await?,
             standbys: Vec::new(),
@@ -127,6 +148,7 @@ impl Region {
             nodes,
             controls: Vec::new(),
             cluster: String::new(),
+            groups: Vec::new(),
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
@@ -135,13 +157,6 @@ impl Region {
 
     /// The region file's text. Paths are relative to its folder.
     pub fn to_toml(&self) -> String {
-        let mut nodes = String::new();
-        for (at, node) in self.nodes.iter().enumerate() {
-            let control = self.controls.get(at).map(|control| format!(", control = \"{control}\""));
-            let control = control.unwrap_or_default();
-            writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
-                .expect("writing to text cannot fail");
-        }
         let sources = std::iter::once(&self.source).chain(&self.standbys);
         let sources: Vec<String> = sources.map(|address| format!("\"{address}\"")).collect();
         let sources = match &sources[..] {
@@ -150,7 +165,7 @@ impl Region {
         };
         let hold_off = self.hold_off.map(|length| format!("hold_off_ms = {}", length.as_millis()));
         format!(
-            r#"name = "demo"
+            r#"name = "{name}"
 rules = "shop.rules.toml"
 
 [source]
@@ -165,24 +180,28 @@ replicas = {replicas:?}
 
 {stream}
 
-[[cluster]]
-name = "main"
-hashing = "ketama"
-fill_age_ms_max = {fill_age_ms_max}
-{cluster}
-nodes = [
-{nodes}]
-
+{clusters}
 [http]
 listen = "127.0.0.1:0"
 "#,
+            name = self.name,
             replicas = self.replicas,
             hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),
             user = self.account.user,
-            cluster = self.cluster,
-            fill_age_ms_max = self.fill_age_max.as_millis(),
+            clusters = self.clusters_to_toml(),
         )
+    }
+
+    fn clusters_to_toml(&self) -> String {
+        if self.groups.is_empty() {
+            let nodes = self.nodes.iter().enumerate();
+            let nodes = nodes.map(|(at, node)| (node.clone(), self.controls.get(at).cloned()));
+            let main =
+                Group { name: "main".to_owned(), nodes: nodes.collect(), ..Group::default() };
+            return main.to_toml(self.fill_age_max, &self.cluster);
+        }
+        self.groups.iter().map(|group| group.to_toml(self.fill_age_max, "")).collect()
     }
 
     /// Writes the region file and its rules into `directory`; returns the region file's path.
@@ -197,6 +216,31 @@ listen = "127.0.0.1:0"
     /// What must be in the environment of a program that reads the file.
     pub fn env(&self) -> Vec<(String, String)> {
         vec![(PASSWORD_ENV.to_owned(), self.account.password.clone())]
+    }
+}
+
+impl Group {
+    /// A section of the region file; `more` are lines of it.
+    fn to_toml(&self, fill_age_max: Duration, more: &str) -> String {
+        let mut nodes = String::new();
+        for (node, control) in &self.nodes {
+            let control = control.as_ref().map(|control| format!(", control = \"{control}\""));
+            let control = control.unwrap_or_default();
+            writeln!(nodes, "  {{ address = \"{node}\"{control} }},")
+                .expect("writing to text cannot fail");
+        }
+        let ring_version = match self.ring_version {
+            0 => String::new(),
+            number => format!("ring_version = {number}\n"),
+        };
+        let warm_from = self.warm_from.as_ref().map(|from| format!("warm_from = \"{from}\"\n"));
+        let warm_from = warm_from.unwrap_or_default();
+        let age = fill_age_max.as_millis();
+        format!(
+            "[[cluster]]\nname = \"{}\"\nhashing = \"ketama\"\n{ring_version}{warm_from}fill_age_ms_max = {age}\n\
+             {more}\nnodes = [\n{nodes}]\n",
+            self.name
+        )
     }
 }
 
@@ -242,10 +286,10 @@ impl Mcsqueal {
 
     /// The sum of a metric over all labels that have `label`; 0 if it does not answer.
     pub async fn metric(&self, name: &str, label: &str) -> f64 {
-        let Some(address) = self.http() else { return 0.0 };
-        let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
-        let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
-        http::samples(&page).filter(of).map(|sample| sample.value).sum()
+        match self.http() {
+            Some(address) => sum_of(address, name, label).await,
+            None => 0.0,
+        }
     }
 
     /// Its log file; one JSON object per line.
@@ -256,6 +300,13 @@ impl Mcsqueal {
     /// The folder of its region file and its stream.
     pub fn directory(&self) -> &Path {
         &self.launch.directory
+    }
+
+    /// Runs a command of the same binary on its region file.
+    pub async fn tool(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(mcsqueal_binary()?);
+        command.args(arguments).arg("--config").arg(self.directory().join("region.toml"));
+        lab::output(command.envs(self.launch.env.iter().cloned())).await
     }
 
     /// Starts it (again), with the same stream.
@@ -309,6 +360,13 @@ impl Mcsqueal {
         }
     }
 
+    /// Stops it, and starts it with another region file.
+    pub async fn restart_with(&mut self, region: &Region) -> Result<()> {
+        self.stop().await?;
+        region.write(self.directory())?;
+        self.restart().await
+    }
+
     /// `kill -9`; its stream stays.
     pub fn kill9(&mut self) -> Result<()> {
         self.child.take().map_or(Ok(()), |mut child| child.kill9())
@@ -360,8 +418,15 @@ pub fn shop_rules() -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
+/// The sum of a metric over all labels that have `label`; 0 if nobody answers.
+pub(super) async fn sum_of(address: &str, name: &str, label: &str) -> f64 {
+    let Ok((_, page)) = http::get(address, "/metrics").await else { return 0.0 };
+    let of = |sample: &http::Sample<'_>| sample.name == name && sample.labels.contains(label);
+    http::samples(&page).filter(of).map(|sample| sample.value).sum()
+}
+
 /// The address in a complete ready file.
-fn http_of(ready_file: &Path) -> Option<String> {
+pub(super) fn http_of(ready_file: &Path) -> Option<String> {
     let text = fs::read_to_string(ready_file).ok()?;
     let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     complete.filter_map(|line| line.trim().strip_prefix("http=")).map(str::to_owned).next()

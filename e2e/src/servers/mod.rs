@@ -3,7 +3,9 @@
 //! Everything listens on a free port of 127.0.0.1, keeps its files in a directory of its own that goes
 //! when it goes, and is killed when its handle is dropped. See [`child`] for what a crash of ours leaves.
 
+mod auditor;
 pub mod child;
+mod container;
 mod database;
 mod kafka;
 mod manifest;
@@ -20,10 +22,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 
-pub use database::{Account, Database, DatabaseOptions, Durability};
-pub use kafka::{Access, Kafka};
+pub use auditor::{Audit, Auditor};
+pub use database::{Account, Database, DatabaseOptions, Durability, root_at};
+pub use kafka::{Access, Far, Kafka};
 pub use manifest::{Kind, MANIFEST_ENV, Manifest, Program};
-pub use mcsqueal::{Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules};
+pub use mcsqueal::{
+    Group, Mcsqueal, McsquealOptions, Region, StreamPlace, mcsqueal_binary, shop_rules,
+};
 pub use memcached::Memcached;
 pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;

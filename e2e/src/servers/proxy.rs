@@ -60,6 +60,7 @@ impl Weather {
 pub struct Proxy {
     address: String,
     weather: watch::Sender<Weather>,
+    target: watch::Sender<String>,
     task: JoinHandle<()>,
 }
 
@@ -75,13 +76,25 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
         let address = listener.local_addr().context("listen")?.to_string();
         let (weather, felt) = watch::channel(Weather::Calm);
-        let task = tokio::spawn(accept(listener, target, felt));
-        Ok(Proxy { address, weather, task })
+        let (target, aimed) = watch::channel(target);
+        let task = tokio::spawn(accept(listener, aimed, felt));
+        Ok(Proxy { address, weather, target, task })
     }
 
     /// Where it listens.
     pub fn address(&self) -> String {
         self.address.clone()
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        let port = self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        port.expect("an address of a socket ends with its port")
+    }
+
+    /// From now on it is in front of another `target`; connections to the former one are closed.
+    pub fn lead_to(&self, target: String) {
+        self.target.send_replace(target);
     }
 
     /// From now on, for connections that are there and those that come.
@@ -90,7 +103,11 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: String, weather: watch::Receiver<Weather>) {
+async fn accept(
+    listener: TcpListener,
+    target: watch::Receiver<String>,
+    weather: watch::Receiver<Weather>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -98,7 +115,7 @@ async fn accept(listener: TcpListener, target: String, weather: watch::Receiver<
                 let Ok((client, _)) = accepted else { continue };
                 let (target, weather) = (target.clone(), weather.clone());
                 // A connection that breaks is what proxies are for.
-                connections.spawn(async move { carry(client, &target, weather).await.ok() });
+                connections.spawn(async move { carry(client, target, weather).await.ok() });
             }
             Some(_) = connections.join_next() => {}
         }
@@ -108,7 +125,7 @@ async fn accept(listener: TcpListener, target: String, weather: watch::Receiver<
 /// One connection, until one of its ends or the weather closes it.
 async fn carry(
     mut client: TcpStream,
-    target: &str,
+    mut target: watch::Receiver<String>,
     mut weather: watch::Receiver<Weather>,
 ) -> io::Result<()> {
     let now = *weather.borrow();
@@ -117,7 +134,8 @@ async fn carry(
     }
     let mut server = None;
     if now != Weather::HalfOpen {
-        let mut connected = TcpStream::connect(target).await?;
+        let address = target.borrow_and_update().clone();
+        let mut connected = TcpStream::connect(address).await?;
         for socket in [&client, &connected] {
             socket.set_nodelay(true)?;
         }
@@ -132,6 +150,7 @@ async fn carry(
                     return Ok(());
                 }
             }
+            _ = target.changed() => return Ok(()),
             ended = pump(client_read, server_write, Way::There, there) => return ended,
             ended = pump(server_read, client_write, Way::Back, back) => return ended,
         }
@@ -261,5 +280,18 @@ mod tests {
         let mut again = TcpStream::connect(proxy.address()).await.expect("connect");
         again.write_all(b"c").await.expect("send");
         hear(&mut again, b"c").await;
+    }
+
+    #[tokio::test]
+    async fn another_target_closes_what_led_to_the_first() {
+        let (proxy, mut client) = stage().await;
+        let (other, _) = stage().await;
+        client.write_all(b"a").await.expect("send");
+        hear(&mut client, b"a").await;
+        proxy.lead_to(other.address());
+        is_closed(&mut client).await;
+        let mut again = TcpStream::connect(proxy.address()).await.expect("connect");
+        again.write_all(b"b").await.expect("send");
+        hear(&mut again, b"b").await;
     }
 }

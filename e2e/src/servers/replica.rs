@@ -52,7 +52,11 @@ pub fn options_of(kind: Kind, number: u16, link: Link) -> DatabaseOptions {
 impl Database {
     /// Makes this server a replica of `source`.
     pub async fn replicate(&self, source: &Database) -> Result<()> {
-        let port = source.port();
+        self.replicate_from(source.port()).await
+    }
+
+    /// The same, where the source is reached at another port of 127.0.0.1.
+    pub async fn replicate_from(&self, port: u16) -> Result<()> {
         let (change, start) = match self.kind() {
             Kind::Mysql => (
                 format!(
@@ -78,6 +82,15 @@ impl Database {
             Kind::Mysql => self.run(&["STOP REPLICA SQL_THREAD"]).await,
             Kind::Mariadb => self.run(&["STOP SLAVE SQL_THREAD"]).await,
         }
+    }
+
+    /// Is no replica any more, and takes writes.
+    pub async fn promote(&self) -> Result<()> {
+        let (stop, forget, open) = match self.kind() {
+            Kind::Mysql => ("STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL read_only = OFF"),
+            Kind::Mariadb => ("STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = OFF"),
+        };
+        self.run(&[stop, forget, open]).await
     }
 
     /// Goes on applying.

@@ -37,6 +37,13 @@ pub struct Stale {
     pub database: String,
 }
 
+/// Whose values count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holders {
+    Everybody,
+    Owners,
+}
+
 /// The whole database, in memory.
 struct Tables {
     users: HashMap<u32, User>,
@@ -51,6 +58,15 @@ struct Tables {
 impl Shop {
     /// Compares every cached value with the database. Nobody may be reading or writing.
     pub async fn compare(&self) -> Result<Comparison> {
+        self.compare_at(Holders::Everybody).await
+    }
+
+    /// The same, where nodes may still have what was theirs in an earlier ring, and nobody asks them for.
+    pub async fn compare_owners(&self) -> Result<Comparison> {
+        self.compare_at(Holders::Owners).await
+    }
+
+    async fn compare_at(&self, holders: Holders) -> Result<Comparison> {
         let tables = self.load().await.context("read the whole shop")?;
         let keys = self.filled();
         let mut comparison = Comparison { keys: keys.len(), ..Comparison::default() };
@@ -61,6 +77,10 @@ impl Shop {
             let asked: Vec<&str> = texts.iter().map(String::as_str).collect();
             for (node, address) in addresses.iter().enumerate() {
                 let mut cached = cache.get_from(node, &asked).await.context("read a node")?;
+                if holders == Holders::Owners {
+                    cached
+                        .retain(|key, _| self.0.nodes.owner(key).is_ok_and(|owner| owner == node));
+                }
                 comparison.cached += cached.len();
                 for (key, text) in batch.iter().zip(&texts) {
                     let Some(cached) = cached.remove(text) else { continue };

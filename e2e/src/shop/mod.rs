@@ -142,6 +142,15 @@ struct Shared {
     database: Opts,
     nodes: Nodes,
     stats: Stats,
+    town: Arc<Town>,
+    stopping: AtomicBool,
+    /// Every key that was ever put into a cache. Never held across an await.
+    filled: Mutex<HashSet<rows::Key>>,
+}
+
+/// What all branches of a shop have in common: the rows of one database.
+#[derive(Debug)]
+struct Town {
     staleness: Staleness,
     user_ranks: Zipf,
     product_ranks: Zipf,
@@ -151,9 +160,6 @@ struct Shared {
     skus: Vec<AtomicU32>,
     /// The highest id that an order is known to have.
     order_last: AtomicU64,
-    stopping: AtomicBool,
-    /// Every key that was ever put into a cache. Never held across an await.
-    filled: Mutex<HashSet<rows::Key>>,
 }
 
 impl Shop {
@@ -162,21 +168,33 @@ impl Shop {
         let mut conn = connect(&database).await?;
         schema::create(&mut conn, &settings.schema, settings.sizes).await?;
         conn.disconnect().await.context("disconnect")?;
-        let Sizes { users, products } = settings.sizes;
-        Ok(Shop(Arc::new(Shared {
-            user_ranks: Zipf::new(users),
-            product_ranks: Zipf::new(products),
-            emails: (0..users).map(|_| AtomicU32::new(0)).collect(),
-            skus: (0..products).map(|_| AtomicU32::new(0)).collect(),
+        let town = Arc::new(Town::new(settings.sizes));
+        Ok(Shop::on(town, settings, database, nodes))
+    }
+
+    /// Another shop on the same tables, with caches and customers of its own, which reaches the database its own way.
+    /// What one of them writes, the readers of all of them know.
+    #[must_use]
+    pub fn branch(&self, settings: Settings, database: Opts, nodes: Nodes) -> Shop {
+        Shop::on(Arc::clone(&self.0.town), settings, database, nodes)
+    }
+
+    fn on(town: Arc<Town>, settings: Settings, database: Opts, nodes: Nodes) -> Shop {
+        Shop(Arc::new(Shared {
             settings,
             database,
             nodes,
             stats: Stats::default(),
-            staleness: Staleness::default(),
-            order_last: AtomicU64::new(0),
+            town,
             stopping: AtomicBool::new(false),
             filled: Mutex::default(),
-        })))
+        }))
+    }
+
+    /// Forgets who has committed what: after a promotion that lost transactions, versions count again from where the new primary stands.
+    /// Nobody may be writing.
+    pub fn forget_versions(&self) {
+        self.0.town.staleness.forget();
     }
 
     /// What it counts.
@@ -221,6 +239,19 @@ impl Shop {
             .await
             .context("use the schema")?;
         Ok(conn)
+    }
+}
+
+impl Town {
+    fn new(Sizes { users, products }: Sizes) -> Town {
+        Town {
+            staleness: Staleness::default(),
+            user_ranks: Zipf::new(users),
+            product_ranks: Zipf::new(products),
+            emails: (0..users).map(|_| AtomicU32::new(0)).collect(),
+            skus: (0..products).map(|_| AtomicU32::new(0)).collect(),
+            order_last: AtomicU64::new(0),
+        }
     }
 }
 

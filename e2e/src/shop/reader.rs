@@ -60,26 +60,26 @@ pub(super) async fn run(shop: Shop, number: u64) {
 
 /// What a customer looks at: often what others look at too; now and then what is gone or not yet there.
 fn choose(shop: &Shop, random: &mut Random) -> Key {
-    let shared = &shop.0;
+    let town = &shop.0.town;
     match random.below(100) {
-        0..25 => Key::User(shared.user_ranks.rank(random) + 1),
+        0..25 => Key::User(town.user_ranks.rank(random) + 1),
         25..40 => {
-            let index = shared.user_ranks.rank(random);
-            let last = shared.emails[index as usize].load(Ordering::Relaxed);
+            let index = town.user_ranks.rank(random);
+            let last = town.emails[index as usize].load(Ordering::Relaxed);
             let number = near(last, random);
             Key::UserByEmail(schema::email(index + 1, number).to_lowercase())
         }
-        40..65 => Key::Product(shared.product_ranks.rank(random) + 1),
+        40..65 => Key::Product(town.product_ranks.rank(random) + 1),
         65..80 => {
-            let index = shared.product_ranks.rank(random);
-            let last = shared.skus[index as usize].load(Ordering::Relaxed);
+            let index = town.product_ranks.rank(random);
+            let last = town.skus[index as usize].load(Ordering::Relaxed);
             Key::ProductBySku(schema::sku(index + 1, near(last, random)))
         }
         80..90 => {
-            let last = shared.order_last.load(Ordering::Relaxed);
+            let last = town.order_last.load(Ordering::Relaxed);
             Key::Order((last + 2).saturating_sub(random.below(50)).max(1))
         }
-        _ => Key::OrdersOf(shared.user_ranks.rank(random) + 1),
+        _ => Key::OrdersOf(town.user_ranks.rank(random) + 1),
     }
 }
 
@@ -117,7 +117,7 @@ async fn read(
         Ok(Looked::Value(value)) => {
             stats.hits.add_one();
             if let Some((entity, version)) = rows::shown(&key, &value)
-                && let Some(age) = shop.0.staleness.age(entity, version, began)
+                && let Some(age) = shop.0.town.staleness.age(entity, version, began)
             {
                 stats.superseded.record(age);
             }

@@ -61,6 +61,13 @@ impl Staleness {
         self.with(entity, |row| row.leaving = true);
     }
 
+    /// As if nothing had been committed.
+    pub(super) fn forget(&self) {
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// For how long `version` (0: not there) had been superseded when a read began that returned it; `None` if it had
     /// not been.
     pub(super) fn age(

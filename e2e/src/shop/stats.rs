@@ -99,6 +99,13 @@ impl Ages {
         self.histogram.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
     }
 
+    /// Those of another as well.
+    pub fn add(&self, other: &Ages) {
+        let other = other.histogram.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut histogram = self.histogram.lock().unwrap_or_else(PoisonError::into_inner);
+        histogram.add(other).expect("the bounds are the same");
+    }
+
     /// What they are so far.
     pub fn quantiles(&self) -> Quantiles {
         let histogram = self.histogram.lock().unwrap_or_else(PoisonError::into_inner);

@@ -60,7 +60,7 @@ async fn committed(shop: &Shop, cache: &mut Cache, changes: Changes) {
         }
     }
     for (entity, version) in changes.versions {
-        shop.0.staleness.committed(entity, version, acknowledged);
+        shop.0.town.staleness.committed(entity, version, acknowledged);
     }
 }
 
@@ -116,15 +116,15 @@ impl Work<'_> {
     }
 
     fn some_user(&mut self) -> u32 {
-        self.shop.0.user_ranks.rank(self.random) + 1
+        self.shop.0.town.user_ranks.rank(self.random) + 1
     }
 
     fn some_product(&mut self) -> u32 {
-        self.shop.0.product_ranks.rank(self.random) + 1
+        self.shop.0.town.product_ranks.rank(self.random) + 1
     }
 
     fn some_order(&mut self) -> u64 {
-        let last = self.shop.0.order_last.load(Ordering::Relaxed);
+        let last = self.shop.0.town.order_last.load(Ordering::Relaxed);
         last.saturating_sub(self.random.below(60)).max(1)
     }
 
@@ -136,7 +136,7 @@ impl Work<'_> {
 
     async fn rename_product(&mut self) -> Result<(), Error> {
         let id = self.some_product();
-        let number = self.shop.0.skus[id as usize - 1].fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.shop.0.town.skus[id as usize - 1].fetch_add(1, Ordering::Relaxed) + 1;
         self.update_product(id, |row| row.sku = schema::sku(id, number)).await
     }
 
@@ -147,7 +147,7 @@ impl Work<'_> {
 
     async fn move_user(&mut self) -> Result<(), Error> {
         let id = self.some_user();
-        let number = self.shop.0.emails[id as usize - 1].fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.shop.0.town.emails[id as usize - 1].fetch_add(1, Ordering::Relaxed) + 1;
         self.update_user(id, |row| row.email = schema::email(id, number)).await
     }
 
@@ -160,7 +160,7 @@ impl Work<'_> {
         let insert = "INSERT INTO orders (user_id, status, created, ver) VALUES (?, ?, NOW(3), 1)";
         self.conn.exec_drop(insert, (user_id, &status)).await?;
         let id = self.conn.last_insert_id().unwrap_or(0);
-        self.shop.0.order_last.fetch_max(id, Ordering::Relaxed);
+        self.shop.0.town.order_last.fetch_max(id, Ordering::Relaxed);
         self.note_order(&Order { id, user_id, status, ver: 1 });
         self.changes.versions.push((Entity::Order(id), 1));
         Ok(())
@@ -180,7 +180,7 @@ impl Work<'_> {
     async fn cancel_order(&mut self) -> Result<(), Error> {
         let id = self.some_order();
         let Some(row) = queries::lock_order(self.conn, id).await? else { return Ok(()) };
-        self.shop.0.staleness.leaves(Entity::Order(id));
+        self.shop.0.town.staleness.leaves(Entity::Order(id));
         self.conn.exec_drop("DELETE FROM orders WHERE id = ?", (id,)).await?;
         self.note_order(&row);
         self.changes.versions.push((Entity::Order(id), u64::MAX));

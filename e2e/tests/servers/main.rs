@@ -1,6 +1,7 @@
 //! Tests against real servers. `cargo xtask test` provides them; what this machine lacks is skipped by
 //! name, or fails if `MCSQUEAL_REQUIRE` names it.
 
+mod auditor;
 mod dead_node;
 mod demo;
 mod every_key;

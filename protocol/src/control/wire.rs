@@ -14,7 +14,12 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-use schemas::{cursor::Partition, cursor::Place, cursor::StreamId};
+use bytes::Bytes;
+use schemas::{
+    cursor::{Partition, Place, StreamId},
+    key::Key,
+    version::Version,
+};
 
 pub use self::{
     decode::{Decoder, Malformed, decode_answer},
@@ -32,11 +37,17 @@ pub const BATCH_ITEMS_MAX: usize = 1 << 20;
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 /// Most partitions of a stream.
 pub const PARTITIONS_MAX: u16 = 1024;
+/// Most keys that are asked for at once; they fit into a line.
+pub const COPIES_MAX: usize = 200;
+/// Largest value that is copied from one node to another.
+pub const COPY_BYTES_MAX: usize = 8 << 20;
 /// Most prefixes that one floor lists; one with more covers all keys.
 pub const FLOOR_PREFIXES_MAX: usize = 200;
 
 const _: () =
     assert!((FLOOR_PREFIXES_MAX + 1) * (schemas::key::KEY_BYTES_MAX + 1) <= LINE_BYTES_MAX);
+
+const _: () = assert!((COPIES_MAX + 1) * (schemas::key::KEY_BYTES_MAX + 1) <= LINE_BYTES_MAX);
 
 /// Drawn at random by the node for each connection; a proof is good for this one alone.
 pub type Nonce = [u8; 16];
@@ -64,6 +75,23 @@ pub enum ToNode {
     Quarantine,
     /// How are you?
     Statistics,
+    /// In place of `Hello`: a node that wants copies of what this one holds. It gets nothing else.
+    Peer(Peer),
+    /// Copies of these keys, please; of those that are there and good.
+    Copies(Vec<Key>),
+    /// Of all keys, hottest first: what comes next, after looking at so many. `None`: from the beginning.
+    Walk { walk: Option<u64>, looks: u32 },
+}
+
+/// A node that wants copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The log that it holds cursors of: versions of another one cannot be compared.
+    pub stream: StreamId,
+    /// How many partitions that has.
+    pub partitions: u16,
+    /// That it knows the secret; `None` where there is none.
+    pub proof: Option<Proof>,
 }
 
 /// Who the lane is.
@@ -92,6 +120,10 @@ pub enum ToLane {
     Statistic { name: String, value: u64 },
     /// After the last one.
     End,
+    /// After `Copies` or `Walk`: one of several.
+    Copy(Copy),
+    /// After the last one; also after `Peer`.
+    Copied(Copied),
     /// The node does not go on; the connection is closed.
     Refused(String),
 }
@@ -107,6 +139,47 @@ pub struct Introduction {
     pub ring: u64,
     /// Its cursors.
     pub greeting: Greeting,
+}
+
+/// An entry, for another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    pub key: Key,
+    /// The value contains every change of its key up to here.
+    pub version: Version,
+    /// The client's.
+    pub flags: u32,
+    /// What is left of its life; `None`: it has no end.
+    pub ttl_s: Option<u64>,
+    pub value: Bytes,
+}
+
+/// How the node is that was asked for copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    pub state: GiverState,
+    /// By what name the walk goes on; `None` at its end, and where there is none.
+    pub walk: Option<u64>,
+    /// Entries that this answer has looked at.
+    pub looked: u32,
+    /// Entries in all.
+    pub entries: u64,
+    /// Reads of its own clients so far, and how many found a value.
+    pub gets: u64,
+    pub hits: u64,
+}
+
+/// Whether a node gives copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiverState {
+    /// It is up to date.
+    Gives,
+    /// It has spent what it may on others.
+    Busy,
+    /// It is behind: nobody can rely on what it has.
+    Degraded,
+    /// It serves nothing itself until it has caught up.
+    Quarantined,
 }
 
 /// Whether a node serves what it has.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Danger, OnFloor};
+use super::{Danger, OnFloor, auditor::RawAuditor};
 use crate::ring::Hashing;
 
 /// A region: one database, the stream of its invalidations, and the cache nodes in front of it.
@@ -31,6 +31,9 @@ pub(super) struct RawRegion {
     /// How the daemon stops.
     #[serde(default)]
     pub(super) shutdown: RawShutdown,
+    /// What `mcsqueal auditor` watches.
+    #[serde(default)]
+    pub(super) auditor: RawAuditor,
 }
 
 /// One file, or several side by side.
@@ -209,6 +212,9 @@ pub(super) struct RawCluster {
     pub(super) control_secret_file: Option<PathBuf>,
     /// How the control ports are encrypted.
     pub(super) control_tls: Option<RawControlTls>,
+    /// The cluster from which cold nodes of this one become warm; their own files say that they do.
+    #[schemars(with = "Option<String>")]
+    pub(super) warm_from: Option<Spanned<String>>,
 }
 
 /// How keys were spread before the last change of that.

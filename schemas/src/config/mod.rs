@@ -5,6 +5,7 @@
 //! line and key. Pure: relative paths stay relative (to the file's folder), secrets are only named.
 
 mod address;
+mod auditor;
 mod file;
 mod raw;
 
@@ -33,6 +34,44 @@ pub struct Region {
     pub http: Option<SocketAddr>,
     /// How long a daemon that was told to stop may go on with what it began.
     pub shutdown_grace: Duration,
+    /// What the auditor watches.
+    pub auditor: Auditor,
+}
+
+/// What the auditor watches, and when it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auditor {
+    /// Where its own side port listens.
+    pub listen: Option<SocketAddr>,
+    /// The share of all keys.
+    pub sample_millionths: u32,
+    /// Keys at a time.
+    pub watches_max: usize,
+    /// When it looks, after a change; rising.
+    pub in_flight: Duration,
+    pub late: Duration,
+    pub lost: Duration,
+    /// Schema and table of a row of its own; no canary without.
+    pub canary_table: Option<(String, String)>,
+    /// How often that is written.
+    pub canary_interval: Duration,
+    /// What keys should hold.
+    pub values: Vec<AuditedValue>,
+}
+
+/// What a key should hold, in the words of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditedValue {
+    /// Which changes concern it: a table or a regex, as in a rule.
+    pub table: String,
+    /// The key's template.
+    pub key: String,
+    /// Its parameters are the columns of the key.
+    pub sql: String,
+    /// A regex: the part of the cached bytes that is compared.
+    pub part: Option<String>,
+    /// What is cached where there is no row.
+    pub absent: Option<String>,
 }
 
 /// A MySQL or MariaDB server.
@@ -205,6 +244,8 @@ pub struct Cluster {
     pub control_secret: Option<PathBuf>,
     /// How their control ports are encrypted; `None`: not at all.
     pub control_tls: Option<ControlTls>,
+    /// The cluster from which cold nodes of this one become warm.
+    pub warm_from: Option<Arc<str>>,
 }
 
 /// A ring of before.
@@ -322,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_of_two_regions_are_valid() {
+        let a = include_str!("../../../region-configs/shop-a.toml");
+        let b = include_str!("../../../region-configs/shop-b.toml");
+        let [a, b] = [("shop-a.toml", a), ("shop-b.toml", b)]
+            .map(|(file, text)| Region::parse(file, text).unwrap());
+        assert_eq!((&*a.name, &*b.name), ("shop-a", "shop-b"));
+        assert_eq!((a.clusters.len(), b.clusters.len()), (2, 2));
+        // One source, one stream, and a replica in B alone.
+        assert_eq!(a.source.address, b.source.address);
+        assert_eq!((a.source.replicas.len(), b.source.replicas.len()), (0, 1));
+        let topic = |region: &Region| match &region.stream {
+            Stream::Kafka(kafka) => kafka.topic.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(topic(&a), topic(&b));
+    }
+
+    #[test]
     fn secrets_for_kafka_are_in_files_and_never_printed() {
         let text = include_str!("../../../region-configs/shop-kafka.toml");
         let more = "[stream.kafka.property_files]\n\"sasl.password\" = \"kafka.secret\"\n";
@@ -387,7 +446,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:67: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `former`, `fill_age_ms_max`, `markers`, `on_floor`, `control_secret_file`, `control_tls`"
+                "shop.toml:67: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `former`, `fill_age_ms_max`, `markers`, `on_floor`, `control_secret_file`, `control_tls`, `warm_from`"
             ],
         );
         check_refused(
@@ -410,6 +469,25 @@ mod tests {
                 "shop.toml:33: unknown variant `everything`, expected one of `binlog_format`, `binlog_row_image`, `binlog_row_metadata`, `binlog_filter`, `log_replica_updates`, `storage_engine`"
             ],
         );
+    }
+
+    #[test]
+    fn a_cluster_becomes_warm_from_another_one() {
+        let second = |from: &str| {
+            let cluster = format!(
+                "[[cluster]]\nname = \"new\"\nhashing = \"ketama\"\nwarm_from = \"{from}\"\nnodes = [{{ address = \"127.0.0.1:11213\" }}]\n"
+            );
+            Region::parse(
+                "shop.toml",
+                &EXAMPLE.replacen("[http]", &format!("{cluster}\n[http]"), 1),
+            )
+        };
+        let region = second("main").unwrap();
+        assert_eq!(region.clusters[1].warm_from.as_deref(), Some("main"));
+        for from in ["new", "other"] {
+            let refused = second(from).unwrap_err().to_string();
+            assert!(refused.contains("cluster.warm_from: there is no other cluster"), "{refused}");
+        }
     }
 
     #[test]
@@ -448,7 +526,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:79: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:81: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",

@@ -24,13 +24,13 @@ const PROGRESS_INTERVAL_MS: (u64, u64) = (10, 1000);
 const RETENTION_BYTES_MIN: u64 = 16 << 20;
 
 /// Collects problems, so that one run shows them all.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     text: &'a str,
     problems: Vec<Problem>,
 }
 
 impl Check<'_> {
-    fn refuse<T>(&mut self, at: &Spanned<T>, what: String) {
+    pub(super) fn refuse<T>(&mut self, at: &Spanned<T>, what: String) {
         let line = line_of(self.text, at.span().start);
         self.problems.push(Problem { line, what });
     }
@@ -54,7 +54,7 @@ impl Check<'_> {
         }
     }
 
-    fn number(
+    pub(super) fn number(
         &mut self,
         key: &str,
         value: Option<&Spanned<u64>>,
@@ -102,15 +102,24 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
     }
     let source = source(check, raw.source);
     let stream = stream(check, &raw.name, raw.stream);
+    let names: Vec<String> = raw.cluster.iter().map(|it| it.name.get_ref().clone()).collect();
     let mut clusters: Vec<Cluster> = Vec::new();
     for raw in raw.cluster {
         let taken = clusters.iter().any(|cluster| *cluster.name == **raw.name.get_ref());
         if taken {
             check.refuse(&raw.name, format!("cluster.name: {:?} is taken", raw.name.get_ref()));
         }
+        if let Some(from) = &raw.warm_from
+            && (from.get_ref() == raw.name.get_ref() || !names.contains(from.get_ref()))
+        {
+            let what = format!("cluster.warm_from: there is no other cluster {:?}", from.get_ref());
+            check.refuse(from, what);
+        }
         clusters.push(cluster(check, raw));
     }
+    let auditor = raw.auditor.check(check);
     Some(Region {
+        auditor,
         name: raw.name.into_inner().into(),
         rules,
         source: source?,
@@ -358,6 +367,7 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         on_floor: raw.on_floor.unwrap_or(OnFloor::FlushAll),
         control_secret: raw.control_secret_file,
         control_tls,
+        warm_from: raw.warm_from.map(|name| name.into_inner().into()),
     }
 }
 

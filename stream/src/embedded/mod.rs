@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use reader::EmbeddedReader;
 use writer::{Command, Core, Encoded, Trouble};
 
-use crate::{Batch, Pending, StreamError, Writer};
+use crate::{Batch, Desk, Pending, StreamError, Writer};
 
 /// Batches that wait for the disk before appending waits too.
 pub const QUEUE_MAX: usize = 256;
@@ -70,6 +70,7 @@ struct Shared {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Ends before `commands` is given up: it sends some.
     requests: Mutex<Option<requests::Clerk>>,
+    desk: Desk,
     /// Held as long as we write; closing it unlocks.
     _lock: File,
 }
@@ -101,6 +102,7 @@ impl Embedded {
             commands,
             thread,
             requests,
+            desk: Desk::of_file(path),
             _lock: lock,
         };
         Ok(Embedded { shared: Arc::new(shared) })
@@ -161,6 +163,10 @@ impl Writer for Embedded {
         let Batch { records, checkpoint } = batch;
         let records = records.iter().map(|(at, record)| Encoded::of(*at, record)).collect();
         self.send(Command::Append { records, checkpoint, ack }, acked).await
+    }
+
+    fn desk(&self) -> Option<Desk> {
+        Some(self.shared.desk.clone())
     }
 }
 

@@ -244,6 +244,22 @@ impl Kafka {
         .await
     }
 
+    /// The requests that wait, as far as is known.
+    pub(crate) fn requests(&self) -> BTreeMap<Box<str>, Arc<[u8]>> {
+        self.inner.state.known().requests.clone()
+    }
+
+    /// A request that nobody but the caller serves is done.
+    pub(crate) async fn take_request_away(&self, id: &str) -> Result<(), StreamError> {
+        let (inner, note) = (Arc::clone(&self.inner), Note::request_done(id));
+        blocking(move || {
+            let topic = inner.settings.state_topic();
+            Scribe::new(&inner.settings, &inner.context, topic)?.write(&note, patience())?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Whether a request still waits.
     pub(crate) async fn has_request(&self, id: &str) -> Result<bool, StreamError> {
         let (inner, id) = (Arc::clone(&self.inner), id.to_owned());

@@ -25,7 +25,7 @@ use super::{
     outbox::Parcel,
     term::Leader,
 };
-use crate::{Batch, Metrics, Pending, StreamError, Writer};
+use crate::{Batch, Desk, Metrics, Pending, StreamError, Writer};
 
 /// An open stream, in the process that writes it. Clones share it; the last one closes it.
 #[derive(Clone, Debug)]
@@ -35,6 +35,7 @@ pub struct KafkaWriter {
 
 #[derive(Debug)]
 struct Shared {
+    kafka: Kafka,
     stream_id: StreamId,
     partitions: u16,
     /// The term of the beginning; after a refusal by the brokers it is a later one.
@@ -75,6 +76,7 @@ impl KafkaWriter {
         let (stream_id, partitions) = (kafka.stream_id(), kafka.partitions());
         let thread = Mutex::new(Some(thread));
         let shared = Shared {
+            kafka: kafka.clone(),
             stream_id,
             partitions,
             term,
@@ -140,6 +142,10 @@ impl Writer for KafkaWriter {
         let event = Event::Append { parcel, epochs };
         self.shared.events.send(event).map_err(|_| StreamError::Closed)?;
         Ok(Pending::new(acked))
+    }
+
+    fn desk(&self) -> Option<Desk> {
+        Some(Desk::Kafka(self.shared.kafka.clone()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use schemas::record::Checkpoint;
-use stream::{Batch, StreamError, Writer};
+use stream::{Batch, Desk, StreamError, Writer};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -32,6 +32,11 @@ impl<W: Writer> Appender<W> {
     /// The newest when this process opened the stream.
     pub(super) fn stored_checkpoint(&self, source: &str) -> Option<Checkpoint> {
         self.writer.checkpoint(source)
+    }
+
+    /// Where people leave what only we can do.
+    pub(super) fn desk(&self) -> Option<Desk> {
+        self.writer.desk()
     }
 
     pub(super) fn in_flight(&self) -> usize {

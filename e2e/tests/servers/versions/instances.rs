@@ -8,8 +8,11 @@ use e2e::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{DEADLINE, POLL, Stage};
+use super::{DEADLINE, POLL, Stage, TTL_S, ask};
 use crate::support::{enter, until};
+
+/// A thing that the replica alone has changed.
+const LOST: u32 = 7;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_and_an_errant_replica_are_seen_on_mysql() {
@@ -24,7 +27,7 @@ async fn a_dead_and_an_errant_replica_are_seen_on_mariadb() {
 async fn dead_and_errant(test: &str, kind: Kind) {
     let Some(lab) = enter(test, &[kind.name(), "mcsqueal"]).await else { return };
     let links = [Link::Plain, Link::Plain];
-    let mut stage = Stage::start(lab, kind, &links, &[1], "fill_age_ms_max = 1000").await;
+    let mut stage = Stage::start(lab, kind, &links, &[1], "fill_age_ms_max = 5000").await;
     let replica = format!("address=\"{}\"", stage.chain[1].address());
     stage.fill(&mut Cache::new(&stage.nodes), 1, 1).await;
     stage.first_epoch().await;
@@ -43,7 +46,7 @@ async fn dead_and_errant(test: &str, kind: Kind) {
     stage.chain[1].restart().await.expect("the replica is there again");
     stage.until("it is waited for no longer", |health| health["ok"] == true).await;
 
-    stage.chain[1].run(&["INSERT INTO shop.things VALUES (1000, 'mine')"]).await.expect("a write");
+    somebody_writes_on_the_replica(&stage).await;
     stage.holds("foreign").await;
     assert!(stage.is_foreign(&replica).await);
     assert!(!stage.is_foreign("primary").await);
@@ -53,7 +56,34 @@ async fn dead_and_errant(test: &str, kind: Kind) {
     for said in ["does not say how far it is", "answers again", "rebuild it"] {
         assert_eq!(times(said), 1, "{said}:\n{}", log());
     }
+    an_epoch_removes_what_was_read_there(&stage).await;
     stage.mcsqueal.stop().await.expect("a clean stop");
+}
+
+/// And a reader has found it there.
+async fn somebody_writes_on_the_replica(stage: &Stage) {
+    let mut cache = Cache::new(&stage.nodes);
+    let (lease, _) = ask(&mut cache, &format!("mg thing:{LOST} c v N30\r\n")).await;
+    let token = lease.split(' ').find_map(|flag| flag.strip_prefix('c'));
+    let token = token.unwrap_or_else(|| panic!("no lease: {lease}"));
+    let mine = format!("UPDATE shop.things SET value = 'mine' WHERE id = {LOST}");
+    stage.chain[1].run(&[&mine]).await.expect("a write");
+    assert_eq!(stage.shown(1, LOST).await, "mine");
+    let fill = format!("ms thing:{LOST} 4 C{token} T{TTL_S}\r\nmine\r\n");
+    assert_eq!(ask(&mut cache, &fill).await.0, "HD");
+}
+
+/// No delete will ever name what the replica wrote by itself.
+async fn an_epoch_removes_what_was_read_there(stage: &Stage) {
+    let mut cache = Cache::new(&stage.nodes);
+    let read = format!("mg thing:{LOST} v\r\n");
+    assert_eq!(ask(&mut cache, &read).await.1.as_deref(), Some("mine"));
+    let asked = stage.mcsqueal.tool(&["epoch"]).await.expect("it runs");
+    assert_eq!(asked.status.code(), Some(64), "it asks before it does something");
+    let asked = stage.mcsqueal.tool(&["epoch", "--yes"]).await.expect("it runs");
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    until("what was read there is gone", DEADLINE, async || ask(&mut cache, &read).await.0 == "EN")
+        .await;
 }
 
 impl Stage {

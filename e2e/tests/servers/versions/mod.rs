@@ -12,6 +12,7 @@ mod ring;
 mod secure;
 mod storm;
 mod strikes;
+mod warm;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},

@@ -11,8 +11,9 @@ use schemas::{
 
 use super::{
     super::{Agreement, Answer, Batch, Continuity, EpochNews, Greeting, Item, Push, Rewind},
-    BATCH_BYTES_MAX, BATCH_ITEMS_MAX, FLOOR_PREFIXES_MAX, Hello, Introduction, LINE_BYTES_MAX,
-    NodeState, PARTITIONS_MAX, PROTOCOL, ToLane, ToNode,
+    BATCH_BYTES_MAX, BATCH_ITEMS_MAX, COPIES_MAX, COPY_BYTES_MAX, Copied, Copy, FLOOR_PREFIXES_MAX,
+    GiverState, Hello, Introduction, LINE_BYTES_MAX, NodeState, PARTITIONS_MAX, PROTOCOL, Peer,
+    ToLane, ToNode,
 };
 
 /// Bytes that are no message. The connection must be closed: nobody knows where the next one begins.
@@ -143,7 +144,7 @@ enum Opening {
 fn opening(line: &Bytes) -> Result<Opening, Malformed> {
     let mut words = Words::new(line);
     let verb = words.next();
-    if verb == Some(b"hello") && words.number() != Some(PROTOCOL) {
+    if matches!(verb, Some(b"hello" | b"peer")) && words.number() != Some(PROTOCOL) {
         return Err(Malformed::Protocol);
     }
     let opening = match verb {
@@ -200,6 +201,25 @@ fn message(verb: &[u8], words: &mut Words<'_>) -> Option<ToNode> {
         }),
         b"quarantine" => ToNode::Quarantine,
         b"stats" => ToNode::Statistics,
+        b"peer" => ToNode::Peer(Peer {
+            stream: StreamId(hexadecimal(words.next()?)?),
+            partitions: words.small().filter(|it| (1..=PARTITIONS_MAX).contains(it))?,
+            proof: match words.next()? {
+                b"-" => None,
+                proof => Some(bytes(proof)?),
+            },
+        }),
+        b"copies" => {
+            let mut keys = Vec::new();
+            while let Some(word) = words.next() {
+                keys.push(Key::new(word.to_vec()).ok()?);
+            }
+            ToNode::Copies(Some(keys).filter(|keys| (1..=COPIES_MAX).contains(&keys.len()))?)
+        }
+        b"walk" => ToNode::Walk {
+            walk: words.walk()?,
+            looks: words.number().and_then(|looks| u32::try_from(looks).ok())?,
+        },
         _ => return None,
     })
 }
@@ -238,6 +258,9 @@ pub fn decode_answer(input: &mut BytesMut) -> Result<Option<ToLane>, Malformed> 
     if end >= LINE_BYTES_MAX {
         return Err(Malformed::LineTooLong);
     }
+    if input.starts_with(b"copy ") {
+        return copy(input, end);
+    }
     let line = input.split_to(end.saturating_add(1)).freeze();
     let line = line.slice(..end);
     let mut words = Words::new(&line);
@@ -251,6 +274,35 @@ pub fn decode_answer(input: &mut BytesMut) -> Result<Option<ToLane>, Malformed> 
     }
     let message = answer(verb, &mut words).filter(|_| words.is_over());
     message.map(Some).ok_or_else(|| unknown(&line))
+}
+
+/// A copy whose line ends at `end`; `None` if its value is not all there.
+fn copy(input: &mut BytesMut, end: usize) -> Result<Option<ToLane>, Malformed> {
+    let line = Bytes::copy_from_slice(input.get(..end).unwrap_or_default());
+    let mut words = Words::new(&line);
+    let head = (|| {
+        words.next()?;
+        let key = Key::new(words.next()?.to_vec()).ok()?;
+        let (version, flags) = (words.version()?, u32::try_from(words.number()?).ok()?);
+        let ttl_s = match words.next()? {
+            b"-" => None,
+            ttl => Some(number(ttl)?),
+        };
+        let bytes = usize::try_from(words.number()?).ok().filter(|it| *it <= COPY_BYTES_MAX)?;
+        words.is_over().then_some((key, version, flags, ttl_s, bytes))
+    })();
+    let (key, version, flags, ttl_s, bytes) = head.ok_or_else(|| unknown(&line))?;
+    let begin = end.saturating_add(1);
+    let after = begin.saturating_add(bytes);
+    match input.get(after) {
+        None => return Ok(None),
+        Some(b'\n') => {}
+        Some(_) => return Err(unknown(&line)),
+    }
+    input.advance(begin);
+    let value = input.split_to(bytes).freeze();
+    input.advance(1);
+    Ok(Some(ToLane::Copy(Copy { key, version, flags, ttl_s, value })))
 }
 
 fn answer(verb: &[u8], words: &mut Words<'_>) -> Option<ToLane> {
@@ -279,6 +331,20 @@ fn answer(verb: &[u8], words: &mut Words<'_>) -> Option<ToLane> {
             value: words.number()?,
         },
         b"end" => ToLane::End,
+        b"copied" => ToLane::Copied(Copied {
+            state: match words.next()? {
+                b"gives" => GiverState::Gives,
+                b"busy" => GiverState::Busy,
+                b"degraded" => GiverState::Degraded,
+                b"quarantined" => GiverState::Quarantined,
+                _ => return None,
+            },
+            walk: words.walk()?,
+            looked: words.number().and_then(|looked| u32::try_from(looked).ok())?,
+            entries: words.number()?,
+            gets: words.number()?,
+            hits: words.number()?,
+        }),
         _ => return None,
     })
 }
@@ -332,6 +398,15 @@ impl<'a> Words<'a> {
 
     fn place(&mut self) -> Option<Place> {
         self.next().and_then(parse_place)
+    }
+
+    /// The name of a walk, or the word for none.
+    #[expect(clippy::option_option, reason = "the outer one says whether it is understood")]
+    fn walk(&mut self) -> Option<Option<u64>> {
+        match self.next()? {
+            b"-" => Some(None),
+            name => hexadecimal(name).map(Some),
+        }
     }
 
     fn version(&mut self) -> Option<Version> {

@@ -10,7 +10,8 @@ use schemas::{
 
 use super::{
     super::{Agreement, Answer, Batch, Continuity, Item, Rewind},
-    FLOOR_PREFIXES_MAX, Hello, Introduction, NodeState, PROTOCOL, ToLane, ToNode,
+    Copied, Copy, FLOOR_PREFIXES_MAX, GiverState, Hello, Introduction, NodeState, PROTOCOL, Peer,
+    ToLane, ToNode,
 };
 
 /// Appends a lane's message.
@@ -41,6 +42,18 @@ pub fn encode(message: &ToNode, out: &mut BytesMut) {
         ToNode::Apply(batch) => return encode_batch(batch, out),
         ToNode::Quarantine => out.put_slice(b"quarantine"),
         ToNode::Statistics => out.put_slice(b"stats"),
+        ToNode::Peer(Peer { stream, partitions, proof }) => {
+            let proof = proof.map_or_else(|| "-".to_owned(), |proof| hex(&proof));
+            line(out, "peer", &[&PROTOCOL, stream, partitions, &proof]);
+        }
+        ToNode::Copies(keys) => {
+            out.put_slice(b"copies");
+            for key in keys {
+                out.put_u8(b' ');
+                out.put_slice(key.as_bytes());
+            }
+        }
+        ToNode::Walk { walk, looks } => line(out, "walk", &[&walk_name(*walk), looks]),
     }
     out.put_u8(b'\n');
 }
@@ -60,6 +73,8 @@ pub fn encode_answer(message: &ToLane, out: &mut BytesMut) {
         }
         ToLane::Statistic { name, value } => line(out, "stat", &[name, value]),
         ToLane::End => out.put_slice(b"end"),
+        ToLane::Copy(copy) => copy_line(copy, out),
+        ToLane::Copied(copied) => copied_line(copied, out),
         ToLane::Refused(why) => {
             let clean: String = why.chars().filter(|it| !it.is_control()).take(200).collect();
             line(out, "error", &[&clean]);
@@ -85,6 +100,32 @@ fn introduce(introduction: &Introduction, out: &mut BytesMut) {
     for cursor in &greeting.cursors {
         word(out, &place_or_none(*cursor));
     }
+}
+
+/// The value follows its line, and has a line end of its own.
+fn copy_line(copy: &Copy, out: &mut BytesMut) {
+    let Copy { key, version, flags, ttl_s, value } = copy;
+    out.put_slice(b"copy ");
+    out.put_slice(key.as_bytes());
+    let ttl = ttl_s.map_or_else(|| "-".to_owned(), |ttl| ttl.to_string());
+    line(out, "", &[version, flags, &ttl, &value.len()]);
+    out.put_u8(b'\n');
+    out.put_slice(value);
+}
+
+fn copied_line(copied: &Copied, out: &mut BytesMut) {
+    let Copied { state, walk, looked, entries, gets, hits } = copied;
+    let state = match state {
+        GiverState::Gives => "gives",
+        GiverState::Busy => "busy",
+        GiverState::Degraded => "degraded",
+        GiverState::Quarantined => "quarantined",
+    };
+    line(out, "copied", &[&state, &walk_name(*walk), looked, entries, gets, hits]);
+}
+
+fn walk_name(walk: Option<u64>) -> String {
+    walk.map_or_else(|| "-".to_owned(), |walk| format!("{walk:016x}"))
 }
 
 /// The header says what all items begin with; a delete costs three bytes beside its key, and a transaction a few more.

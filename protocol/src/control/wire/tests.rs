@@ -52,6 +52,7 @@ fn a_conversation() {
     check(
         "hello 1 00000000000000ff 2 7 -\nheads 0=1:5 1=0:0\nbegin 1 3:0\nepoch 2 1.9 new-server 0.0\n\
          push 1.7 1.8 1.9 1.2 1\nclocks apart\nquarantine\nstats\n\
+         peer 1 00000000000000ff 2 -\ncopies a b\nwalk - 500\nwalk 00000000000000ab 9\n\
          batch 1 1:5 1:9 6 1.7\nd a\nd b\na\n+3\nd a\na\np 1700000000000000\n\
          batch 0 1:1 2:1 3 1.7\nf\n=2.1\nf user: cart:\n+1\nd c\nbatch 0 2:1 2:2 0 0.0\n",
         expect![[r"
@@ -63,6 +64,10 @@ fn a_conversation() {
             clocks apart
             quarantine
             stats
+            peer 1 00000000000000ff 2 -
+            copies a b
+            walk - 500
+            walk 00000000000000ab 9
             batch 1 1:5 1:9 6 1.7
             d a
             d b
@@ -94,6 +99,11 @@ fn what_is_malformed_is_not_handed_out() {
         ("stats \n", "not a message"),
         ("stats\r\n", r"not a message: stats\r"),
         ("set a 0 0 1\nb\n", "not a message: set a 0 0 1"),
+        ("peer 2 00000000000000ff 2 -\n", "the other side speaks another version"),
+        ("copies\n", "not a message"),
+        ("copies a  b\n", "not a message"),
+        ("walk ab 9\n", "not a message"),
+        ("walk - 4294967296\n", "not a message"),
         ("heads 0=1\n", "not a message"),
         ("begin 1024 1:1\n", "not a message"),
         ("begin 0 4294967296:1\n", "not a message"),
@@ -170,6 +180,55 @@ fn answers() {
     for wrong in ["ok 1 - 1.4 5\n", "greeting 0a fresh 6 1.4\n", "hi\n", "stat a\n"] {
         assert!(decode_answer(&mut wrong.into()).is_err(), "{wrong:?}");
     }
+}
+
+#[test]
+fn copies() {
+    let copy = |key: &'static str, ttl_s, value: &'static [u8]| {
+        let (key, version) = (Key::new(key).expect("a key"), Version::new(1, 7).expect("small"));
+        ToLane::Copy(Copy { key, version, flags: 9, ttl_s, value: value.into() })
+    };
+    let (state, walk) = (GiverState::Busy, Some(7));
+    let copied = Copied { state, walk, looked: 2, entries: 3, gets: 5, hits: 4 };
+    let messages =
+        [copy("a", None, b"line\nline"), copy("b", Some(60), b""), ToLane::Copied(copied)];
+    let mut said = BytesMut::new();
+    for message in &messages {
+        encode_answer(message, &mut said);
+    }
+    expect![[r"
+        copy a 1.7 9 - 9
+        line
+        line
+        copy b 1.7 9 60 0
+
+        copied busy 0000000000000007 2 3 5 4
+    "]]
+    .assert_eq(&String::from_utf8_lossy(&said));
+    for cut in 0..=said.len() {
+        let (mut input, mut heard) = (BytesMut::new(), Vec::new());
+        for piece in [&said[..cut], &said[cut..]] {
+            input.extend_from_slice(piece);
+            while let Some(message) = decode_answer(&mut input).expect("a good message") {
+                heard.push(message);
+            }
+        }
+        assert_eq!(heard, messages, "cut at {cut}");
+    }
+    for wrong in [
+        "copy a 1.7 9 - 8388609\n",
+        "copy a 1.7 9 - 1\nab",
+        "copy a 1.7 4294967296 - 0\n\n",
+        "copy a b 9 - 0\n\n",
+        "copied fresh - 1 2 3 4\n",
+        "copied gives 7 1 2 3 4\n",
+    ] {
+        assert!(decode_answer(&mut wrong.into()).is_err(), "{wrong:?}");
+    }
+    let longest = Key::new(vec![b'k'; 250]).expect("a key");
+    let mut asked = BytesMut::new();
+    encode(&ToNode::Copies(vec![longest; COPIES_MAX]), &mut asked);
+    assert!(Decoder::default().next(&mut asked).expect("it fits into a line").is_some());
 }
 
 #[test]
@@ -254,6 +313,13 @@ fn message() -> impl Strategy<Value = ToNode> {
         ),
         Just(ToNode::Quarantine),
         Just(ToNode::Statistics),
+        (any::<u64>(), 1..=PARTITIONS_MAX, any::<Option<Proof>>()).prop_map(
+            |(stream, partitions, proof)| {
+                ToNode::Peer(Peer { stream: StreamId(stream), partitions, proof })
+            }
+        ),
+        vec(key(), 1..5).prop_map(ToNode::Copies),
+        any::<(Option<u64>, u32)>().prop_map(|(walk, looks)| ToNode::Walk { walk, looks }),
     ]
 }
 
