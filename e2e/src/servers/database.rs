@@ -77,6 +77,7 @@ impl Servers {
         let directory = self.new_directory(kind.name())?;
         let data = directory.path().join("data");
         template::fresh_data(kind, program, &data, self.pids.as_deref()).await?;
+        std::fs::create_dir(tmp(&data)).context("make a folder for temporary tables")?;
         let mut attempt = 1;
         loop {
             let port = free_port()?;
@@ -195,6 +196,12 @@ pub fn root_at(port: u16) -> Opts {
     builder.prefer_socket(Some(false)).into()
 }
 
+/// A server's temporary tables, beside its data. MariaDB takes away all that it finds when it starts, also those of other servers, which
+/// crash of that.
+fn tmp(data: &Path) -> PathBuf {
+    data.with_file_name("tmp")
+}
+
 fn server_options(kind: Kind, options: &DatabaseOptions, data: &Path, port: u16) -> Vec<String> {
     let (sync_binlog, flush) = match options.durability {
         Durability::Disk => (1, 1),
@@ -203,6 +210,7 @@ fn server_options(kind: Kind, options: &DatabaseOptions, data: &Path, port: u16)
     let mut all = vec![
         "--user=root".to_owned(),
         format!("--datadir={}", data.display()),
+        format!("--tmpdir={}", tmp(data).display()),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--port={port}"),
         "--socket=mysqld.sock".to_owned(), // Relative to the data directory: paths of sockets are short.

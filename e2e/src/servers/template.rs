@@ -100,7 +100,8 @@ async fn initialise(kind: Kind, program: &Program, work: &Path, pids: Option<&Pa
         }
     };
     let log = work.join("log");
-    let mut argv = program.command(["--user=root", &data]);
+    let tmp = format!("--tmpdir={}", work.display());
+    let mut argv = program.command(["--user=root", &data, &tmp]);
     argv.extend(options.iter().map(OsString::from));
     let launch = Launch {
         name: format!("the initialisation of {kind}"),
