@@ -19,7 +19,11 @@ use e2e::{
     },
 };
 use mysql_async::prelude::Queryable;
-use tokio::{process::Command, task::JoinSet, time::sleep};
+use tokio::{
+    process::Command,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{DEADLINE, RULES, TTL_S, make_things, value_of};
 use crate::support::{Lab, enter_alone, is_long, output, random, until};
@@ -32,6 +36,8 @@ const LAG_LONG: Duration = Duration::from_secs(10);
 const KEPT_BY_WALK: &str = "mcsqueal_node_warm_kept_by_walk_total";
 const KEPT_BY_MISS: &str = "mcsqueal_node_warm_kept_by_miss_total";
 const VERSIONS: &str = "fill_age_ms_max = 2000\nstaleness_ms_max = 20000";
+/// A node that hears nothing is not fresh any more long before a test ends.
+const SOON_STALE: &str = "fill_age_ms_max = 2000\nstaleness_ms_max = 2000";
 
 /// A warm cluster of two, a cold node, and the database that they cache. Fields are dropped in this order.
 struct Warming {
@@ -47,13 +53,13 @@ struct Warming {
 }
 
 impl Warming {
-    async fn start(lab: Lab) -> Warming {
+    async fn start(lab: Lab, versions: &str) -> Warming {
         let options = options_of(Kind::Mysql, 1, Link::Plain);
         let primary = lab.servers.database(Kind::Mysql, &options).await.expect("a database");
         make_things(&primary).await;
         let (mut warm, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..2 {
-            let node = lab.servers.versioned_node(VERSIONS).await.expect("a node");
+            let node = lab.servers.versioned_node(versions).await.expect("a node");
             ports.push(
                 Proxy::start(node.control().expect("a control port")).await.expect("a proxy"),
             );
@@ -70,7 +76,7 @@ impl Warming {
         let folder = tempfile::tempdir().expect("a folder");
         let file = direct.write(folder.path()).expect("a region file");
         let section = format!(
-            "{VERSIONS}\n[warm]\nregion_file = {:?}\nfrom = \"main\"",
+            "{versions}\n[warm]\nregion_file = {:?}\nfrom = \"main\"",
             file.display().to_string()
         );
         let cold = lab.servers.versioned_node(&section).await.expect("a cold node");
@@ -193,7 +199,7 @@ async fn a_cold_node_becomes_warm_and_nothing_stale_is_left() {
     let test = "a_cold_node_becomes_warm_and_nothing_stale_is_left";
     let Some(lab) = enter_alone(test, &["mysql", "mcsqueal"]).await else { return };
     let lag = if is_long() { LAG_LONG } else { LAG };
-    let mut warming = Warming::start(lab).await;
+    let mut warming = Warming::start(lab, VERSIONS).await;
     let shop = Shop::open(&warming);
     for node in &warming.warm {
         Warming::until_above(node, "mcsqueal_node_entries", 10.0).await;
@@ -240,6 +246,56 @@ async fn a_cold_node_becomes_warm_and_nothing_stale_is_left() {
     assert!(said.contains("dry run"), "{said}");
     let said = warm_by_hand(mcsqueal, region, &flags).await;
     assert!(said.contains("100 of 100 keys"), "{said}");
+    warming.mcsqueal.stop().await.expect("a clean stop");
+}
+
+/// What a warm node would not serve without a flag, it gives to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_not_fresh_gives_no_copies() {
+    let test = "a_node_that_is_not_fresh_gives_no_copies";
+    let Some(lab) = enter_alone(test, &["mysql", "mcsqueal"]).await else { return };
+    let mut warming = Warming::start(lab, SOON_STALE).await;
+    let shop = Shop::open(&warming);
+    for node in &warming.warm {
+        Warming::until_above(node, "mcsqueal_node_entries", 10.0).await;
+    }
+    shop.close().await;
+    for port in &warming.ports {
+        port.make(Weather::Stalled(Way::There));
+    }
+    warming.primary.run(&["UPDATE shop.things SET value = 'new'"]).await.expect("a change");
+    for node in &warming.warm {
+        let late = "a node that hears nothing is not fresh";
+        until(late, DEADLINE, async || metric(node, "mcsqueal_node_fresh").await < 0.5).await;
+    }
+    warming.cold.restart().await.expect("the cold node starts");
+    let mut cache = Cache::new(&warming.cold_nodes());
+    let keys: Vec<String> = (0..THINGS).map(|thing| format!("thing:{thing}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let end = Instant::now() + LAG;
+    while Instant::now() < end {
+        let found = cache.get_from(0, &keys).await.expect("an answer");
+        assert!(found.is_empty(), "{found:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let kept =
+        metric(&warming.cold, KEPT_BY_WALK).await + metric(&warming.cold, KEPT_BY_MISS).await;
+    assert!(kept < 0.5, "{kept} copies of a node that is not fresh");
+    for port in &warming.ports {
+        port.make(Weather::Calm);
+    }
+    until("what they filled since is copied", DEADLINE, async || {
+        let mut warm = Cache::new(&warming.warm_nodes());
+        for key in &keys {
+            if let Ok(Looked::Lease { cas, .. }) = warm.look(key).await {
+                drop(warm.fill(key, cas, TTL_S, "new").await);
+            }
+        }
+        let found = cache.get_from(0, &keys).await.expect("an answer");
+        assert!(found.values().all(|value| value == "new"), "{found:?}");
+        found.len() > 10
+    })
+    .await;
     warming.mcsqueal.stop().await.expect("a clean stop");
 }
 
