@@ -36,6 +36,8 @@ use super::VALUE_BYTES;
 const NODE: &str = "[snapshot]\nfile = \"node.snapshot\"\nnode = \"bench\"\nhandover = \"take\"";
 const VERSION: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Filled well after the node was last flushed: entries' times are whole seconds, rounded towards older.
+const PROBED: &[u8] = b"get user:00099999\r\n";
 /// Before and after each restart.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -213,7 +215,7 @@ fn get(address: &str, open: &mut Option<BufReader<TcpStream>>) -> Result<bool> {
         *open = Some(BufReader::new(stream));
     }
     let connection = open.as_mut().context("a connection")?;
-    connection.get_mut().write_all(b"get user:00000007\r\n")?;
+    connection.get_mut().write_all(PROBED)?;
     let mut line = String::new();
     ensure!(connection.read_line(&mut line)? > 0, "closed");
     if line == "END\r\n" {
