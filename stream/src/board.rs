@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{StreamError, kafka::Kafka};
+use crate::{StreamError, beside, kafka::Kafka};
 
 /// Longest note; brokers take a message of a megabyte.
 pub const NOTE_BYTES_MAX: usize = 512 << 10;
@@ -28,9 +28,7 @@ pub enum Board {
 impl Board {
     /// The board of an embedded stream's file.
     pub fn of_file(path: &Path) -> Board {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".board");
-        Board::Embedded(PathBuf::from(name))
+        Board::Embedded(beside::folder(path, "board"))
     }
 
     /// Leaves a note, or takes it away: what is empty is none. Durable when it returns. A name has letters, digits, `.`, `_`, `-` and
@@ -46,10 +44,9 @@ impl Board {
             return Err(StreamError::Refused { what });
         }
         match self {
-            Board::Embedded(folder) => write(folder, name, &note).map_err(|err| {
-                let what = format!("{}: {err}", folder.display());
-                StreamError::Append { source: what.into() }
-            }),
+            Board::Embedded(folder) => {
+                write(folder, name, &note).map_err(|err| beside::failed(folder, &err))
+            }
             Board::Kafka(kafka) => kafka.put_note(name, note).await,
         }
     }
@@ -73,20 +70,14 @@ impl Board {
     }
 }
 
-/// Whole or not at all: written beside, and renamed.
 fn write(folder: &Path, name: &str, note: &[u8]) -> io::Result<()> {
-    let path = folder.join(name);
     if note.is_empty() {
-        return match fs::remove_file(path) {
+        return match fs::remove_file(folder.join(name)) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
             _ => Ok(()),
         };
     }
-    fs::create_dir_all(folder)?;
-    let partial = folder.join(format!("{name}~{}", std::process::id()));
-    fs::write(&partial, note)?;
-    fs::File::open(&partial)?.sync_all()?;
-    fs::rename(&partial, path)
+    beside::write(folder, name, &format!("{name}~{}", std::process::id()), note)
 }
 
 fn left(folder: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {

@@ -1,6 +1,7 @@
 //! The invalidation log: what the tailer writes and invalidators read.
 
 mod any;
+mod beside;
 mod board;
 pub mod embedded;
 pub mod follow;

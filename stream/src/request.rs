@@ -15,7 +15,6 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher, RandomState},
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,7 +29,7 @@ use schemas::{
     version::Version,
 };
 
-use crate::{StreamError, kafka::Kafka};
+use crate::{StreamError, beside, kafka::Kafka};
 
 /// Most keys of one request; its record stays far below what brokers take.
 pub const REQUEST_KEYS_MAX: usize = 2000;
@@ -195,10 +194,11 @@ impl Desk {
         let hasher = RandomState::new();
         let id = format!("{:016x}{:08x}", hasher.hash_one(0), std::process::id());
         match self {
-            Desk::Embedded(folder) => write(folder, &id, &request.encode()).map_err(|err| {
-                let what = format!("{}: {err}", folder.display());
-                StreamError::Append { source: what.into() }
-            })?,
+            Desk::Embedded(folder) => {
+                let partial = format!("{id}.partial");
+                let written = beside::write(folder, &id, &partial, &request.encode());
+                written.map_err(|err| beside::failed(folder, &err))?;
+            }
             Desk::Kafka(kafka) => kafka.leave_request(&id, request.encode()).await?,
         }
         Ok(Ticket(id))
@@ -216,9 +216,7 @@ impl Desk {
                 let asks = |bytes: &[u8]| {
                     Request::decode(bytes).is_some_and(|request| request.asks_epoch_of(source))
                 };
-                let requests = kafka.requests();
-                let (id, _) = requests.into_iter().find(|(_, bytes)| asks(bytes))?;
-                Some(Ticket(id.into()))
+                kafka.request(asks).map(|id| Ticket(id.into()))
             }
         }
     }
@@ -243,18 +241,7 @@ impl Desk {
 
 /// The folder of requests beside a file.
 pub(crate) fn folder(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".requests");
-    PathBuf::from(name)
-}
-
-/// Whole or not at all: written beside, and renamed.
-fn write(folder: &Path, id: &str, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let partial = folder.join(format!("{id}.partial"));
-    fs::write(&partial, bytes)?;
-    fs::File::open(&partial)?.sync_all()?;
-    fs::rename(&partial, folder.join(id))
+    beside::folder(path, "requests")
 }
 
 /// The requests in a folder, with their files; what is none is taken away.

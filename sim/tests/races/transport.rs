@@ -297,39 +297,33 @@ fn r40_clock_jumps_back() {
 
 #[test]
 fn r40_clocks_apart() {
-    race(&[&[Cure::LaneMeasuresSkew]], || {
-        let mut s = Stage::new();
-        s.nodes[0].clock_ahead = -20_000;
-        s.restart_empty(0);
-        s.no_marks(0);
-        s.settle();
-        s.cache(0, A, PRIMARY);
-        s.progress();
-        s.commit(A);
-        s.pass(15_000);
-        s.deliver(0); // By the node's clock, the progress is of the future.
-        s.not_late(0, A)
-    });
+    race(&[&[Cure::LaneMeasuresSkew]], || behind_the_others().not_late(0, A));
 }
 
 #[test]
 fn r40_clocks_were_apart() {
     race(&[&[Cure::AgeAsksAgreement]], || {
-        let mut s = Stage::new();
-        s.nodes[0].clock_ahead = -20_000;
-        s.restart_empty(0);
-        s.no_marks(0);
-        s.settle();
-        s.cache(0, A, PRIMARY);
-        s.progress();
-        s.commit(A);
-        s.pass(15_000);
-        s.deliver(0); // By the node's clock, the progress is of the future.
+        let mut s = behind_the_others();
         s.nodes[0].clock_ahead = 0;
         s.take_over();
         s.deliver(0); // A new term and nothing else: the lane sees that the clocks agree.
         s.not_late(0, A)
     });
+}
+
+/// A node whose clock is behind has heard late how far the stream is.
+fn behind_the_others() -> Stage {
+    let mut s = Stage::new();
+    s.nodes[0].clock_ahead = -20_000;
+    s.restart_empty(0);
+    s.no_marks(0);
+    s.settle();
+    s.cache(0, A, PRIMARY);
+    s.progress();
+    s.commit(A);
+    s.pass(15_000);
+    s.deliver(0); // By the node's clock, the progress is of the future.
+    s
 }
 
 #[test]

@@ -77,6 +77,14 @@ struct Inner {
     cursors: OnceCell<KafkaCursors>,
 }
 
+impl Inner {
+    /// Appends a note of somebody who need not lead; where it is then.
+    fn write(&self, note: &Note) -> Result<i64, StreamError> {
+        let topic = self.settings.state_topic();
+        Scribe::new(&self.settings, &self.context, topic)?.write(note, patience())
+    }
+}
+
 impl Kafka {
     /// Connects to the log where it is written; makes what is missing.
     pub async fn open(settings: Settings) -> Result<Kafka, StreamError> {
@@ -230,9 +238,7 @@ impl Kafka {
         let (inner, note) = (Arc::clone(&self.inner), Note::request(id, value));
         let id: Box<str> = id.into();
         blocking(move || {
-            let topic = inner.settings.state_topic();
-            let mut scribe = Scribe::new(&inner.settings, &inner.context, topic)?;
-            let offset = scribe.write(&note, patience())?;
+            let offset = inner.write(&note)?;
             // It is gone already if the leader was quick; so it may be that nobody ever saw it.
             let state = inner.state.with_offset(offset)?;
             if state.requests.len() >= REQUESTS_MAX && !state.requests.contains_key(&id) {
@@ -244,20 +250,17 @@ impl Kafka {
         .await
     }
 
-    /// The requests that wait, as far as is known.
-    pub(crate) fn requests(&self) -> BTreeMap<Box<str>, Arc<[u8]>> {
-        self.inner.state.known().requests.clone()
+    /// The first request that is meant, of those that wait as far as is known.
+    pub(crate) fn request(&self, is_meant: impl Fn(&[u8]) -> bool) -> Option<Box<str>> {
+        let known = self.inner.state.known();
+        let (id, _) = known.requests.iter().find(|(_, bytes)| is_meant(bytes))?;
+        Some(id.clone())
     }
 
     /// A request that nobody but the caller serves is done.
     pub(crate) async fn take_request_away(&self, id: &str) -> Result<(), StreamError> {
         let (inner, note) = (Arc::clone(&self.inner), Note::request_done(id));
-        blocking(move || {
-            let topic = inner.settings.state_topic();
-            Scribe::new(&inner.settings, &inner.context, topic)?.write(&note, patience())?;
-            Ok(())
-        })
-        .await
+        blocking(move || inner.write(&note).map(drop)).await
     }
 
     /// Whether a request still waits.
@@ -270,9 +273,7 @@ impl Kafka {
     pub(crate) async fn put_note(&self, name: &str, value: Vec<u8>) -> Result<(), StreamError> {
         let (inner, note) = (Arc::clone(&self.inner), Note::board(name, value));
         blocking(move || {
-            let topic = inner.settings.state_topic();
-            let mut scribe = Scribe::new(&inner.settings, &inner.context, topic)?;
-            let offset = scribe.write(&note, patience())?;
+            let offset = inner.write(&note)?;
             inner.state.with_offset(offset).map(drop)
         })
         .await
