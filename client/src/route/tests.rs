@@ -90,7 +90,8 @@ fn play(routes: &Arc<Routes>, ask: &str, answers: &str, dice: u64) -> String {
         };
         town.conditions.borrow_mut().insert(target.expect("a node"), condition);
     }
-    let mut out = String::new();
+    // With a first line that is not indented, so that all of them keep their indentation.
+    let mut out = format!("{word}\n");
     let (mut errand, mut step) = match routes.direct(&ask, &town, dice) {
         None => Errand::begin(routes, &ask, &town, dice),
         Some(direct) => {
@@ -157,6 +158,7 @@ fn one_pool_needs_no_routes() {
         "get k",
         "a=hit",
         expect![[r#"
+        get
         direct a: hit
     "#]],
     );
@@ -165,6 +167,7 @@ fn one_pool_needs_no_routes() {
         "get k",
         "a=timeout",
         expect![[r#"
+        get
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
     "#]],
@@ -174,22 +177,25 @@ fn one_pool_needs_no_routes() {
         "get k",
         "a=down",
         expect![[r#"
-              reply Local(Failed(Tko))
-        "#]],
+        get
+          reply Local(Failed(Tko))
+    "#]],
     );
     check(
         &routes,
         "get k",
         "a=behind",
         expect![[r#"
-              reply Local(Failed(Tko))
-        "#]],
+        get
+          reply Local(Failed(Tko))
+    "#]],
     );
     check(
         &routes,
         "set k",
         "a=behind a=stored",
         expect![[r#"
+        set
         direct a: stored
     "#]],
     );
@@ -198,6 +204,7 @@ fn one_pool_needs_no_routes() {
         "delete k",
         "a=timeout",
         expect![[r#"
+        delete
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
@@ -208,15 +215,17 @@ fn one_pool_needs_no_routes() {
         "delete k",
         "a=down",
         expect![[r#"
-              missed by a
-              reply Local(Failed(Tko))
-        "#]],
+        delete
+          missed by a
+          reply Local(Failed(Tko))
+    "#]],
     );
     check(
         &routes,
         "lease-set k",
         "a=timeout",
         expect![[r#"
+        lease-set
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
     "#]],
@@ -231,6 +240,7 @@ fn failover() {
         "get k",
         "a=miss",
         expect![[r#"
+        get
         direct a: miss
     "#]],
     );
@@ -239,6 +249,7 @@ fn failover() {
         "get k",
         "a=timeout b=refused c=hit",
         expect![[r#"
+        get
         direct a: timeout
           Ticket(2) to b
         b: refused
@@ -252,14 +263,16 @@ fn failover() {
         "get k",
         "a=down b=down c=down",
         expect![[r#"
-              reply Local(Failed(Tko))
-        "#]],
+        get
+          reply Local(Failed(Tko))
+    "#]],
     );
     check(
         &routes,
         "set k",
         "a=down b=stored",
         expect![[r#"
+        set
           missed by a
           Ticket(1) to b
         b: stored
@@ -271,6 +284,7 @@ fn failover() {
         "cas k",
         "a=timeout",
         expect![[r#"
+        cas
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
@@ -281,6 +295,7 @@ fn failover() {
         "lease-get k",
         "a=timeout b=miss",
         expect![[r#"
+        lease-get
         direct a: timeout
           Ticket(2) to b
         b: miss
@@ -292,6 +307,7 @@ fn failover() {
         "lease-set k",
         "a=timeout",
         expect![[r#"
+        lease-set
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
     "#]],
@@ -301,6 +317,7 @@ fn failover() {
         "delete k",
         "b=deleted c=not-found a=timeout",
         expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -316,6 +333,7 @@ fn failover() {
         "delete k",
         "c=down a=deleted b=not-found",
         expect![[r#"
+        delete
           missed by c
           Ticket(1) to a
           Ticket(2) to b
@@ -336,6 +354,7 @@ fn failover_for_some_errors_and_within_a_limit() {
         "get k",
         "a=busy",
         expect![[r#"
+        get
         direct a: busy
           reply Of { ticket: Ticket(1), place: Home }
     "#]],
@@ -345,6 +364,7 @@ fn failover_for_some_errors_and_within_a_limit() {
         "get k",
         "a=timeout b=hit",
         expect![[r#"
+        get
         direct a: timeout
           Ticket(2) to b
         b: hit
@@ -357,6 +377,7 @@ fn failover_for_some_errors_and_within_a_limit() {
         "get k",
         "a=busy b=hit",
         expect![[r#"
+        get
         direct a: busy
           Ticket(2) to b
         b: hit
@@ -368,6 +389,7 @@ fn failover_for_some_errors_and_within_a_limit() {
         "set k",
         "a=busy",
         expect![[r#"
+        set
         direct a: busy
           missed by a
           reply Of { ticket: Ticket(1), place: Home }
@@ -380,6 +402,7 @@ fn failover_for_some_errors_and_within_a_limit() {
         "get k",
         "a=timeout b=hit",
         expect![[r#"
+        get
         direct a: timeout
           reply Of { ticket: Ticket(1), place: Home }
     "#]],
@@ -395,6 +418,7 @@ fn gutter() {
         "get k",
         "a=miss",
         expect![[r#"
+        get
         direct a: miss
     "#]],
     );
@@ -403,6 +427,7 @@ fn gutter() {
         "get k",
         "a=timeout b=hit",
         expect![[r#"
+        get
         direct a: timeout
           Ticket(2) to b for 60 s
         b: hit
@@ -414,6 +439,7 @@ fn gutter() {
         "set k",
         "a=down b=stored",
         expect![[r#"
+        set
           missed by a
           Ticket(1) to b for 60 s
         b: stored
@@ -425,6 +451,7 @@ fn gutter() {
         "delete k",
         "a=down b=deleted",
         expect![[r#"
+        delete
           missed by a
           Ticket(1) to b
         b: deleted
@@ -436,6 +463,7 @@ fn gutter() {
         "delete k",
         "a=deleted b=timeout",
         expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
@@ -456,6 +484,7 @@ fn gutter_and_standby_of_a_pool() {
         "set k",
         "m=timeout a=timeout b=stored",
         expect![[r#"
+        set
         direct m: timeout
           missed by m
           Ticket(3) to a
@@ -471,6 +500,7 @@ fn gutter_and_standby_of_a_pool() {
         "delete k",
         "m=deleted a=deleted b=deleted",
         expect![[r#"
+        delete
           Ticket(3) to m
           Ticket(4) to a
           Ticket(5) to b
@@ -491,6 +521,7 @@ fn miss_failover() {
         "get k",
         "a=hit",
         expect![[r#"
+        get
         direct a: hit
     "#]],
     );
@@ -499,6 +530,7 @@ fn miss_failover() {
         "get k",
         "a=miss b=timeout c=hit",
         expect![[r#"
+        get
         direct a: miss
           Ticket(2) to b
         b: timeout
@@ -512,6 +544,7 @@ fn miss_failover() {
         "lease-get k",
         "a=miss b=miss c=timeout",
         expect![[r#"
+        lease-get
         direct a: miss
           Ticket(2) to b
         b: miss
@@ -525,6 +558,7 @@ fn miss_failover() {
         "set k",
         "a=timeout",
         expect![[r#"
+        set
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
@@ -535,6 +569,7 @@ fn miss_failover() {
         "delete k",
         "a=not-found b=deleted c=not-found",
         expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -554,6 +589,7 @@ fn warm_up() {
         "get k",
         "a=hit",
         expect![[r#"
+        get
         direct a: hit
     "#]],
     );
@@ -562,6 +598,7 @@ fn warm_up() {
         "get k",
         "a=miss b=hit a=stored",
         expect![[r#"
+        get
         direct a: miss
           Ticket(2) to b Look
         b: hit
@@ -575,6 +612,7 @@ fn warm_up() {
         "get k",
         "a=miss b=miss",
         expect![[r#"
+        get
         direct a: miss
           Ticket(2) to b Look
         b: miss
@@ -586,6 +624,7 @@ fn warm_up() {
         "get k",
         "a=miss b=timeout",
         expect![[r#"
+        get
         direct a: miss
           Ticket(2) to b Look
         b: timeout
@@ -597,6 +636,7 @@ fn warm_up() {
         "get k",
         "a=timeout b=hit",
         expect![[r#"
+        get
         direct a: timeout
           Ticket(2) to b Look
         b: hit
@@ -608,6 +648,7 @@ fn warm_up() {
         "get k",
         "a=timeout b=miss",
         expect![[r#"
+        get
         direct a: timeout
           Ticket(2) to b Look
         b: miss
@@ -619,6 +660,7 @@ fn warm_up() {
         "gets k",
         "a=miss b=hit a=not-stored a=hit",
         expect![[r#"
+        gets
         direct a: miss
           Ticket(2) to b Look
         b: hit
@@ -634,6 +676,7 @@ fn warm_up() {
         "gat k",
         "a=miss b=hit a=timeout",
         expect![[r#"
+        gat
         direct a: miss
           Ticket(2) to b Look
         b: hit
@@ -647,6 +690,7 @@ fn warm_up() {
         "lease-get k",
         "a=hot",
         expect![[r#"
+        lease-get
         direct a: hot
     "#]],
     );
@@ -655,6 +699,7 @@ fn warm_up() {
         "lease-get k",
         "a=miss b=hit a=stored",
         expect![[r#"
+        lease-get
         direct a: miss
           Ticket(2) to b Look
         b: hit
@@ -668,6 +713,7 @@ fn warm_up() {
         "lease-get k",
         "a=miss b=miss",
         expect![[r#"
+        lease-get
         direct a: miss
           Ticket(2) to b Look
         b: miss
@@ -679,6 +725,7 @@ fn warm_up() {
         "set k",
         "a=timeout",
         expect![[r#"
+        set
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
@@ -689,6 +736,7 @@ fn warm_up() {
         "delete k",
         "a=deleted",
         expect![[r#"
+        delete
         direct a: deleted
     "#]],
     );
@@ -700,6 +748,7 @@ fn warm_up() {
         "get k",
         "a=down b=miss c=hit b=stored",
         expect![[r#"
+        get
           Ticket(2) to b for 60 s
         b: miss
           Ticket(3) to c Look
@@ -714,6 +763,7 @@ fn warm_up() {
         "get k",
         "a=miss c=hit a=stored",
         expect![[r#"
+        get
         direct a: miss
           Ticket(3) to c Look
         c: hit
@@ -732,6 +782,7 @@ fn all_sync() {
         "set k",
         "b=stored a=timeout c=stored",
         expect![[r#"
+        set
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -747,6 +798,7 @@ fn all_sync() {
         "set k",
         "b=stored a=stored c=stored",
         expect![[r#"
+        set
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -761,6 +813,7 @@ fn all_sync() {
         "get k",
         "a=hit b=miss c=hit",
         expect![[r#"
+        get
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -776,6 +829,7 @@ fn all_sync() {
         "get k",
         "a=down b=hit c=behind",
         expect![[r#"
+        get
           Ticket(1) to b
         b: hit
           reply Of { ticket: Ticket(1), place: Away }
@@ -786,14 +840,16 @@ fn all_sync() {
         "get k",
         "a=down b=down c=behind",
         expect![[r#"
-              reply Local(Failed(Tko))
-        "#]],
+        get
+          reply Local(Failed(Tko))
+    "#]],
     );
     check(
         &routes,
         "delete k",
         "a=deleted b=deleted c=down",
         expect![[r#"
+        delete
           missed by c
           Ticket(1) to a
           Ticket(2) to b
@@ -812,6 +868,7 @@ fn all_fastest() {
         "get k",
         "b=timeout a=miss c=hit",
         expect![[r#"
+        get
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -826,6 +883,7 @@ fn all_fastest() {
         "get k",
         "a=behind b=timeout c=timeout",
         expect![[r#"
+        get
           Ticket(1) to b
           Ticket(2) to c
         b: timeout
@@ -838,6 +896,7 @@ fn all_fastest() {
         "set k",
         "c=stored a=timeout b=stored",
         expect![[r#"
+        set
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -853,6 +912,7 @@ fn all_fastest() {
         "delete k",
         "c=not-found a=timeout b=deleted",
         expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -873,6 +933,7 @@ fn all_majority() {
         "get k",
         "a=miss b=hit c=hit",
         expect![[r#"
+        get
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -887,6 +948,7 @@ fn all_majority() {
         "get k",
         "a=hit b=hit c=miss",
         expect![[r#"
+        get
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -901,6 +963,7 @@ fn all_majority() {
         "get k",
         "a=down b=timeout c=hit",
         expect![[r#"
+        get
           Ticket(1) to b
           Ticket(2) to c
         b: timeout
@@ -913,6 +976,7 @@ fn all_majority() {
         "set k",
         "a=timeout b=refused c=stored",
         expect![[r#"
+        set
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -929,6 +993,7 @@ fn all_majority() {
         "delete k",
         "a=deleted b=deleted c=timeout",
         expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -951,6 +1016,7 @@ fn selection() {
         "get popular:1",
         "b=hit",
         expect![[r#"
+        get
         direct b: hit
     "#]],
     );
@@ -959,6 +1025,7 @@ fn selection() {
         "delete popular:1",
         "d=deleted",
         expect![[r#"
+        delete
         direct d: deleted
     "#]],
     );
@@ -967,6 +1034,7 @@ fn selection() {
         "lease-get popular:1",
         "e=hit",
         expect![[r#"
+        lease-get
         direct e: hit
     "#]],
     );
@@ -975,6 +1043,7 @@ fn selection() {
         "get populous",
         "a=hit",
         expect![[r#"
+        get
         direct a: hit
     "#]],
     );
@@ -983,6 +1052,7 @@ fn selection() {
         "get po",
         "c=hit",
         expect![[r#"
+        get
         direct c: hit
     "#]],
     );
@@ -991,32 +1061,36 @@ fn selection() {
         "get q",
         "",
         expect![[r#"
-              reply Local(NotFound)
-        "#]],
+        get
+          reply Local(NotFound)
+    "#]],
     );
     check(
         &routes,
         "set q",
         "",
         expect![[r#"
-              reply Local(NotStored)
-        "#]],
+        set
+          reply Local(NotStored)
+    "#]],
     );
     check(
         &routes,
         "delete q",
         "",
         expect![[r#"
-              reply Local(NotFound)
-        "#]],
+        delete
+          reply Local(NotFound)
+    "#]],
     );
     check(
         &routes,
         "get r",
         "",
         expect![[r#"
-              reply Error("not here")
-        "#]],
+        get
+          reply Error("not here")
+    "#]],
     );
 }
 
@@ -1024,15 +1098,18 @@ fn selection() {
 fn random() {
     let routes = routes("[route.start]\nkind = \"random\"\nchildren = [\"a\", \"b\"]");
     expect![[r#"
+        get
         direct b: hit
     "#]]
     .assert_eq(&play(&routes, "get k", "b=hit", 1));
     expect![[r#"
+        get
         direct b: timeout
           reply Of { ticket: Ticket(0), place: Away }
     "#]]
     .assert_eq(&play(&routes, "get k", "b=timeout", 3));
     expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
@@ -1080,6 +1157,7 @@ fn roll_over_moves_each_key_once() {
         "delete k",
         "a=deleted b=not-found",
         expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
@@ -1092,6 +1170,7 @@ fn roll_over_moves_each_key_once() {
         "delete k",
         "a=deleted b=not-found",
         expect![[r#"
+        delete
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
@@ -1134,6 +1213,7 @@ fn routing_prefixes() {
         "get k",
         "d=hit",
         expect![[r#"
+        get
         direct d: hit
     "#]],
     );
@@ -1142,6 +1222,7 @@ fn routing_prefixes() {
         "get /k",
         "d=hit",
         expect![[r#"
+        get
         direct d: hit
     "#]],
     );
@@ -1150,6 +1231,7 @@ fn routing_prefixes() {
         "get /west/y/k",
         "b=timeout",
         expect![[r#"
+        get
         direct b: timeout
           reply Of { ticket: Ticket(0), place: Home }
     "#]],
@@ -1159,14 +1241,16 @@ fn routing_prefixes() {
         "get /north/x/k",
         "",
         expect![[r#"
-              reply Error("no such routing prefix")
-        "#]],
+        get
+          reply Error("no such routing prefix")
+    "#]],
     );
     check(
         &routes,
         "get /west/*/k",
         "b=hit a=miss",
         expect![[r#"
+        get
           Ticket(1) to a strip 8
           Ticket(2) to b strip 8
         b: hit
@@ -1179,6 +1263,7 @@ fn routing_prefixes() {
         "delete /*/*/k",
         "a=deleted b=deleted c=timeout",
         expect![[r#"
+        delete
           Ticket(1) to c strip 5
           Ticket(2) to a strip 5
           Ticket(3) to b strip 5
@@ -1195,9 +1280,10 @@ fn routing_prefixes() {
         "get /north/x/k",
         "d=timeout",
         expect![[r#"
-            direct d: timeout
-              reply Of { ticket: Ticket(0), place: Away }
-        "#]],
+        get
+        direct d: timeout
+          reply Of { ticket: Ticket(0), place: Away }
+    "#]],
     );
 }
 
@@ -1211,6 +1297,7 @@ fn a_failure_in_a_nested_route_goes_up_one_level_at_a_time() {
         "get k",
         "a=down b=timeout c=hit e=hit",
         expect![[r#"
+        get
           Ticket(3) to b
           Ticket(4) to c
         b: timeout
@@ -1225,6 +1312,7 @@ fn a_failure_in_a_nested_route_goes_up_one_level_at_a_time() {
         "delete k",
         "a=down b=deleted c=deleted e=timeout",
         expect![[r#"
+        delete
           missed by a
           Ticket(3) to b
           Ticket(4) to c
