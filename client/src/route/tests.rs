@@ -1,4 +1,5 @@
 //! Every kind of route and every default, as tables: what is sent where, what is missed, and whose answer is the reply.
+#![expect(clippy::too_many_lines, reason = "tables")]
 
 mod files;
 mod model;
@@ -36,17 +37,20 @@ impl Nodes for Town {
 
 /// `a`, `b` and so on are pools of one node each.
 fn routes(more: &str) -> Arc<Routes> {
-    let pools: String =
-        ('a'..='e').map(|name| format!("[pool.{name}]\nservers = [\"{name}:1\"]\n")).collect();
-    match Routes::parse(&format!("start = \"start\"\n{more}\n{pools}")) {
-        Ok(routes) => Arc::new(routes),
-        Err(err) => panic!("{err}"),
+    let mut pools = String::new();
+    for name in 'a'..='e' {
+        writeln!(pools, "[pool.{name}]\nservers = [\"{name}:1\"]").unwrap();
     }
+    Arc::new(Routes::parse(&format!("start = \"start\"\n{more}\n{pools}")).unwrap())
 }
 
 fn name(routes: &Routes, target: TargetId) -> &str {
     let address = &routes.targets()[target.index()].address;
     address.split(':').next().unwrap_or(address)
+}
+
+fn targets(routes: &Routes) -> impl Iterator<Item = TargetId> {
+    (0..u16::MAX).map(TargetId).take(routes.targets().len())
 }
 
 fn outcome(word: &str) -> Outcome {
@@ -78,8 +82,7 @@ fn play(routes: &Arc<Routes>, ask: &str, answers: &str, dice: u64) -> String {
     let mut come: Vec<(&str, &str)> = Vec::new();
     for answer in answers.split_whitespace() {
         let (node, word) = answer.split_once('=').expect("node=word");
-        let target = (0..routes.targets().len()).map(|at| TargetId(at as u16));
-        let target = target.into_iter().find(|&at| name(routes, at) == node);
+        let target = targets(routes).find(|&at| name(routes, at) == node);
         let condition = match word {
             "down" => Condition::Down,
             "behind" => Condition::Behind,
@@ -157,78 +160,78 @@ fn one_pool_needs_no_routes() {
         &routes,
         "get k",
         "a=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=timeout",
-        expect![[r#"
+        expect![[r"
         get
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=down",
-        expect![[r#"
+        expect![[r"
         get
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=behind",
-        expect![[r#"
+        expect![[r"
         get
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "a=behind a=stored",
-        expect![[r#"
+        expect![[r"
         set
         direct a: stored
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=timeout",
-        expect![[r#"
+        expect![[r"
         delete
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=down",
-        expect![[r#"
+        expect![[r"
         delete
           missed by a
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-set k",
         "a=timeout",
-        expect![[r#"
+        expect![[r"
         lease-set
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
 }
 
@@ -239,16 +242,16 @@ fn failover() {
         &routes,
         "get k",
         "a=miss",
-        expect![[r#"
+        expect![[r"
         get
         direct a: miss
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=timeout b=refused c=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: timeout
           Ticket(2) to b
@@ -256,67 +259,67 @@ fn failover() {
           Ticket(3) to c
         c: hit
           reply Of { ticket: Ticket(3), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=down b=down c=down",
-        expect![[r#"
+        expect![[r"
         get
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "a=down b=stored",
-        expect![[r#"
+        expect![[r"
         set
           missed by a
           Ticket(1) to b
         b: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "cas k",
         "a=timeout",
-        expect![[r#"
+        expect![[r"
         cas
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-get k",
         "a=timeout b=miss",
-        expect![[r#"
+        expect![[r"
         lease-get
         direct a: timeout
           Ticket(2) to b
         b: miss
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-set k",
         "a=timeout",
-        expect![[r#"
+        expect![[r"
         lease-set
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "b=deleted c=not-found a=timeout",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
@@ -326,13 +329,13 @@ fn failover() {
         a: timeout
           missed by a
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "c=down a=deleted b=not-found",
-        expect![[r#"
+        expect![[r"
         delete
           missed by c
           Ticket(1) to a
@@ -340,7 +343,7 @@ fn failover() {
         a: deleted
         b: not-found
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -353,47 +356,47 @@ fn failover_for_some_errors_and_within_a_limit() {
         &timeouts,
         "get k",
         "a=busy",
-        expect![[r#"
+        expect![[r"
         get
         direct a: busy
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     check(
         &timeouts,
         "get k",
         "a=timeout b=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: timeout
           Ticket(2) to b
         b: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
     let by_class = routes_of("errors = { updates = [] }");
     check(
         &by_class,
         "get k",
         "a=busy b=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: busy
           Ticket(2) to b
         b: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
     check(
         &by_class,
         "set k",
         "a=busy",
-        expect![[r#"
+        expect![[r"
         set
         direct a: busy
           missed by a
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     let limited = routes_of("limit = { rate = 1.0 }");
     assert_eq!(limited.limits().len(), 1);
@@ -401,11 +404,11 @@ fn failover_for_some_errors_and_within_a_limit() {
         &limited,
         "get k",
         "a=timeout b=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: timeout
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
 }
 
@@ -417,52 +420,52 @@ fn gutter() {
         &routes,
         "get k",
         "a=miss",
-        expect![[r#"
+        expect![[r"
         get
         direct a: miss
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=timeout b=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: timeout
           Ticket(2) to b for 60 s
         b: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "a=down b=stored",
-        expect![[r#"
+        expect![[r"
         set
           missed by a
           Ticket(1) to b for 60 s
         b: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=down b=deleted",
-        expect![[r#"
+        expect![[r"
         delete
           missed by a
           Ticket(1) to b
         b: deleted
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=deleted b=timeout",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
@@ -470,7 +473,7 @@ fn gutter() {
         b: timeout
           missed by b
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -483,7 +486,7 @@ fn gutter_and_standby_of_a_pool() {
         &routes,
         "set k",
         "m=timeout a=timeout b=stored",
-        expect![[r#"
+        expect![[r"
         set
         direct m: timeout
           missed by m
@@ -493,13 +496,13 @@ fn gutter_and_standby_of_a_pool() {
           Ticket(4) to b for 60 s
         b: stored
           reply Of { ticket: Ticket(4), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "m=deleted a=deleted b=deleted",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(3) to m
           Ticket(4) to a
@@ -508,7 +511,7 @@ fn gutter_and_standby_of_a_pool() {
         a: deleted
         b: deleted
           reply Of { ticket: Ticket(3), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -520,16 +523,16 @@ fn miss_failover() {
         &routes,
         "get k",
         "a=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=miss b=timeout c=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: miss
           Ticket(2) to b
@@ -537,13 +540,13 @@ fn miss_failover() {
           Ticket(3) to c
         c: hit
           reply Of { ticket: Ticket(3), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-get k",
         "a=miss b=miss c=timeout",
-        expect![[r#"
+        expect![[r"
         lease-get
         direct a: miss
           Ticket(2) to b
@@ -551,24 +554,24 @@ fn miss_failover() {
           Ticket(3) to c
         c: timeout
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "a=timeout",
-        expect![[r#"
+        expect![[r"
         set
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=not-found b=deleted c=not-found",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
@@ -577,7 +580,7 @@ fn miss_failover() {
         b: deleted
         c: not-found
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -588,16 +591,16 @@ fn warm_up() {
         &routes,
         "get k",
         "a=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=miss b=hit a=stored",
-        expect![[r#"
+        expect![[r"
         get
         direct a: miss
           Ticket(2) to b Look
@@ -605,61 +608,61 @@ fn warm_up() {
           Ticket(3) to a AddOf(Ticket(2))
           reply Of { ticket: Ticket(2), place: Away }
         a: stored
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=miss b=miss",
-        expect![[r#"
+        expect![[r"
         get
         direct a: miss
           Ticket(2) to b Look
         b: miss
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=miss b=timeout",
-        expect![[r#"
+        expect![[r"
         get
         direct a: miss
           Ticket(2) to b Look
         b: timeout
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=timeout b=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: timeout
           Ticket(2) to b Look
         b: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=timeout b=miss",
-        expect![[r#"
+        expect![[r"
         get
         direct a: timeout
           Ticket(2) to b Look
         b: miss
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "gets k",
         "a=miss b=hit a=not-stored a=hit",
-        expect![[r#"
+        expect![[r"
         gets
         direct a: miss
           Ticket(2) to b Look
@@ -669,13 +672,13 @@ fn warm_up() {
           Ticket(4) to a
         a: hit
           reply Of { ticket: Ticket(4), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "gat k",
         "a=miss b=hit a=timeout",
-        expect![[r#"
+        expect![[r"
         gat
         direct a: miss
           Ticket(2) to b Look
@@ -683,22 +686,22 @@ fn warm_up() {
           Ticket(3) to a AddOf(Ticket(2))
         a: timeout
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-get k",
         "a=hot",
-        expect![[r#"
+        expect![[r"
         lease-get
         direct a: hot
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-get k",
         "a=miss b=hit a=stored",
-        expect![[r#"
+        expect![[r"
         lease-get
         direct a: miss
           Ticket(2) to b Look
@@ -706,39 +709,39 @@ fn warm_up() {
           Ticket(3) to a LeaseSetOf { value: Ticket(2), token: Ticket(1) }
           reply Of { ticket: Ticket(2), place: Away }
         a: stored
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-get k",
         "a=miss b=miss",
-        expect![[r#"
+        expect![[r"
         lease-get
         direct a: miss
           Ticket(2) to b Look
         b: miss
           reply Of { ticket: Ticket(1), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "a=timeout",
-        expect![[r#"
+        expect![[r"
         set
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=deleted",
-        expect![[r#"
+        expect![[r"
         delete
         direct a: deleted
-    "#]],
+    "]],
     );
     let capped = self::routes(
         "[route.start]\nkind = \"warm-up\"\ncold = \"g\"\nwarm = \"c\"\nexptime_s = 100\n[route.g]\nkind = \"gutter\"\nnormal = \"a\"\ngutter = \"b\"",
@@ -747,7 +750,7 @@ fn warm_up() {
         &capped,
         "get k",
         "a=down b=miss c=hit b=stored",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(2) to b for 60 s
         b: miss
@@ -756,13 +759,13 @@ fn warm_up() {
           Ticket(4) to b AddOf(Ticket(3)) for 60 s
           reply Of { ticket: Ticket(3), place: Away }
         b: stored
-    "#]],
+    "]],
     );
     check(
         &capped,
         "get k",
         "a=miss c=hit a=stored",
-        expect![[r#"
+        expect![[r"
         get
         direct a: miss
           Ticket(3) to c Look
@@ -770,7 +773,7 @@ fn warm_up() {
           Ticket(4) to a AddOf(Ticket(3)) for 100 s
           reply Of { ticket: Ticket(3), place: Away }
         a: stored
-    "#]],
+    "]],
     );
 }
 
@@ -781,7 +784,7 @@ fn all_sync() {
         &routes,
         "set k",
         "b=stored a=timeout c=stored",
-        expect![[r#"
+        expect![[r"
         set
           Ticket(1) to a
           Ticket(2) to b
@@ -791,13 +794,13 @@ fn all_sync() {
           missed by a
         c: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "b=stored a=stored c=stored",
-        expect![[r#"
+        expect![[r"
         set
           Ticket(1) to a
           Ticket(2) to b
@@ -806,13 +809,13 @@ fn all_sync() {
         a: stored
         c: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=hit b=miss c=hit",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to a
           Ticket(2) to b
@@ -821,34 +824,34 @@ fn all_sync() {
         b: miss
         c: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
     // A replica that may not be read is not in the set that is read.
     check(
         &routes,
         "get k",
         "a=down b=hit c=behind",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to b
         b: hit
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=down b=down c=behind",
-        expect![[r#"
+        expect![[r"
         get
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=deleted b=deleted c=down",
-        expect![[r#"
+        expect![[r"
         delete
           missed by c
           Ticket(1) to a
@@ -856,7 +859,7 @@ fn all_sync() {
         a: deleted
         b: deleted
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
 }
 
@@ -867,7 +870,7 @@ fn all_fastest() {
         &routes,
         "get k",
         "b=timeout a=miss c=hit",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to a
           Ticket(2) to b
@@ -876,26 +879,26 @@ fn all_fastest() {
         a: miss
           reply Of { ticket: Ticket(1), place: Away }
         c: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=behind b=timeout c=timeout",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to b
           Ticket(2) to c
         b: timeout
         c: timeout
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "c=stored a=timeout b=stored",
-        expect![[r#"
+        expect![[r"
         set
           Ticket(1) to a
           Ticket(2) to b
@@ -905,13 +908,13 @@ fn all_fastest() {
         a: timeout
           missed by a
         b: stored
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "c=not-found a=timeout b=deleted",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
@@ -921,7 +924,7 @@ fn all_fastest() {
           missed by a
         b: deleted
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -932,7 +935,7 @@ fn all_majority() {
         &routes,
         "get k",
         "a=miss b=hit c=hit",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to a
           Ticket(2) to b
@@ -941,13 +944,13 @@ fn all_majority() {
         b: hit
         c: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=hit b=hit c=miss",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to a
           Ticket(2) to b
@@ -956,26 +959,26 @@ fn all_majority() {
         b: hit
           reply Of { ticket: Ticket(1), place: Away }
         c: miss
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get k",
         "a=down b=timeout c=hit",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to b
           Ticket(2) to c
         b: timeout
         c: hit
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set k",
         "a=timeout b=refused c=stored",
-        expect![[r#"
+        expect![[r"
         set
           Ticket(1) to a
           Ticket(2) to b
@@ -986,13 +989,13 @@ fn all_majority() {
           missed by b
           reply Of { ticket: Ticket(1), place: Away }
         c: stored
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=deleted b=deleted c=timeout",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
@@ -1002,7 +1005,7 @@ fn all_majority() {
         c: timeout
           missed by c
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -1015,73 +1018,73 @@ fn selection() {
         &routes,
         "get popular:1",
         "b=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct b: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete popular:1",
         "d=deleted",
-        expect![[r#"
+        expect![[r"
         delete
         direct d: deleted
-    "#]],
+    "]],
     );
     check(
         &routes,
         "lease-get popular:1",
         "e=hit",
-        expect![[r#"
+        expect![[r"
         lease-get
         direct e: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get populous",
         "a=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct a: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get po",
         "c=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct c: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get q",
         "",
-        expect![[r#"
+        expect![[r"
         get
           reply Local(NotFound)
-    "#]],
+    "]],
     );
     check(
         &routes,
         "set q",
         "",
-        expect![[r#"
+        expect![[r"
         set
           reply Local(NotStored)
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete q",
         "",
-        expect![[r#"
+        expect![[r"
         delete
           reply Local(NotFound)
-    "#]],
+    "]],
     );
     check(
         &routes,
@@ -1097,25 +1100,25 @@ fn selection() {
 #[test]
 fn random() {
     let routes = routes("[route.start]\nkind = \"random\"\nchildren = [\"a\", \"b\"]");
-    expect![[r#"
+    expect![[r"
         get
         direct b: hit
-    "#]]
+    "]]
     .assert_eq(&play(&routes, "get k", "b=hit", 1));
-    expect![[r#"
+    expect![[r"
         get
         direct b: timeout
           reply Of { ticket: Ticket(0), place: Away }
-    "#]]
+    "]]
     .assert_eq(&play(&routes, "get k", "b=timeout", 3));
-    expect![[r#"
+    expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
         b: not-found
           reply Of { ticket: Ticket(2), place: Away }
-    "#]]
+    "]]
     .assert_eq(&play(&routes, "delete k", "a=deleted b=not-found", 1));
 }
 
@@ -1140,7 +1143,7 @@ fn roll_over_moves_each_key_once() {
             *moved += i32::from(is);
         }
     }
-    expect![[r#"
+    expect![[r"
         [
             0,
             13,
@@ -1150,33 +1153,33 @@ fn roll_over_moves_each_key_once() {
             9899,
             10000,
         ]
-    "#]]
+    "]]
     .assert_debug_eq(&moved);
     check(
         &at(0.0),
         "delete k",
         "a=deleted b=not-found",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
         b: not-found
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &at(100.0),
         "delete k",
         "a=deleted b=not-found",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
         b: not-found
           reply Of { ticket: Ticket(2), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -1212,29 +1215,29 @@ fn routing_prefixes() {
         &routes,
         "get k",
         "d=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct d: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get /k",
         "d=hit",
-        expect![[r#"
+        expect![[r"
         get
         direct d: hit
-    "#]],
+    "]],
     );
     check(
         &routes,
         "get /west/y/k",
         "b=timeout",
-        expect![[r#"
+        expect![[r"
         get
         direct b: timeout
           reply Of { ticket: Ticket(0), place: Home }
-    "#]],
+    "]],
     );
     check(
         &routes,
@@ -1249,20 +1252,20 @@ fn routing_prefixes() {
         &routes,
         "get /west/*/k",
         "b=hit a=miss",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(1) to a strip 8
           Ticket(2) to b strip 8
         b: hit
         a: miss
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete /*/*/k",
         "a=deleted b=deleted c=timeout",
-        expect![[r#"
+        expect![[r"
         delete
           Ticket(1) to c strip 5
           Ticket(2) to a strip 5
@@ -1272,18 +1275,18 @@ fn routing_prefixes() {
         c: timeout
           missed by c
           reply Of { ticket: Ticket(1), place: Away }
-    "#]],
+    "]],
     );
     let lax = self::routes(&format!("unknown_prefix = \"start\"\n{prefixes}"));
     check(
         &lax,
         "get /north/x/k",
         "d=timeout",
-        expect![[r#"
+        expect![[r"
         get
         direct d: timeout
           reply Of { ticket: Ticket(0), place: Away }
-    "#]],
+    "]],
     );
 }
 
@@ -1296,7 +1299,7 @@ fn a_failure_in_a_nested_route_goes_up_one_level_at_a_time() {
         &routes,
         "get k",
         "a=down b=timeout c=hit e=hit",
-        expect![[r#"
+        expect![[r"
         get
           Ticket(3) to b
           Ticket(4) to c
@@ -1305,13 +1308,13 @@ fn a_failure_in_a_nested_route_goes_up_one_level_at_a_time() {
           Ticket(5) to e for 60 s
         e: hit
           reply Of { ticket: Ticket(5), place: Away }
-    "#]],
+    "]],
     );
     check(
         &routes,
         "delete k",
         "a=down b=deleted c=deleted e=timeout",
-        expect![[r#"
+        expect![[r"
         delete
           missed by a
           Ticket(3) to b
@@ -1322,7 +1325,7 @@ fn a_failure_in_a_nested_route_goes_up_one_level_at_a_time() {
         e: timeout
           missed by e
           reply Local(Failed(Tko))
-    "#]],
+    "]],
     );
 }
 
@@ -1345,7 +1348,7 @@ fn explained() {
         "get /*/x/k",
         "get /no/x/k",
     ];
-    expect![[r#"
+    expect![[r"
         get popular:1
           start: by prefix: popular:
             g: the next one on failure, for 60 s at most
@@ -1411,6 +1414,6 @@ fn explained() {
 
         get /no/x/k
           SERVER_ERROR no such routing prefix
-    "#]]
+    "]]
     .assert_eq(&all.map(told).join("\n"));
 }
