@@ -1,0 +1,3 @@
+//! The router: the memcached protocol in front of many nodes.
+
+pub mod wire;
