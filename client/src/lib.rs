@@ -80,6 +80,7 @@ pub mod marks;
 pub mod mysql;
 mod node;
 pub mod reading;
+pub mod route;
 pub mod settings;
 pub mod token;
 pub mod wire;

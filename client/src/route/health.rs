@@ -1,0 +1,230 @@
+//! [`Health`]: whether a node may be asked. One for each target; events in, a condition out.
+//!
+//! ```text
+//!            refused, or timeouts in a row            probed, and ready
+//!  in use ───────────────────────────────> out of use ─────────────────> in use
+//!    │ ^                                     │    ^
+//!    │ └── caught up                         └────┘ each probe that fails, or finds a node that is not ready:
+//!    └ fell behind: no reads                        wait 1.5 times as long, and 5 to 50 % more
+//! ```
+//!
+//! Nothing but a probe brings a node back: a late answer does not, because a node that answers again may hold what was true
+//! before it went away. Ready means: a node of ours says that it is out of quarantine; a stock memcached was told all that was
+//! kept for it. What is missed in the meantime leaves it behind, so that there is no gap between the two.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Condition, Failure, Outcome};
+
+/// When a node is out of use, and when it is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Timeouts in a row after which it is out of use.
+    pub timeouts_until_tko: u32,
+    /// When it is probed first.
+    pub probe_first: Duration,
+    /// Longest wait between probes, before the jitter.
+    pub probe_max: Duration,
+}
+
+/// What happened to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request ended like this. Not for probes, and not for requests that were never sent.
+    Ended(Outcome),
+    /// No connection, or one that broke.
+    Disconnected,
+    /// A probe was sent.
+    Probing,
+    /// A probe failed, or what was kept for the node could not be told to it.
+    ProbeFailed,
+    /// The node answers. `ready`: it is out of quarantine, or all that was kept for it was told to it.
+    Returned {
+        /// Whether it may be asked.
+        ready: bool,
+    },
+    /// A change is missing on it.
+    FellBehind,
+    /// Nothing is missing on it any more.
+    CaughtUp,
+}
+
+/// Whether one node may be asked.
+#[derive(Clone, Debug)]
+pub struct Health {
+    terms: Terms,
+    state: State,
+    behind: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    InUse {
+        timeouts: u32,
+    },
+    /// `probe_at` is `None` while a probe is under way.
+    OutOfUse {
+        probe_at: Option<Instant>,
+        wait: Duration,
+    },
+}
+
+impl Health {
+    /// A node that is in use; a daemon that begins does not know better.
+    pub fn new(terms: Terms) -> Health {
+        Health { terms, state: State::InUse { timeouts: 0 }, behind: false }
+    }
+
+    /// A node that is out of use until it was probed, at once: for nodes for which something is kept.
+    pub fn suspect(terms: Terms, now: Instant) -> Health {
+        let state = State::OutOfUse { probe_at: Some(now), wait: terms.probe_first };
+        Health { terms, state, behind: false }
+    }
+
+    /// What it may be asked.
+    pub fn condition(&self) -> Condition {
+        match self.state {
+            State::OutOfUse { .. } => Condition::Down,
+            State::InUse { .. } if self.behind => Condition::Behind,
+            State::InUse { .. } => Condition::Ready,
+        }
+    }
+
+    /// When it is to be probed; `None`: not before something happens.
+    pub fn probe_at(&self) -> Option<Instant> {
+        match self.state {
+            State::OutOfUse { probe_at, .. } => probe_at,
+            State::InUse { .. } => None,
+        }
+    }
+
+    /// Takes note of what happened. `dice`: any number.
+    pub fn step(&mut self, now: Instant, event: Event, dice: u64) {
+        match (event, self.state) {
+            (Event::FellBehind, _) => self.behind = true,
+            (Event::CaughtUp, _) => self.behind = false,
+            (Event::Ended(outcome), State::InUse { timeouts }) => {
+                self.ended(now, outcome, timeouts, dice);
+            }
+            (Event::Disconnected, State::InUse { .. }) => self.out_of_use(now, dice),
+            (Event::Probing, State::OutOfUse { wait, .. }) => {
+                self.state = State::OutOfUse { probe_at: None, wait };
+            }
+            (Event::Returned { ready: true }, State::OutOfUse { .. }) => {
+                self.state = State::InUse { timeouts: 0 };
+            }
+            (Event::ProbeFailed, State::OutOfUse { wait, .. }) => {
+                let wait = (wait * 3 / 2).min(self.terms.probe_max);
+                self.wait(now, wait, dice);
+            }
+            // It is on its way: soon is soon enough, but the wait does not grow.
+            (Event::Returned { ready: false }, State::OutOfUse { .. }) => {
+                self.wait(now, self.terms.probe_first, dice);
+            }
+            // What comes late from before it went out of use says nothing.
+            (Event::Ended(_) | Event::Disconnected, State::OutOfUse { .. })
+            | (Event::Probing | Event::ProbeFailed | Event::Returned { .. }, State::InUse { .. }) =>
+                {}
+        }
+    }
+
+    fn ended(&mut self, now: Instant, outcome: Outcome, timeouts: u32, dice: u64) {
+        let Outcome::Failed(failure) = outcome else {
+            self.state = State::InUse { timeouts: 0 };
+            return;
+        };
+        match failure {
+            Failure::Timeout if timeouts + 1 < self.terms.timeouts_until_tko => {
+                self.state = State::InUse { timeouts: timeouts + 1 };
+            }
+            Failure::Timeout
+            | Failure::ConnectError
+            | Failure::ConnectTimeout
+            | Failure::Shutdown => self.out_of_use(now, dice),
+            // It answers, or we were at fault.
+            Failure::Busy
+            | Failure::TryAgain
+            | Failure::RemoteError
+            | Failure::LocalError
+            | Failure::Tko => {}
+        }
+    }
+
+    fn out_of_use(&mut self, now: Instant, dice: u64) {
+        self.wait(now, self.terms.probe_first, dice);
+    }
+
+    fn wait(&mut self, now: Instant, wait: Duration, dice: u64) {
+        let jitter = 5 + u32::try_from(dice % 46).unwrap_or(0);
+        let probe_at = Some(now + wait + wait * jitter / 100);
+        self.state = State::OutOfUse { probe_at, wait };
+    }
+}
+
+/// How many requests may be sent again after a timeout: a tenth of all requests, so that nodes that are too slow are not asked
+/// twice as much. In tenths of a request.
+#[derive(Clone, Debug)]
+pub struct RetryBudget {
+    tenths: u32,
+}
+
+impl RetryBudget {
+    const TENTHS_MAX: u32 = 1000;
+
+    /// A full one: a hundred.
+    pub fn new() -> RetryBudget {
+        RetryBudget { tenths: Self::TENTHS_MAX }
+    }
+
+    /// A request was answered.
+    pub fn earn(&mut self) {
+        self.tenths = (self.tenths + 1).min(Self::TENTHS_MAX);
+    }
+
+    /// Takes the right to send one request again, if there is one.
+    pub fn spend(&mut self) -> bool {
+        match self.tenths.checked_sub(10) {
+            Some(left) => {
+                self.tenths = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> RetryBudget {
+        RetryBudget::new()
+    }
+}
+
+/// The tokens of a limit.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    rate: f64,
+    burst: f64,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    /// A full one.
+    pub fn new(rate: f64, burst: f64, now: Instant) -> Bucket {
+        Bucket { rate, burst, tokens: burst, filled: now }
+    }
+
+    /// Takes a token, if there is one.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let gone = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = gone.mul_add(self.rate, self.tokens).min(self.burst);
+        self.filled = now;
+        let has = self.tokens >= 1.0;
+        if has {
+            self.tokens -= 1.0;
+        }
+        has
+    }
+}
