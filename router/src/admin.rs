@@ -28,7 +28,9 @@ pub(crate) fn is_question(keys: &Words<'_>) -> bool {
 pub(crate) fn question(desk: &Rc<Desk>, keys: Words<'_>) {
     let said = cluster(&desk.hub.current.borrow().discovery);
     drop(keys);
-    desk.say(format!("VALUE AmazonElastiCache:cluster 0 {}\r\n{said}\r\nEND\r\n", said.len()).as_bytes());
+    desk.say(
+        format!("VALUE AmazonElastiCache:cluster 0 {}\r\n{said}\r\nEND\r\n", said.len()).as_bytes(),
+    );
 }
 
 /// Takes one command.
@@ -117,7 +119,10 @@ fn stats(desk: &Rc<Desk>, mut words: Words<'_>) {
             };
             put("num_servers", hub.table.borrow().targets.len().to_string());
             put("num_suspect_servers", facts.iter().filter(down).count().to_string());
-            put("num_clients", sum(|it| &it.connections).wrapping_sub(sum(|it| &it.connections_ended)).to_string());
+            put(
+                "num_clients",
+                sum(|it| &it.connections).wrapping_sub(sum(|it| &it.connections_ended)).to_string(),
+            );
             put("total_connections", sum(|it| &it.connections).to_string());
             put("rejected_connections", sum(|it| &it.refused).to_string());
             put("cmd_get", sum(|it| &it.reads).to_string());

@@ -232,7 +232,8 @@ impl Desk {
     /// Whether more commands are taken: there are not too many, and their replies are not too long.
     pub(crate) fn has_room(&self, bytes_max: usize) -> bool {
         let state = self.state.borrow();
-        state.slots.len() < SLOTS_MAX && state.out.len().saturating_add(state.held_bytes) < bytes_max
+        state.slots.len() < SLOTS_MAX
+            && state.out.len().saturating_add(state.held_bytes) < bytes_max
     }
 
     /// Whether everything was answered.
@@ -372,9 +373,9 @@ pub(crate) fn key_of<'c>(command: &'c Command<'_>, at: usize) -> &'c [u8] {
             keys.clone().nth(at).unwrap_or_default()
         }
         Command::Store(store) => store.key,
-        Command::Delete { key, .. } | Command::Touch { key, .. } | Command::Arithmetic { key, .. } => {
-            key
-        }
+        Command::Delete { key, .. }
+        | Command::Touch { key, .. }
+        | Command::Arithmetic { key, .. } => key,
         Command::MetaGet(meta)
         | Command::MetaDelete(meta)
         | Command::MetaArithmetic(meta)
@@ -402,5 +403,11 @@ pub(crate) fn resume(
     outcome: Outcome,
 ) -> (Errand, client::route::Step) {
     let ask = Ask { op: single.op, key };
-    Errand::resume(&single.table.routes, &ask, &*single.table, single.dice, (single.direct, outcome))
+    Errand::resume(
+        &single.table.routes,
+        &ask,
+        &*single.table,
+        single.dice,
+        (single.direct, outcome),
+    )
 }

@@ -9,10 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use client::route::{
-    Condition, Failure, Kind,
-    health::Event,
-};
+use client::route::{Condition, Failure, Kind, health::Event};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Instant, Sleep, sleep_until, timeout},
@@ -98,7 +95,12 @@ async fn converse(target: &Rc<Target>, lane: usize, mut stream: Stream, scratch:
 }
 
 /// Watches the time of what is awaited.
-fn wait(target: &Target, lane: usize, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<End> {
+fn wait(
+    target: &Target,
+    lane: usize,
+    mut timer: Pin<&mut Sleep>,
+    context: &mut Context<'_>,
+) -> Poll<End> {
     loop {
         if target.condition() == Condition::Down {
             return Poll::Ready(End::Down);
@@ -135,7 +137,9 @@ impl Talk {
         for _ in 0..READS_MAX {
             match self.read(target, lane, stream, scratch, context) {
                 Poll::Ready(Ok(Read::Some)) => {}
-                Poll::Ready(Ok(Read::Closed)) if target.is_idle(lane) && self.writing.is_empty() => {
+                Poll::Ready(Ok(Read::Closed))
+                    if target.is_idle(lane) && self.writing.is_empty() =>
+                {
                     return Poll::Ready(End::Closed);
                 }
                 Poll::Ready(Ok(Read::Closed)) => {
@@ -232,7 +236,9 @@ fn take(cutter: &mut Cutter, target: &Target, lane: usize, bytes: &[u8]) -> io::
         let Some(shape) = target.next_shape(lane) else {
             return Err(io::Error::other("the node says what nobody has asked"));
         };
-        let Some(cut) = cutter.next(shape, rest).map_err(io::Error::other)? else { return Ok(used) };
+        let Some(cut) = cutter.next(shape, rest).map_err(io::Error::other)? else {
+            return Ok(used);
+        };
         target.replied(lane, rest.get(..cut.bytes).unwrap_or_default(), cut);
         used = used.saturating_add(cut.bytes);
     }
@@ -251,7 +257,8 @@ pub(crate) async fn probe(target: Rc<Target>) {
             continue;
         }
         target.happened(Event::Probing);
-        let asked = timeout(target.connect_timeout + target.server_timeout, is_ready(&target)).await;
+        let asked =
+            timeout(target.connect_timeout + target.server_timeout, is_ready(&target)).await;
         match asked {
             Ok(Ok(ready)) => target.happened(Event::Returned { ready }),
             Ok(Err(_)) | Err(_) => target.happened(Event::ProbeFailed),
@@ -264,9 +271,7 @@ async fn is_ready(target: &Target) -> Result<bool, LinkError> {
     let mut stream = target.link.connect(&target.facts.address).await?;
     ask(&mut stream, b"version\r\n", Shape::Line).await?;
     match target.kind {
-        Kind::Memcached => {
-            Ok(target.facts.owed.load(std::sync::atomic::Ordering::Acquire) == 0)
-        }
+        Kind::Memcached => Ok(target.facts.owed.load(std::sync::atomic::Ordering::Acquire) == 0),
         Kind::Mcsqueal => {
             let said = ask(&mut stream, b"stats\r\n", Shape::Block).await?;
             let quarantined = b"STAT quarantined 1\r\n";
@@ -276,7 +281,11 @@ async fn is_ready(target: &Target) -> Result<bool, LinkError> {
 }
 
 /// One question on a connection of its own.
-pub(crate) async fn ask(stream: &mut Stream, question: &[u8], shape: Shape) -> Result<Vec<u8>, LinkError> {
+pub(crate) async fn ask(
+    stream: &mut Stream,
+    question: &[u8],
+    shape: Shape,
+) -> Result<Vec<u8>, LinkError> {
     stream.write_all(question).await?;
     stream.flush().await?;
     let (mut reply, mut cutter) = (Vec::new(), Cutter::default());

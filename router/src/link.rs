@@ -65,8 +65,9 @@ pub enum LinkError {
 impl NodeTls {
     /// Reads the files.
     pub fn load(files: &NodeTlsFiles<'_>) -> Result<NodeTls, LinkError> {
-        let wrong =
-            |path: &Path, err: &dyn std::fmt::Display| LinkError::Tls(format!("{}: {err}", path.display()));
+        let wrong = |path: &Path, err: &dyn std::fmt::Display| {
+            LinkError::Tls(format!("{}: {err}", path.display()))
+        };
         let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, LinkError> {
             let read = CertificateDer::pem_file_iter(path).map_err(|err| wrong(path, &err))?;
             read.collect::<Result<_, _>>().map_err(|err| wrong(path, &err))
@@ -112,7 +113,11 @@ impl Link {
         Err(why)
     }
 
-    async fn connect_to(&self, address: std::net::SocketAddr, host: &str) -> Result<Stream, LinkError> {
+    async fn connect_to(
+        &self,
+        address: std::net::SocketAddr,
+        host: &str,
+    ) -> Result<Stream, LinkError> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let mut stream = match &self.tls {
@@ -154,12 +159,10 @@ async fn log_in(stream: &mut Stream, login: &[u8]) -> Result<(), LinkError> {
 pub(crate) fn host_and_port(address: &str) -> (&str, u16) {
     let (host, port) = match address.rsplit_once(':') {
         // An IPv6 address without brackets has no port.
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            match port.parse() {
-                Ok(port) => (host, port),
-                Err(_) => (address, PORT),
-            }
-        }
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
+            Ok(port) => (host, port),
+            Err(_) => (address, PORT),
+        },
         _ => (address, PORT),
     };
     (host.trim_start_matches('[').trim_end_matches(']'), port)

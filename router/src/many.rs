@@ -155,7 +155,12 @@ impl Many {
         let trip = usize::try_from(part >> TRIP_SHIFT).unwrap_or(usize::MAX);
         match trip.checked_sub(1) {
             None => {
-                self.group_arrived(usize::try_from(part).unwrap_or(usize::MAX), arrival, place, said);
+                self.group_arrived(
+                    usize::try_from(part).unwrap_or(usize::MAX),
+                    arrival,
+                    place,
+                    said,
+                );
                 self.outstanding = self.outstanding.saturating_sub(1);
             }
             Some(at) => {
@@ -184,7 +189,8 @@ impl Many {
                 if unsure.is_empty() {
                     return;
                 }
-                let missed = Arrival::Reply(END, Cut { bytes: END.len(), said: Said::Miss, values: 0 });
+                let missed =
+                    Arrival::Reply(END, Cut { bytes: END.len(), said: Said::Miss, values: 0 });
                 for asked in self.missing(reply, &unsure) {
                     self.resume(asked, missed, place, said);
                 }
@@ -236,14 +242,21 @@ impl Many {
             let found: std::collections::HashSet<&[u8]> =
                 Entries(reply).map(|entry| entry.key).collect();
             out.extend(unsure.iter().copied().filter(|asked| {
-                let key = all.get(asked.at).and_then(|key| key.get(usize::from(asked.direct.strip)..));
+                let key =
+                    all.get(asked.at).and_then(|key| key.get(usize::from(asked.direct.strip)..));
                 key.is_some_and(|key| !found.contains(key))
             }));
         });
         out
     }
 
-    fn resume(&mut self, asked: Asked, arrival: Arrival<'_>, place: &Place<'_>, said: &mut Vec<u8>) {
+    fn resume(
+        &mut self,
+        asked: Asked,
+        arrival: Arrival<'_>,
+        place: &Place<'_>,
+        said: &mut Vec<u8>,
+    ) {
         let Asked { at, direct, dice } = asked;
         let single =
             Single { table: Rc::clone(&self.table), direct, op: self.op, dice, raw: Vec::new() };
@@ -277,4 +290,3 @@ impl Many {
         (Work::Done, None)
     }
 }
-

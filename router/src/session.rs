@@ -322,7 +322,11 @@ impl<'a> Session<'a> {
     }
 
     /// Drops whoever neither sends nor takes anything for too long.
-    fn idle(&self, idle: Option<Pin<&mut Sleep>>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn idle(
+        &self,
+        idle: Option<Pin<&mut Sleep>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         let (Some(mut idle), Some(idle_max)) = (idle, self.around.idle_max) else {
             return Poll::Pending;
         };

@@ -75,7 +75,13 @@ pub(crate) fn outcome_of(op: Op, reply: &[u8], cut: Cut) -> Outcome {
     let is_read = op.class() == client::route::Class::Read;
     match cut.said {
         Said::Hit if op == Op::LeaseGet => lease(reply),
-        Said::Hit => if is_read { Outcome::Hit } else { Outcome::Stored },
+        Said::Hit => {
+            if is_read {
+                Outcome::Hit
+            } else {
+                Outcome::Stored
+            }
+        }
         Said::Miss => Outcome::NotFound,
         Said::Done if is_read => Outcome::Hit,
         Said::Done if op == Op::Delete => Outcome::Deleted,
@@ -195,10 +201,8 @@ pub(crate) fn looked(reply: &[u8]) -> Option<Looked<'_>> {
 pub(crate) fn phrase(command: &Command<'_>, found: Looked<'_>, sent_key: &[u8], out: &mut Vec<u8>) {
     let length = u64::try_from(found.data.len()).unwrap_or(u64::MAX);
     let Command::MetaGet(meta) = command else {
-        let with_cas = matches!(
-            command,
-            Command::Get { verb: GetVerb::Gets | GetVerb::Gats(_), .. }
-        );
+        let with_cas =
+            matches!(command, Command::Get { verb: GetVerb::Gets | GetVerb::Gats(_), .. });
         for part in [&b"VALUE "[..], sent_key, b" "] {
             out.extend_from_slice(part);
         }
@@ -264,7 +268,8 @@ pub(crate) fn token(reply: &[u8]) -> Option<(std::ops::Range<usize>, u64)> {
         (_, b"LVALUE") => *words.get(2)?,
         (_, b"VALUE") => *words.get(4)?,
         (_, b"VA" | b"HD") => {
-            let (at, word) = *words.get(1..)?.iter().find(|(_, word)| word.first() == Some(&b'c'))?;
+            let (at, word) =
+                *words.get(1..)?.iter().find(|(_, word)| word.first() == Some(&b'c'))?;
             (at.saturating_add(1), word.get(1..)?)
         }
         _ => return None,

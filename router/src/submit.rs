@@ -38,7 +38,9 @@ pub(crate) fn command(desk: &Rc<Desk>, command: &Command<'_>, raw: &[u8], now: I
             }
         }
         Command::Admin(admin, words) => admin::command(desk, *admin, words.clone()),
-        Command::Get { keys, .. } if admin::is_question(keys) => admin::question(desk, keys.clone()),
+        Command::Get { keys, .. } if admin::is_question(keys) => {
+            admin::question(desk, keys.clone())
+        }
         Command::Get { keys, .. } | Command::LeaseGet { keys } if keys.clone().nth(1).is_some() => {
             let count = keys.clone().count();
             let Some(op) = speak::op_of(command) else { return Next::Go };
@@ -124,9 +126,9 @@ fn token_of(command: &Command<'_>) -> Option<u64> {
             StoreVerb::Cas(token) | StoreVerb::Lease(token) => Some(token),
             _ => None,
         },
-        Command::MetaStore { meta, .. } | Command::MetaDelete(meta) | Command::MetaArithmetic(meta) => {
-            meta.flags.cas
-        }
+        Command::MetaStore { meta, .. }
+        | Command::MetaDelete(meta)
+        | Command::MetaArithmetic(meta) => meta.flags.cas,
         _ => None,
     }
 }
@@ -217,9 +219,8 @@ mod tests {
 
     #[test]
     fn only_the_token_is_exchanged() {
-        let of = |raw: &[u8]| {
-            String::from_utf8(with_token(raw, 8_848_085_010_000, 7)).expect("text")
-        };
+        let of =
+            |raw: &[u8]| String::from_utf8(with_token(raw, 8_848_085_010_000, 7)).expect("text");
         assert_eq!(
             of(b"lease-set 8848 8848085010000 0 0 13\r\n8848085010000\r\n"),
             "lease-set 8848 7 0 0 13\r\n8848085010000\r\n"

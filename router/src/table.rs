@@ -163,7 +163,12 @@ impl Hub {
         *self.current.borrow_mut() = current;
     }
 
-    fn begin(&self, target: &route::Target, link: &Rc<Link>, made_of: (route::Target, usize)) -> Live {
+    fn begin(
+        &self,
+        target: &route::Target,
+        link: &Rc<Link>,
+        made_of: (route::Target, usize),
+    ) -> Live {
         let facts = self.facts.of(&target.address);
         let target = Rc::new(Target::new(target, Rc::clone(link), facts));
         let mut tasks = vec![tokio::task::spawn_local(lane::probe(Rc::clone(&target)))];

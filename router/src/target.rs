@@ -144,7 +144,12 @@ impl Target {
     }
 
     /// Sends a request; `encode` appends its bytes.
-    pub(crate) fn send(&self, from: From, now: Instant, encode: impl FnOnce(&mut Vec<u8>) -> Shape) {
+    pub(crate) fn send(
+        &self,
+        from: From,
+        now: Instant,
+        encode: impl FnOnce(&mut Vec<u8>) -> Shape,
+    ) {
         let at = from.desk.number.checked_rem(self.lanes.len()).unwrap_or_default();
         let Some(lane) = self.lanes.get(at) else { return };
         let mut lane = lane.borrow_mut();
@@ -215,7 +220,9 @@ impl Target {
         let Some(state) = self.lanes.get(lane) else { return };
         let mut state = state.borrow_mut();
         let mut late: Vec<From> = Vec::new();
-        for sent in state.sent.iter_mut().take_while(|sent| sent.from.is_none() || sent.until <= now) {
+        for sent in
+            state.sent.iter_mut().take_while(|sent| sent.from.is_none() || sent.until <= now)
+        {
             late.extend(sent.from.take());
         }
         while state.held.front().is_some_and(|(sent, _)| sent.until <= now) {

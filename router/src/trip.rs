@@ -3,15 +3,14 @@
 use std::{rc::Rc, sync::PoisonError};
 
 use client::route::{
-    self, Ask, Change, Errand, Form, Kind, Op, Outcome, Reply, Ticket,
-    leases::Lease,
+    self, Ask, Change, Errand, Form, Kind, Op, Outcome, Reply, Ticket, leases::Lease,
 };
 use protocol::server::Command;
 
 use crate::{
     desk::{self, Desk, Single, Work, key_of, sent_key, with_command},
-    spool::Kept,
     speak,
+    spool::Kept,
     table::{Hub, Table},
     target::{Arrival, From},
     wire::{
@@ -195,7 +194,9 @@ impl Trip {
         }
         let now = tokio::time::Instant::now();
         for send in step.sends {
-            let Some(target) = self.table.targets.get(send.target.index()).cloned() else { continue };
+            let Some(target) = self.table.targets.get(send.target.index()).cloned() else {
+                continue;
+            };
             let part = u64::try_from(self.sendings.len()).unwrap_or(u64::MAX);
             let part = part.wrapping_add(self.part_first);
             let (ticket, change) = (send.ticket, send.change);
@@ -389,7 +390,9 @@ const NOT_KEPT: &[u8] = b"SERVER_ERROR delete not done: a node is away\r\n";
 
 fn taken(op: Op, arrival: Arrival<'_>) -> (Outcome, Option<(Vec<u8>, Cut)>) {
     match arrival {
-        Arrival::Reply(reply, cut) => (speak::outcome_of(op, reply, cut), Some((reply.to_vec(), cut))),
+        Arrival::Reply(reply, cut) => {
+            (speak::outcome_of(op, reply, cut), Some((reply.to_vec(), cut)))
+        }
         Arrival::Failed(failure) => (Outcome::Failed(failure), None),
     }
 }

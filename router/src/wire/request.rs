@@ -6,9 +6,7 @@
 #![deny(clippy::arithmetic_side_effects, clippy::as_conversions, clippy::indexing_slicing)]
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use protocol::server::{
-    Command, Direction, GetVerb, Meta, Store, StoreVerb, Value, error, number,
-};
+use protocol::server::{Command, Direction, GetVerb, Meta, Store, StoreVerb, Value, error, number};
 
 use super::cut::Shape;
 
@@ -124,6 +122,15 @@ pub fn delete(key: &[u8], out: &mut Vec<u8>) {
     put(out, &[b"delete ", key, b"\r\n"]);
 }
 
+/// Likewise, whatever bytes the key has; the answer is one line in either case.
+pub fn delete_any(key: &[u8], out: &mut Vec<u8>) {
+    if key.iter().all(|byte| !byte.is_ascii_whitespace() && *byte != 0) {
+        delete(key, out);
+    } else {
+        put(out, &[b"md ", STANDARD.encode(key).as_bytes(), b" b\r\n"]);
+    }
+}
+
 /// Appends a look at a key: `words` are the flags, and the end of the line.
 pub(crate) fn look(key: &[u8], words: &[u8], out: &mut Vec<u8>) {
     let plain = key.iter().all(|byte| !byte.is_ascii_whitespace() && *byte != 0);
@@ -184,12 +191,7 @@ pub const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 /// What a client is told whose command no node could have.
 pub const MALFORMED: &[u8] = error::FORMAT;
 
-fn text_store(
-    store: &Store<'_>,
-    key: &[u8],
-    lifetime: Lifetime,
-    out: &mut Vec<u8>,
-) -> Option<()> {
+fn text_store(store: &Store<'_>, key: &[u8], lifetime: Lifetime, out: &mut Vec<u8>) -> Option<()> {
     let Value::Bytes(value) = store.value else { return None };
     let verb: &[u8] = match store.verb {
         StoreVerb::Set => b"set ",
