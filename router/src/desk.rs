@@ -99,12 +99,6 @@ impl Desk {
         state.first.wrapping_add(behind).wrapping_sub(1)
     }
 
-    /// The number that the next command will have.
-    pub(crate) fn next_number(&self) -> u64 {
-        let state = self.state.borrow();
-        state.first.wrapping_add(u64::try_from(state.slots.len()).unwrap_or(u64::MAX))
-    }
-
     /// A reply that is known at once.
     pub(crate) fn say(&self, reply: &[u8]) {
         let mut state = self.state.borrow_mut();

@@ -224,7 +224,7 @@ impl Many {
             let all: Vec<&[u8]> = words.clone().collect();
             let sent = |key: &[u8]| {
                 let mut of_group = keys.iter().filter_map(|it| Some((it, *all.get(it.at)?)));
-                let mut same = |(it, sent): &(&Asked, &[u8])| {
+                let same = |(it, sent): &(&Asked, &[u8])| {
                     sent.get(usize::from(it.direct.strip)..) == Some(key)
                 };
                 of_group.find(|it| same(it)).map(|(_, sent)| sent)

@@ -286,8 +286,9 @@ impl Writer {
                 }
             };
             for written in batch.into_iter().filter_map(|job| job.written) {
-                // A client that has left needs no answer.
-                drop(written.send(kept));
+                if written.send(kept).is_err() {
+                    tracing::debug!("whoever has asked is gone");
+                }
             }
         }
     }
