@@ -58,8 +58,8 @@ fn meta_get(meta: &Meta<'_>) -> Op {
 
 fn meta_store(meta: &Meta<'_>) -> Op {
     if meta.flags.cas.is_some() {
-        // A token may be a lease's as well as a CAS: either goes only where it came from.
-        return Op::LeaseSet;
+        // A token may be a lease's as well as a CAS: either goes only where it came from. Of a CAS, a node that missed it is behind.
+        return Op::Cas;
     }
     match meta.flags.mode {
         Some(b'E' | b'e') => Op::Add,

@@ -86,6 +86,9 @@ impl Target {
         } else {
             Health::new(target.health)
         };
+        if owes {
+            facts.down_workers.fetch_add(1, Ordering::Relaxed);
+        }
         let lanes = (0..link.lanes.max(1)).map(|_| RefCell::default()).collect();
         Target {
             kind: target.kind,
@@ -255,6 +258,15 @@ impl Target {
             let lane = lane.borrow();
             lane.out.is_empty() && lane.sent.is_empty()
         })
+    }
+}
+
+/// A node that is asked no more is not down for anybody.
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.health.borrow().condition() == Condition::Down {
+            self.facts.down_workers.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
