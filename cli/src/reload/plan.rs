@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use schemas::config::{Cluster, Node, Region};
+use schemas::{
+    config::{Cluster, Node, Region},
+    ring::Hashing,
+};
 
 /// What would change, in words for the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,7 +119,7 @@ fn ring(old: &Cluster, new: &Cluster) -> Vec<String> {
     }
     let covers = new.former.as_ref().is_some_and(|former| {
         former.nodes.is_empty()
-            || former.hashing == old.hashing && is_same(&former.nodes, &old.nodes)
+            || former.hashing == old.hashing && is_same(old.hashing, &former.nodes, &old.nodes)
     });
     if !covers {
         refused.push(format!(
@@ -134,26 +137,43 @@ enum Moved {
 }
 
 fn moved(old: &Cluster, new: &Cluster) -> Moved {
-    let stays = |node: &Node| {
-        new.nodes.iter().any(|new| (&new.address, new.weight) == (&node.address, node.weight))
-    };
+    let stays = |node: &Node| new.nodes.iter().any(|new| is_same_node(new, node));
     // By ketama, a node of another weight changes the shares of all.
     let weight = new.nodes.first().map(|node| node.weight);
     let even = new.nodes.iter().all(|node| Some(node.weight) == weight);
-    let grows = old.hashing == new.hashing && old.nodes.iter().all(stays) && even;
+    let stay = match new.hashing {
+        Hashing::Ketama | Hashing::KetamaJenkins | Hashing::Rendezvous => {
+            old.nodes.iter().all(stays)
+        }
+        // New nodes must stand behind the others.
+        Hashing::Ch3 => {
+            let first = new.nodes.get(..old.nodes.len()).unwrap_or_default();
+            is_same(Hashing::Ch3, &old.nodes, first)
+        }
+        // What a node passes on depends on how many there are; a remainder does, too.
+        Hashing::WeightedCh3 | Hashing::Crc32 => false,
+    };
+    let grows = old.hashing == new.hashing && stay && even;
     if grows { Moved::ToNewNodes } else { Moved::ToAny }
 }
 
 fn is_same_ring(old: &Cluster, new: &Cluster) -> bool {
-    old.hashing == new.hashing && is_same(&old.nodes, &new.nodes)
+    old.hashing == new.hashing && is_same(old.hashing, &old.nodes, &new.nodes)
 }
 
-/// In any order; control ports do not count.
-fn is_same(old: &[Node], new: &[Node]) -> bool {
-    let has = |nodes: &[Node], node: &Node| {
-        nodes.iter().any(|it| (&it.address, it.weight) == (&node.address, node.weight))
+/// In any order, unless the hashing goes by it; control ports do not count.
+fn is_same(hashing: Hashing, old: &[Node], new: &[Node]) -> bool {
+    let has = |nodes: &[Node], node: &Node| nodes.iter().any(|it| is_same_node(it, node));
+    let same = if hashing.is_by_order() {
+        old.iter().zip(new).all(|(old, new)| is_same_node(old, new))
+    } else {
+        old.iter().all(|node| has(new, node))
     };
-    old.len() == new.len() && old.iter().all(|node| has(new, node))
+    old.len() == new.len() && same
+}
+
+fn is_same_node(one: &Node, other: &Node) -> bool {
+    (&one.address, one.weight) == (&other.address, other.weight)
 }
 
 fn said(old: &Cluster, new: &Cluster) -> String {
@@ -306,5 +326,25 @@ mod tests {
                 "refused: cluster main: former must have the nodes of before as long as clients use them, or no nodes if none does"
             ],
         );
+    }
+    #[test]
+    fn the_order_of_nodes_counts_where_keys_are_spread_by_it() {
+        let with = |numbers: &[u16], version: u64| {
+            let version = format!("ring_version = {version}");
+            let nodes = nodes(numbers, "former = { nodes = [] }");
+            region(&[
+                ("hashing = \"ketama\"", "hashing = \"ch3\""),
+                (NODES, &nodes),
+                ("ring_version = 0", &version),
+            ])
+        };
+        let before = with(&[11211, 11212], 3);
+        let refused = expect![
+            "refused: cluster main: ring_version must be at least 5, because keys move to nodes that may have had them before, which must forget what they hold"
+        ];
+        check(&before, &with(&[11212, 11211], 3), refused.clone());
+        check(&before, &with(&[11213, 11211, 11212], 4), refused);
+        let added = expect!["changes: cluster main, added 127.0.0.1:11213"];
+        check(&before, &with(&[11211, 11212, 11213], 4), added);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use client::route::{Routes, RoutesFile};
+use client::route::{Routes, RoutesFile, mcrouter};
 use router::{
     link::{Link, NodeTls, NodeTlsFiles},
     settings::{Current, Discovery, FlushAll, Settings, SpoolSettings},
@@ -85,7 +85,7 @@ struct RawConfig {
     discovery: RawDiscovery,
     /// Pools and routes.
     routes: Option<RoutesFile>,
-    /// A file with pools and routes, in place of `routes`.
+    /// A file with pools and routes, in place of `routes`: TOML, or mcrouter's JSON where its name ends in `.json`.
     routes_file: Option<PathBuf>,
 }
 
@@ -261,9 +261,14 @@ impl RawConfig {
     }
 }
 
+/// TOML, or mcrouter's JSON where the name ends so.
 fn routes_file(path: &Path) -> Result<RoutesFile> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("parse {}", path.display()))
+    let parsing = || format!("parse {}", path.display());
+    if path.extension().is_some_and(|it| it == "json") {
+        return mcrouter::read(&text, None).with_context(parsing);
+    }
+    toml::from_str(&text).with_context(parsing)
 }
 
 impl RawNodes {
@@ -356,6 +361,6 @@ mod tests {
     fn refusals() {
         check("", expect!["either [routes] or routes_file is needed"]);
         check("[routes.pool.main]\nservers = [\"a\", \"b:1\"]", expect!["2 nodes"]);
-        check("routes_file = \"none.toml\"", expect!["read "]);
+        check("[routes.pool.main]\nservers = [\"a\"]\n[routess]", expect![""]);
     }
 }

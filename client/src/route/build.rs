@@ -1,6 +1,10 @@
 //! From a routes file to [`Routes`]: names become places, and everything is checked that could go wrong later.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use schemas::ring::{Hashing, Ring, RingError, RingNode};
 
@@ -35,7 +39,7 @@ const MESSAGE_BYTES_MAX: usize = 200;
 #[non_exhaustive]
 pub enum RoutesError {
     /// It is no TOML, or a key is unknown, missing or of the wrong type.
-    #[error("{0}")]
+    #[error(transparent)]
     Toml(#[from] Box<toml::de::Error>),
     /// What it says does not fit together.
     #[error("{place}: {what}")]
@@ -92,8 +96,8 @@ impl Routes {
         for name in file.pool.keys().chain(file.route.keys()) {
             builder.named("routes", name)?;
         }
-        let sends: usize = entries.iter().map(|entry| builder.sends_of(entry.node)).sum();
-        check_sends("prefix", sends)?;
+        let several: BTreeSet<NodeId> = entries.iter().map(|entry| entry.node).collect();
+        check_sends("/*/*/", several.iter().map(|&node| builder.sends_of(node)).sum())?;
         let Builder { targets, pools, nodes, limits, .. } = builder;
         let unknown_prefix = file.unknown_prefix;
         Ok(Routes { targets, pools, nodes, limits, start, entries, unknown_prefix })

@@ -262,6 +262,40 @@ pub struct LimitFile {
     pub burst: Option<f64>,
 }
 
+impl PoolFile {
+    /// These nodes, and all else as if it were left out.
+    pub fn of(servers: Vec<ServerFile>) -> PoolFile {
+        PoolFile {
+            servers,
+            hashing: ch3(),
+            salt: String::new(),
+            kind: Kind::default(),
+            gutter: None,
+            standby: None,
+            server_timeout_ms: a_second(),
+            connect_timeout_ms: a_second(),
+            timeouts_until_tko: three(),
+            probe_ms_first: a_second(),
+            probe_ms_max: a_minute(),
+        }
+    }
+}
+
+impl ServerFile {
+    /// As written.
+    pub fn address(&self) -> &str {
+        match self {
+            ServerFile::Address(address) | ServerFile::Server(Server { address, .. }) => address,
+        }
+    }
+}
+
+impl From<Server> for ServerFile {
+    fn from(server: Server) -> ServerFile {
+        ServerFile::Server(server)
+    }
+}
+
 fn ch3() -> Hashing {
     Hashing::Ch3
 }

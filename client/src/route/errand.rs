@@ -292,10 +292,11 @@ impl Errand {
     }
 
     /// Asks a part of the tree.
-    fn spawn<N: Nodes>(&mut self, world: &World<'_, N>, mut node: NodeId, call: Call, up: Up) {
+    fn spawn<N: Nodes>(&mut self, world: &World<'_, N>, mut node: NodeId, mut call: Call, up: Up) {
         let reply = loop {
             match world.routes.plan(node, call.op, world.key, self.dice) {
                 Plan::To(next) => node = next,
+                Plan::ToAny(next) => (node, call.place) = (next, Place::Away),
                 Plan::Target(target) => return self.send(world, target, call, up),
                 Plan::Series(series) => {
                     let at = self.push(up, call, Work::Series { node, nothing: None });

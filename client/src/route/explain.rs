@@ -66,7 +66,7 @@ impl Routes {
             return;
         }
         match self.plan(node, op, key, 0) {
-            Plan::To(child) => self.tell(out, child, op, key, depth + 1),
+            Plan::To(child) | Plan::ToAny(child) => self.tell(out, child, op, key, depth + 1),
             Plan::Target(target) => {
                 let address = self.targets.get(target.index()).map_or("", |it| &it.address);
                 line(out, depth + 1, format_args!("{address}"));

@@ -228,3 +228,150 @@ impl Bucket {
         has
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const TERMS: Terms = Terms {
+        timeouts_until_tko: 3,
+        probe_first: Duration::from_secs(1),
+        probe_max: Duration::from_secs(60),
+    };
+    const TIMEOUT: Event = Event::Ended(Outcome::Failed(Failure::Timeout));
+    const REFUSED: Event = Event::Ended(Outcome::Failed(Failure::ConnectError));
+    const FINE: Event = Event::Ended(Outcome::Hit);
+
+    fn after(now: Instant, events: &[Event]) -> Health {
+        let mut health = Health::new(TERMS);
+        for event in events {
+            health.step(now, *event, 0);
+        }
+        health
+    }
+
+    #[test]
+    fn timeouts_in_a_row_count_and_a_refusal_is_enough() {
+        let now = Instant::now();
+        let condition = |events: &[Event]| after(now, events).condition();
+        assert_eq!(condition(&[TIMEOUT, TIMEOUT]), Condition::Ready);
+        assert_eq!(condition(&[TIMEOUT, TIMEOUT, FINE, TIMEOUT, TIMEOUT]), Condition::Ready);
+        assert_eq!(condition(&[TIMEOUT, TIMEOUT, TIMEOUT]), Condition::Down);
+        assert_eq!(condition(&[REFUSED]), Condition::Down);
+        assert_eq!(condition(&[Event::Disconnected]), Condition::Down);
+        let busy = Event::Ended(Outcome::Failed(Failure::Busy));
+        assert_eq!(condition(&[busy; 9]), Condition::Ready);
+    }
+
+    #[test]
+    fn probes_wait_longer_each_time_within_their_bounds() {
+        let now = Instant::now();
+        let mut health = after(now, &[REFUSED]);
+        let mut waits = Vec::new();
+        for dice in 0..14 {
+            let at = health.probe_at().expect("a probe is due");
+            waits.push((at - now).as_millis());
+            health.step(now, Event::Probing, 0);
+            assert_eq!(health.probe_at(), None);
+            // 5 % and 50 % in turns.
+            health.step(now, Event::ProbeFailed, dice % 2 * 45);
+        }
+        expect_test::expect![[r#"
+            [
+                1050,
+                1575,
+                3375,
+                3543,
+                7593,
+                7973,
+                17085,
+                17940,
+                38443,
+                40365,
+                86497,
+                63000,
+                90000,
+                63000,
+            ]
+        "#]]
+        .assert_debug_eq(&waits);
+    }
+
+    #[test]
+    fn a_node_that_is_behind_is_not_read() {
+        let now = Instant::now();
+        assert_eq!(after(now, &[Event::FellBehind]).condition(), Condition::Behind);
+        let both = [Event::FellBehind, Event::CaughtUp];
+        assert_eq!(after(now, &both).condition(), Condition::Ready);
+        let suspect = Health::suspect(TERMS, now);
+        assert_eq!((suspect.condition(), suspect.probe_at()), (Condition::Down, Some(now)));
+    }
+
+    #[test]
+    fn a_tenth_of_all_requests_may_be_sent_again() {
+        let mut budget = RetryBudget::new();
+        let spent = std::iter::from_fn(|| budget.spend().then_some(())).count();
+        assert_eq!(spent, 100);
+        (0..9).for_each(|_| budget.earn());
+        assert!(!budget.spend());
+        budget.earn();
+        assert!(budget.spend() && !budget.spend());
+    }
+
+    #[test]
+    fn a_bucket_fills_with_time() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(10.0, 2.0, now);
+        let taken = |bucket: &mut Bucket, now| (0..5).filter(|_| bucket.take(now)).count();
+        assert_eq!(taken(&mut bucket, now), 2);
+        assert_eq!(taken(&mut bucket, now + Duration::from_millis(110)), 1);
+        assert_eq!(taken(&mut bucket, now + Duration::from_secs(60)), 2);
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(TIMEOUT),
+            Just(REFUSED),
+            Just(FINE),
+            Just(Event::Disconnected),
+            Just(Event::Probing),
+            Just(Event::ProbeFailed),
+            any::<bool>().prop_map(|ready| Event::Returned { ready }),
+            Just(Event::FellBehind),
+            Just(Event::CaughtUp),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+        #[test]
+        fn nothing_but_a_probe_brings_a_node_back_and_one_is_always_due(
+            events in vec((event(), any::<u64>()), 0..60),
+        ) {
+            let now = Instant::now();
+            let (mut health, mut behind) = (Health::new(TERMS), false);
+            for (event, dice) in events {
+                let before = health.condition();
+                let was_probing = before == Condition::Down && health.probe_at().is_none();
+                health.step(now, event, dice);
+                behind = (behind || event == Event::FellBehind) && event != Event::CaughtUp;
+                let is = health.condition();
+                if before == Condition::Down && is != Condition::Down {
+                    prop_assert_eq!(event, Event::Returned { ready: true });
+                }
+                prop_assert!(!(behind && is == Condition::Ready));
+                prop_assert_eq!(is == Condition::Down || health.probe_at().is_none(), true);
+                if is == Condition::Down && health.probe_at().is_none() {
+                    prop_assert!(was_probing || event == Event::Probing);
+                }
+                if let Some(at) = health.probe_at() {
+                    prop_assert!(at >= now + TERMS.probe_first);
+                    prop_assert!(at <= now + TERMS.probe_max * 3 / 2);
+                }
+            }
+        }
+    }
+}

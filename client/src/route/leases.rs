@@ -100,3 +100,48 @@ impl Leases {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Form, *};
+
+    fn lease(target: u16, token: u64) -> Lease {
+        let change = Change { strip: 0, form: Form::AsAsked, ttl_s_max: Some(60) };
+        Lease { target: TargetId(target), token, change }
+    }
+
+    #[test]
+    fn a_token_of_a_node_that_stood_in_goes_back_to_it_once() {
+        let (now, mut leases) = (Instant::now(), Leases::new(10));
+        let given = leases.give(now, lease(3, 77), Place::Away);
+        assert_eq!(given, 0x7ace_b00c_0000_0001);
+        assert_eq!(leases.redeem(now, given), Whose::Away(lease(3, 77)));
+        assert_eq!(leases.redeem(now, given), Whose::Nobody);
+    }
+
+    #[test]
+    fn other_tokens_are_left_as_they_are_but_for_those_that_look_like_ours() {
+        let (now, mut leases) = (Instant::now(), Leases::new(10));
+        assert_eq!(leases.give(now, lease(0, 77), Place::Home), 77);
+        assert_eq!(leases.redeem(now, 77), Whose::Home);
+        for no_token in [0, 1] {
+            assert_eq!(leases.give(now, lease(3, no_token), Place::Away), no_token);
+            assert_eq!(leases.redeem(now, no_token), Whose::Home);
+        }
+        let alike = lease(0, MARK | 1);
+        let given = leases.give(now, alike, Place::Home);
+        assert_eq!(leases.redeem(now, given), Whose::Away(alike));
+        assert_eq!(leases.redeem(now, MARK | 999), Whose::Nobody);
+    }
+
+    #[test]
+    fn they_end_and_are_bounded() {
+        let (now, mut leases) = (Instant::now(), Leases::new(2));
+        let given = [1, 2, 3].map(|token| leases.give(now, lease(0, 10 + token), Place::Away));
+        assert_eq!(leases.redeem(now, given[0]), Whose::Nobody);
+        let almost = now + LIFE - Duration::from_millis(1);
+        assert_eq!(leases.redeem(almost, given[1]), Whose::Away(lease(0, 12)));
+        assert_eq!(leases.redeem(now + LIFE, given[2]), Whose::Nobody);
+        assert!(leases.given.is_empty() && leases.ends.is_empty());
+    }
+}

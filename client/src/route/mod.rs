@@ -29,6 +29,7 @@ mod explain;
 pub mod health;
 mod judge;
 pub mod leases;
+pub mod mcrouter;
 mod tree;
 
 pub use self::{
@@ -83,3 +84,6 @@ pub trait Nodes {
 /// A part of the tree, by its place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct NodeId(u16);
+
+#[cfg(test)]
+mod tests;

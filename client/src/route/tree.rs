@@ -8,6 +8,7 @@ use super::{
     Condition, LimitId, NodeId, Nodes, TargetId,
     ask::{Ask, Class, Failure, Op, Outcome},
     config::{Kind, LimitFile, UnknownPrefix},
+    errand::Place,
     health::Terms,
 };
 
@@ -47,6 +48,8 @@ pub struct Direct {
     pub target: TargetId,
     /// How many bytes of routing prefix are taken off the key.
     pub strip: u16,
+    /// Where a token in the answer is worth something.
+    pub place: Place,
     pub(super) misses_go_on: bool,
 }
 
@@ -206,10 +209,19 @@ impl Prefixes {
 #[derive(Debug)]
 pub(super) enum Plan<'r> {
     To(NodeId),
+    /// The next request may go to another one.
+    ToAny(NodeId),
     Target(TargetId),
     Series(&'r Series),
-    All { children: &'r [NodeId], judge: Judge },
-    WarmUp { cold: NodeId, warm: NodeId, ttl_s_max: Option<u32> },
+    All {
+        children: &'r [NodeId],
+        judge: Judge,
+    },
+    WarmUp {
+        cold: NodeId,
+        warm: NodeId,
+        ttl_s_max: Option<u32>,
+    },
     Nothing,
     Error(&'r Arc<str>),
 }
@@ -245,10 +257,11 @@ impl Routes {
     pub fn direct(&self, ask: &Ask<'_>, nodes: &impl Nodes, dice: u64) -> Option<Direct> {
         let Entrance::One { node: mut at, strip } = self.entrance(ask.key) else { return None };
         let key = ask.key.get(usize::from(strip)..)?;
-        let mut misses_go_on = false;
+        let (mut misses_go_on, mut place) = (false, Place::Home);
         loop {
             match self.plan(at, ask.op, key, dice) {
                 Plan::To(node) => at = node,
+                Plan::ToAny(node) => (at, place) = (node, Place::Away),
                 Plan::Series(series) => {
                     misses_go_on |= series.on == GoOn::Misses;
                     at = *series.children.first()?;
@@ -259,7 +272,7 @@ impl Routes {
                 }
                 Plan::Target(target) => {
                     let usable = may_ask(nodes.condition(target), ask.op);
-                    return usable.then_some(Direct { target, strip, misses_go_on });
+                    return usable.then_some(Direct { target, strip, place, misses_go_on });
                 }
                 Plan::All { .. } | Plan::Nothing | Plan::Error(_) => return None,
             }
@@ -323,7 +336,10 @@ impl Routes {
             Work::RollOver { children, share } => one_of(children, usize::from(share.has(key)), op),
             Work::Random { children } => {
                 let count = children.len().max(1) as u64;
-                one_of(children, usize::try_from(dice % count).unwrap_or(0), op)
+                match one_of(children, usize::try_from(dice % count).unwrap_or(0), op) {
+                    Plan::To(node) => Plan::ToAny(node),
+                    plan => plan,
+                }
             }
             Work::Null => Plan::Nothing,
             Work::Error(message) => Plan::Error(message),

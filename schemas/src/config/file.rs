@@ -250,7 +250,7 @@ pub(super) struct RawNode {
     /// `host:port`, as clients write it: they hash this text.
     #[schemars(with = "String")]
     pub(super) address: Spanned<String>,
-    /// Its share of the keys; 1 if left out.
+    /// Its share of the keys; 1 if left out. For `weighted-ch3` in millionths: 1000000 is mcrouter's 1.0.
     #[schemars(with = "Option<u32>")]
     pub(super) weight: Option<Spanned<u32>>,
     /// The control port of a node of ours, `host:port`: it gets each delete once, with its version.

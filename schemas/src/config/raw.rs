@@ -12,7 +12,7 @@ use super::{
         RawStream, RawTls,
     },
 };
-use crate::defaults;
+use crate::{defaults, ring::Hashing};
 
 /// Partitions beyond this help nobody.
 const PARTITIONS_MAX: u16 = 1024;
@@ -333,10 +333,10 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
     if raw.nodes.is_empty() {
         check.refuse(&raw.name, "cluster.nodes: there must be at least one".to_owned());
     }
-    let nodes = self::nodes(check, raw.nodes);
-    let former = raw.former.map(|former| Former {
-        hashing: former.hashing.unwrap_or(raw.hashing),
-        nodes: self::nodes(check, former.nodes),
+    let nodes = self::nodes(check, raw.hashing, raw.nodes);
+    let former = raw.former.map(|former| {
+        let hashing = former.hashing.unwrap_or(raw.hashing);
+        Former { hashing, nodes: self::nodes(check, hashing, former.nodes) }
     });
     let fill_age_ms_max = check.number(
         "cluster.fill_age_ms_max",
@@ -371,8 +371,10 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
     }
 }
 
-fn nodes(check: &mut Check<'_>, raw: Vec<Spanned<RawNode>>) -> Vec<Node> {
+fn nodes(check: &mut Check<'_>, hashing: Hashing, raw: Vec<Spanned<RawNode>>) -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::new();
+    let millionths = hashing == Hashing::WeightedCh3;
+    let (least, most) = if millionths { (0, 1_000_000) } else { (1, 1000) };
     for raw in raw {
         let RawNode { address: text, weight, control } = raw.into_inner();
         let Some(address) = check.address("cluster.nodes.address", &text) else { continue };
@@ -380,10 +382,16 @@ fn nodes(check: &mut Check<'_>, raw: Vec<Spanned<RawNode>>) -> Vec<Node> {
             check.refuse(&text, format!("cluster.nodes: {address} is listed twice"));
         }
         let weight = match weight {
+            None if millionths => {
+                let what = "cluster.nodes.weight: weighted-ch3 needs one, in millionths";
+                check.refuse(&text, what.to_owned());
+                1
+            }
             None => 1,
-            Some(weight) if (1..=1000).contains(weight.get_ref()) => weight.into_inner(),
+            Some(weight) if (least..=most).contains(weight.get_ref()) => weight.into_inner(),
             Some(weight) => {
-                check.refuse(&weight, "cluster.nodes.weight: must be from 1 to 1000".to_owned());
+                let what = format!("cluster.nodes.weight: must be from {least} to {most}");
+                check.refuse(&weight, what);
                 1
             }
         };
