@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Which memcached this stands in for.
-pub(crate) const VERSION: &[u8] = b"VERSION 1.6.45 (mcsqueal router)\r\n";
+pub(crate) const VERSION: &[u8] = b"VERSION 1.6.45\r\n";
 
 /// Takes one command; `raw` are its bytes.
 pub(crate) fn command(desk: &Rc<Desk>, command: &Command<'_>, raw: &[u8], now: Instant) -> Next {

@@ -1,5 +1,7 @@
 //! The router between clients and real nodes.
 
+mod chaos;
+mod clients;
 mod life;
 mod missed;
 mod relay;
