@@ -53,6 +53,9 @@ const COUNTERS: [Family; 12] = [
     },
 ];
 
+/// One number of a node.
+type Of = fn(&NodeFacts) -> u64;
+
 /// How a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeState {
@@ -89,7 +92,6 @@ impl Metrics {
             ));
         }
         let facts = self.facts.all();
-        type Of = fn(&NodeFacts) -> u64;
         let families: [(&str, &str, &str, Of); 4] = [
             ("node_down", "gauge", "Workers for which the node is out of use", |it| {
                 it.down_workers.load(Ordering::Relaxed)
