@@ -1,9 +1,12 @@
 //! [`Users`]: who may do what. Without any, everybody may do everything.
 
-use protocol::server::{Admin, Command, GetVerb, Meta};
+use protocol::server::{Admin, Command, GetVerb, Meta, StoreVerb, Value};
 
 /// Answer to a command that its sender may not give.
 pub const DENIED: &[u8] = b"CLIENT_ERROR access denied\r\n";
+const UNAUTHENTICATED: &[u8] = b"CLIENT_ERROR unauthenticated\r\n";
+const FAILURE: &[u8] = b"CLIENT_ERROR authentication failure\r\n";
+const MALFORMED: &[u8] = b"CLIENT_ERROR bad authentication token format\r\n";
 
 /// Kinds of access; a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +91,32 @@ pub enum Login<'a> {
     Welcome(&'a User),
     Refused,
     Malformed,
+}
+
+/// Whom a command logs in, if it does: a `set` with `name password` as its value, whatever the key.
+pub fn login(users: &Users, command: &Command<'_>, out: &mut Vec<u8>) -> Option<User> {
+    let Command::Store(store) = command else {
+        out.extend_from_slice(UNAUTHENTICATED);
+        return None;
+    };
+    let (StoreVerb::Set, Value::Bytes(value)) = (store.verb, store.value) else {
+        out.extend_from_slice(UNAUTHENTICATED);
+        return None;
+    };
+    match users.login(value) {
+        Login::Welcome(user) => {
+            out.extend_from_slice(b"STORED\r\n");
+            Some(user.clone())
+        }
+        Login::Refused => {
+            out.extend_from_slice(FAILURE);
+            None
+        }
+        Login::Malformed => {
+            out.extend_from_slice(MALFORMED);
+            None
+        }
+    }
 }
 
 /// Compares in a time that depends on the lengths only.

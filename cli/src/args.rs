@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::{
     node::NodeArgs,
+    router::{RouteCommand, RouterArgs},
     stream::{self, From},
 };
 
@@ -28,6 +29,11 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Run a cache node, which speaks memcached's protocol
     Node(Box<NodeArgs>),
+    /// Run a router: the memcached protocol in front of many nodes
+    Router(RouterArgs),
+    /// Say where a router would send a request
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Measure whether what changes is gone from the caches: from the binlog, the nodes and the database alone
     Auditor(AuditorArgs),
     /// Show which rules a row change fires and which keys result; or what feeds a key
@@ -115,6 +121,8 @@ pub(crate) enum SchemaOf {
     Rules,
     /// A cache node
     Node,
+    /// A router
+    Router,
 }
 
 /// Looks at the stream; changes nothing.

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::health::Watch;
 
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 struct Shared {
     registry: Registry,

@@ -18,6 +18,7 @@ mod log;
 mod node;
 mod reload;
 mod replay;
+mod router;
 mod run;
 mod schema;
 mod stream;
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         Command::Invalidator(args) => run::run(&args, Daemon::Invalidator),
         Command::Check(args) => check::check(&args),
         Command::Node(args) => node::node(&args),
+        Command::Router(args) => router::router(&args),
+        Command::Route(command) => router::explain(&command),
         Command::Auditor(args) => auditor::auditor(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Invalidate(args) => invalidate::invalidate(&args),

@@ -5,7 +5,7 @@ use std::io;
 use anyhow::Context;
 use schemas::{config::Region, rules::Rules};
 
-use crate::{args::SchemaOf, failure::Failure, invalidate::say, node};
+use crate::{args::SchemaOf, failure::Failure, invalidate::say, node, router};
 
 /// Runs the command.
 pub(crate) fn schema(of: SchemaOf) -> Result<(), Failure> {
@@ -17,6 +17,7 @@ fn text(of: SchemaOf) -> Result<String, Failure> {
         SchemaOf::Region => Region::json_schema(),
         SchemaOf::Rules => Rules::json_schema(),
         SchemaOf::Node => node::json_schema(),
+        SchemaOf::Router => router::json_schema(),
     };
     let mut text = serde_json::to_string_pretty(&schema).context("write the schema")?;
     text.push('\n');
@@ -37,6 +38,8 @@ mod tests {
         expect_file!["../../region-configs/rules.schema.json"]
             .assert_eq(&published(SchemaOf::Rules));
         expect_file!["../../region-configs/node.schema.json"].assert_eq(&published(SchemaOf::Node));
+        expect_file!["../../region-configs/router.schema.json"]
+            .assert_eq(&published(SchemaOf::Router));
     }
 
     /// The properties of an object and of everything in it, with what is said of each.
@@ -63,6 +66,7 @@ mod tests {
             (SchemaOf::Region, &["shop.toml", "shop-kafka.toml"][..]),
             (SchemaOf::Rules, &["shop.rules.toml"][..]),
             (SchemaOf::Node, &["node.toml"][..]),
+            (SchemaOf::Router, &["router.toml"][..]),
         ] {
             let read =
                 |name: &&str| std::fs::read_to_string(format!("../region-configs/{name}")).unwrap();

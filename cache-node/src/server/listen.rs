@@ -28,14 +28,14 @@ pub struct TlsSettings {
 
 /// One bound socket.
 #[derive(Debug)]
-pub(super) enum Listener {
+pub enum Listener {
     Tcp { listener: TcpListener, address: SocketAddr, tls: Option<Tls> },
     Unix { listener: UnixListener, path: PathBuf },
 }
 
 /// Makes a TLS session of an accepted socket.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsAcceptor);
+pub struct Tls(TlsAcceptor);
 
 /// There is nothing to show.
 impl std::fmt::Debug for Tls {
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    pub(crate) fn acceptor(&self) -> &TlsAcceptor {
+    pub fn acceptor(&self) -> &TlsAcceptor {
         &self.0
     }
 
@@ -90,23 +90,21 @@ impl Tls {
 
 /// An accepted socket, not yet with a runtime.
 #[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) socket: Socket,
-    pub(super) peer: String,
-    pub(super) listener: String,
+pub struct Accepted {
+    pub socket: Socket,
+    pub peer: String,
+    pub listener: String,
 }
 
+/// What was accepted; with TLS, its session is still to be made.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub enum Socket {
     Tcp(std::net::TcpStream, Option<Tls>),
     Unix(std::os::unix::net::UnixStream),
 }
 
 /// Binds everything that the options name and that is not open yet.
-pub(super) async fn bind(
-    options: &Options,
-    open: &mut Sockets,
-) -> Result<Vec<Listener>, ServerError> {
+pub async fn bind(options: &Options, open: &mut Sockets) -> Result<Vec<Listener>, ServerError> {
     let tls = options.tls.as_ref().map(Tls::load).transpose()?;
     let mut out = Vec::new();
     for address in &options.tcp {
@@ -174,7 +172,7 @@ fn is_socket(path: &Path) -> bool {
 
 impl Listener {
     /// Its TCP address.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
+    pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Listener::Tcp { address, .. } => Some(*address),
             Listener::Unix { .. } => None,
@@ -182,7 +180,7 @@ impl Listener {
     }
 
     /// Adds another handle.
-    pub(super) fn keep(&self, kept: &mut Sockets) -> io::Result<()> {
+    pub fn keep(&self, kept: &mut Sockets) -> io::Result<()> {
         match self {
             Listener::Tcp { listener, .. } => kept.keep(listener),
             Listener::Unix { listener, path } => kept.keep_unix(path, listener),
@@ -190,14 +188,14 @@ impl Listener {
     }
 
     /// As `stats conns` writes it.
-    pub(super) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self {
             Listener::Tcp { address, .. } => format!("tcp:{address}"),
             Listener::Unix { path, .. } => format!("unix:{}", path.display()),
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+    pub async fn accept(&self) -> io::Result<Accepted> {
         let (socket, peer) = match self {
             Listener::Tcp { listener, tls, .. } => {
                 let (stream, peer) = listener.accept().await?;
@@ -215,7 +213,7 @@ impl Listener {
 
 impl Accepted {
     /// Says why, as far as the socket takes it, and closes.
-    pub(super) fn refuse(self, why: &[u8]) {
+    pub fn refuse(self, why: &[u8]) {
         use std::io::Write;
         let said = match self.socket {
             // A TLS client would not understand.

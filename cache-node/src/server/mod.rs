@@ -31,16 +31,12 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::listen::Tls;
+use self::worker::{Client, Worker};
 pub use self::{
     clock::Clock,
-    listen::TlsSettings,
+    listen::{Accepted, Listener, Socket, Tls, TlsSettings, bind},
     session::{Session, Todo},
     sockets::Sockets,
-};
-use self::{
-    listen::Listener,
-    worker::{Client, Worker},
 };
 use crate::{access::Users, node::Node, server_facts::Connection, warm::Warm};
 

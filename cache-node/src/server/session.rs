@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use protocol::server::{Command, Limits, Parser, Step, StoreVerb, Value, Versions};
+use protocol::server::{Limits, Parser, Step, Versions};
 use schemas::key::Key;
 
 use crate::{
-    access::{DENIED, Login, User, Users},
+    access::{self, DENIED, User, Users},
     commands::{After, Dump, REPLY_BYTES_MAX, Turn},
     node::Node,
     now::Now,
@@ -23,10 +23,6 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 const FORESEEN_MAX: usize = 32;
 /// The longest login.
 const LOGIN_BYTES_MAX: usize = 1024;
-
-const UNAUTHENTICATED: &[u8] = b"CLIENT_ERROR unauthenticated\r\n";
-const FAILURE: &[u8] = b"CLIENT_ERROR authentication failure\r\n";
-const MALFORMED: &[u8] = b"CLIENT_ERROR bad authentication token format\r\n";
 
 /// What the connection must do now. Whatever there is to send comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +152,7 @@ impl Session {
             };
             let after = match &self.user {
                 Who::Nobody => {
-                    if let Some(user) = login(&self.users, &command, &mut self.output) {
+                    if let Some(user) = access::login(&self.users, &command, &mut self.output) {
                         self.user = Who::User(user);
                         self.parser.limit(limits(&node));
                     }
@@ -225,32 +221,6 @@ fn guess<'i>(input: &'i [u8], most: usize, mut see: impl FnMut(usize, &'i [u8]))
         }
     }
     (count, end)
-}
-
-/// Whom a command logs in, if it does: a `set` with `name password` as its value, whatever the key.
-fn login(users: &Users, command: &Command<'_>, out: &mut Vec<u8>) -> Option<User> {
-    let Command::Store(store) = command else {
-        out.extend_from_slice(UNAUTHENTICATED);
-        return None;
-    };
-    let (StoreVerb::Set, Value::Bytes(value)) = (store.verb, store.value) else {
-        out.extend_from_slice(UNAUTHENTICATED);
-        return None;
-    };
-    match users.login(value) {
-        Login::Welcome(user) => {
-            out.extend_from_slice(b"STORED\r\n");
-            Some(user.clone())
-        }
-        Login::Refused => {
-            out.extend_from_slice(FAILURE);
-            None
-        }
-        Login::Malformed => {
-            out.extend_from_slice(MALFORMED);
-            None
-        }
-    }
 }
 
 fn limits(node: &Node) -> Limits {

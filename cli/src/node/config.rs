@@ -114,7 +114,7 @@ enum RawEvict {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Unix")]
-struct RawUnix {
+pub(crate) struct RawUnix {
     /// The socket; made at the start.
     path: PathBuf,
     /// Who may connect, in octal: `"0770"`.
@@ -125,7 +125,7 @@ struct RawUnix {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Tls")]
-pub(super) struct RawTls {
+pub(crate) struct RawTls {
     /// The node's certificate, and those between it and its authority.
     certificate_chain: PathBuf,
     /// Its private key.
@@ -149,7 +149,7 @@ impl RawTls {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "User")]
-struct RawUser {
+pub(crate) struct RawUser {
     /// Without spaces.
     name: String,
     /// The file whose first line is the password.
@@ -222,35 +222,60 @@ impl Config {
 
 fn resolve(args: &NodeArgs, raw: RawConfig, folder: &Path) -> Result<Config> {
     refuse_what_is_missing(args)?;
-    let extended = extended(&args.extended)?;
-    let tls = tls(args, &extended, raw.tls.as_ref(), folder)?;
-    let unix = unix(args, raw.unix_socket.as_ref(), folder)?;
-    let transport = if tls.is_some() { Transport::Tls } else { Transport::Plain };
-    let tcp = addresses(args, raw.listen.as_deref(), transport, unix.as_ref())?;
-    ensure!(!(tcp.is_empty() && unix.is_none()), "there is nothing to listen on");
-    let idle = extended.idle.or(raw.idle_seconds_max).filter(|seconds| *seconds > 0);
-    let drain = raw.drain_ms.map_or(DRAIN, Duration::from_millis);
-    let users = users(args, &raw.users, folder)?;
     let node = settings(args, &raw)?;
     let connections = args.connections.or(raw.connections_max.map(NonZeroUsize::get));
-    let connections_max = connections.unwrap_or(CONNECTIONS);
-    within("-c, connections", connections_max, 1, CONNECTIONS_MAX)?;
-    let server = Options {
-        tcp,
-        unix,
-        tls,
-        connections_max,
-        backlog: args.backlog.unwrap_or(BACKLOG),
-        idle_max: idle.map(Duration::from_secs),
-        drain,
-        users,
+    let server = Reached {
+        listen: raw.listen.as_deref(),
+        unix: raw.unix_socket.as_ref(),
+        tls: raw.tls.as_ref(),
+        users: &raw.users,
+        connections_max: connections,
+        idle_seconds_max: raw.idle_seconds_max,
+        drain_ms: raw.drain_ms,
     };
+    let server = server.options(args, folder)?;
     let http = args.http.or(raw.http);
     let control = Control::resolve(args, raw.control.as_ref(), raw.versions.as_ref(), folder)?;
     let snapshots = Snapshots::resolve(args, raw.snapshot.as_ref(), &server.tcp, folder)?;
     let detailed = args.prefix_delimiter.is_some();
     let warm = raw.warm.as_ref().map(|warm| warm.resolve(folder, control.as_ref())).transpose()?;
     Ok(Config { node, server, http, control, snapshots, warm, detailed })
+}
+
+/// How clients reach a server, as its file says; the flags win.
+pub(crate) struct Reached<'r> {
+    pub(crate) listen: Option<&'r [String]>,
+    pub(crate) unix: Option<&'r RawUnix>,
+    pub(crate) tls: Option<&'r RawTls>,
+    pub(crate) users: &'r [RawUser],
+    pub(crate) connections_max: Option<usize>,
+    pub(crate) idle_seconds_max: Option<u64>,
+    pub(crate) drain_ms: Option<u64>,
+}
+
+impl Reached<'_> {
+    pub(crate) fn options(&self, args: &NodeArgs, folder: &Path) -> Result<Options> {
+        let extended = extended(&args.extended)?;
+        let tls = tls(args, &extended, self.tls, folder)?;
+        let unix = unix(args, self.unix, folder)?;
+        let transport = if tls.is_some() { Transport::Tls } else { Transport::Plain };
+        let tcp = addresses(args, self.listen, transport, unix.as_ref())?;
+        ensure!(!(tcp.is_empty() && unix.is_none()), "there is nothing to listen on");
+        let idle = extended.idle.or(self.idle_seconds_max).filter(|seconds| *seconds > 0);
+        let users = users(args, self.users, folder)?;
+        let connections_max = self.connections_max.unwrap_or(CONNECTIONS);
+        within("-c, connections", connections_max, 1, CONNECTIONS_MAX)?;
+        Ok(Options {
+            tcp,
+            unix,
+            tls,
+            connections_max,
+            backlog: args.backlog.unwrap_or(BACKLOG),
+            idle_max: idle.map(Duration::from_secs),
+            drain: self.drain_ms.map_or(DRAIN, Duration::from_millis),
+            users,
+        })
+    }
 }
 
 fn settings(args: &NodeArgs, raw: &RawConfig) -> Result<Settings> {

@@ -49,15 +49,15 @@ const YOURS: &str = "yours";
 
 /// What the newer process has got.
 #[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) memory: File,
-    pub(super) bytes: u64,
-    pub(super) sockets: Sockets,
+pub(crate) struct Taken {
+    pub(crate) memory: File,
+    pub(crate) bytes: u64,
+    pub(crate) sockets: Sockets,
     older: UnixStream,
 }
 
 /// Asks the process that listens there; `None` if there is none.
-pub(super) fn take(path: &Path) -> io::Result<Option<Taken>> {
+pub(crate) fn take(path: &Path) -> io::Result<Option<Taken>> {
     let mut older = match UnixStream::connect(path) {
         Ok(stream) => stream,
         Err(err)
@@ -89,20 +89,20 @@ pub(super) fn take(path: &Path) -> io::Result<Option<Taken>> {
 }
 
 /// The newer process is ready; returns when the older one does not serve any more.
-pub(super) fn finish(mut older: UnixStream) -> io::Result<()> {
+pub(crate) fn finish(mut older: UnixStream) -> io::Result<()> {
     writeln!(older, "{LOADED}")?;
     expect(&older, YOURS)
 }
 
 impl Taken {
     /// What is to be said to the older process; see [`finish`].
-    pub(super) fn split(self) -> (File, u64, Sockets, UnixStream) {
+    pub(crate) fn split(self) -> (File, u64, Sockets, UnixStream) {
         (self.memory, self.bytes, self.sockets, self.older)
     }
 }
 
 /// Listens for a newer process.
-pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     if UnixStream::connect(path).is_ok() {
         let taken = format!(
             "another process listens on {}: --take-over takes over from it",
@@ -120,7 +120,7 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Waits for a newer process that asks.
-pub(super) async fn asked(listener: &UnixListener) -> io::Result<UnixStream> {
+pub(crate) async fn asked(listener: &UnixListener) -> io::Result<UnixStream> {
     let (stream, _) = listener.accept().await?;
     if !may(&stream.peer_cred()?) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user asks"));
@@ -139,12 +139,12 @@ fn may(other: &UCred) -> bool {
 }
 
 /// Memory that another process can have too.
-pub(super) fn memory() -> io::Result<File> {
+pub(crate) fn memory() -> io::Result<File> {
     Ok(File::from(memfd_create("mcsqueal-handover", MemfdFlags::CLOEXEC)?))
 }
 
 /// Gives a copy and the sockets to the newer process; returns when it has read the copy.
-pub(super) fn give(
+pub(crate) fn give(
     newer: &UnixStream,
     memory: &File,
     bytes: u64,
@@ -166,7 +166,7 @@ pub(super) fn give(
 }
 
 /// The newer process may serve now.
-pub(super) fn yours(mut newer: UnixStream) -> io::Result<()> {
+pub(crate) fn yours(mut newer: UnixStream) -> io::Result<()> {
     writeln!(newer, "{YOURS}")
 }
 

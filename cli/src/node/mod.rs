@@ -4,7 +4,7 @@ mod args;
 mod config;
 mod control;
 mod daemon;
-mod handover;
+pub(crate) mod handover;
 mod inside;
 mod serve;
 mod snapshot;
@@ -17,9 +17,10 @@ use anyhow::Context;
 use self::config::Config;
 pub(crate) use self::{
     args::NodeArgs,
-    config::json_schema,
+    config::{RawTls, RawUnix, RawUser, Reached, json_schema},
     control::{Control, read_secret},
     inside::inside,
+    serve::not_bound,
 };
 use crate::{failure::Failure, telemetry};
 

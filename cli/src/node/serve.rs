@@ -447,7 +447,7 @@ fn announce(args: &NodeArgs, bound: &Bound) -> Result<(), Failure> {
 }
 
 /// Certificates are configuration; a port that is taken is not.
-fn not_bound(err: ServerError) -> Failure {
+pub(crate) fn not_bound(err: ServerError) -> Failure {
     match err {
         ServerError::Tls { .. } => Failure::Config(err.into()),
         err => Failure::Failed(err.into()),

@@ -15,6 +15,7 @@ mod node;
 mod port;
 mod proxy;
 mod replica;
+mod router;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use node::{AnyNode, CacheNode, NodeKind};
 pub use port::free_port;
 pub use proxy::{Proxy, Way, Weather};
 pub use replica::{Link, options_of};
+pub use router::RunningRouter;
 
 /// The variable that names the directory in which everything of this run is kept.
 pub const RUN_DIR_ENV: &str = "MCSQUEAL_RUN_DIR";

@@ -13,6 +13,7 @@ mod readme;
 mod recorder;
 mod refusals;
 mod ring_live;
+mod router;
 mod tail;
 mod versions;
 

@@ -9,4 +9,4 @@ mod soak;
 pub(crate) mod sockets;
 mod stats;
 mod users;
-mod wire;
+pub(crate) mod wire;

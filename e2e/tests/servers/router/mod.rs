@@ -1,0 +1,27 @@
+//! The router between clients and real nodes.
+
+mod chaos;
+mod clients;
+mod life;
+mod missed;
+mod relay;
+
+use std::fmt::Write as _;
+
+const NEEDS: [&str; 2] = ["mcsqueal", "memcached"];
+
+/// A router file: one pool of these nodes, with a gutter if there is one, and a log of deletes.
+fn file(nodes: &[String], gutter: Option<&str>) -> String {
+    let mut text = "threads = 2\n[deletes]\ndirectory = \"DIR/deletes\"\nretry_ms = 50\n\
+                    [routes]\nstart = \"main\"\nprefix = { \"/eu/main/\" = \"main\" }\n\
+                    [routes.pool.main]\nhashing = \"ketama\"\nserver_timeout_ms = 300\n\
+                    timeouts_until_tko = 2\nprobe_ms_first = 100\nprobe_ms_max = 500\n"
+        .to_owned();
+    let quoted: Vec<String> = nodes.iter().map(|node| format!("{node:?}")).collect();
+    writeln!(text, "servers = [{}]", quoted.join(", ")).expect("text");
+    if let Some(gutter) = gutter {
+        writeln!(text, "gutter = \"gutter\"\n[routes.pool.gutter]\nservers = [{gutter:?}]")
+            .expect("text");
+    }
+    text
+}

@@ -1,0 +1,181 @@
+//! [`Table`]: routes with the nodes that one worker talks to, and [`Hub`]: everything that a worker's tasks share.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+
+use client::route::{self, Condition, LimitId, Nodes, Routes, TargetId, leases::Leases};
+use tokio::time::Instant;
+
+use crate::{
+    lane::{self, Scratch},
+    link::Link,
+    settings::Current,
+    shared::{AllFacts, Counters},
+    spool::Spool,
+    target::Target,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) targets: Vec<Rc<Target>>,
+    limits: Vec<Bucket>,
+    /// Tokens of nodes that stood in. A client may come back on another connection, which another worker has.
+    pub(crate) leases: Arc<Mutex<Leases>>,
+}
+
+impl Nodes for Table {
+    fn condition(&self, target: TargetId) -> Condition {
+        self.targets.get(target.index()).map_or(Condition::Down, |target| target.condition())
+    }
+
+    fn take(&self, limit: LimitId) -> bool {
+        self.limits.get(limit.index()).is_none_or(Bucket::take)
+    }
+}
+
+/// Tokens that come back with time. Each worker has its share.
+#[derive(Debug)]
+struct Bucket {
+    rate: f64,
+    burst: f64,
+    tokens: Cell<f64>,
+    last: Cell<Instant>,
+}
+
+impl Bucket {
+    fn take(&self) -> bool {
+        let now = Instant::now();
+        let more = now.duration_since(self.last.replace(now)).as_secs_f64() * self.rate;
+        let tokens = (self.tokens.get() + more).min(self.burst);
+        let enough = tokens >= 1.0;
+        self.tokens.set(if enough { tokens - 1.0 } else { tokens });
+        enough
+    }
+}
+
+/// What is the same for every client of a worker.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) table: RefCell<Rc<Table>>,
+    pub(crate) current: RefCell<Arc<Current>>,
+    pub(crate) spool: Option<Arc<Spool>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) all_counters: Arc<Vec<Arc<Counters>>>,
+    pub(crate) facts: Arc<AllFacts>,
+    pub(crate) scratch: Scratch,
+    pub(crate) started: Instant,
+    pub(crate) unix_s: Cell<u64>,
+    pub(crate) workers: usize,
+    tasks: RefCell<HashMap<Rc<str>, Live>>,
+}
+
+/// A node's tasks; they end with it.
+#[derive(Debug)]
+struct Live {
+    target: Rc<Target>,
+    made_of: (route::Target, usize),
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// What a hub begins with.
+pub(crate) struct Parts {
+    pub(crate) spool: Option<Arc<Spool>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) all_counters: Arc<Vec<Arc<Counters>>>,
+    pub(crate) facts: Arc<AllFacts>,
+    pub(crate) started: Instant,
+    pub(crate) workers: usize,
+}
+
+impl Hub {
+    pub(crate) fn new(current: Arc<Current>, parts: Parts) -> Rc<Hub> {
+        let routes = Arc::clone(&current.routes);
+        let leases = Arc::clone(&current.leases);
+        let table = Table { routes, targets: Vec::new(), limits: Vec::new(), leases };
+        let hub = Rc::new(Hub {
+            table: RefCell::new(Rc::new(table)),
+            current: RefCell::new(Arc::clone(&current)),
+            spool: parts.spool,
+            counters: parts.counters,
+            all_counters: parts.all_counters,
+            facts: parts.facts,
+            scratch: lane::scratch(),
+            started: parts.started,
+            unix_s: Cell::new(0),
+            workers: parts.workers,
+            tasks: RefCell::default(),
+        });
+        hub.take_up(current);
+        hub
+    }
+
+    /// Routes by another configuration from now on. What was begun goes on as it was; nodes that stay keep their connections.
+    pub(crate) fn take_up(&self, current: Arc<Current>) {
+        let mut tasks = self.tasks.borrow_mut();
+        let mut next = HashMap::new();
+        let link = Rc::new(current.link.clone());
+        let mut targets = Vec::new();
+        for target in current.routes.targets() {
+            let name: Rc<str> = format!("{target:?}").into();
+            let made_of = (target.clone(), current.link_number);
+            let live = tasks.remove(&name).filter(|live| live.made_of == made_of);
+            let live = live.unwrap_or_else(|| self.begin(target, &link, made_of));
+            targets.push(Rc::clone(&live.target));
+            next.insert(name, live);
+        }
+        // The others finish what they have.
+        for (_, mut live) in tasks.drain() {
+            let handles = std::mem::take(&mut live.tasks);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(live.target.server_timeout * 2).await;
+                handles.iter().for_each(tokio::task::JoinHandle::abort);
+                (0..live.target.lanes()).for_each(|lane| {
+                    live.target.fail(lane, client::route::Failure::ConnectError);
+                });
+            });
+        }
+        *tasks = next;
+        let share = f64::from(u32::try_from(self.workers).unwrap_or(1).max(1));
+        let limits = current.routes.limits().iter().map(|limit| {
+            let rate = limit.rate / share;
+            let burst = (limit.burst.unwrap_or(limit.rate) / share).max(1.0);
+            Bucket { rate, burst, tokens: Cell::new(burst), last: Cell::new(Instant::now()) }
+        });
+        let table = Table {
+            routes: Arc::clone(&current.routes),
+            targets,
+            limits: limits.collect(),
+            leases: Arc::clone(&current.leases),
+        };
+        *self.table.borrow_mut() = Rc::new(table);
+        *self.current.borrow_mut() = current;
+    }
+
+    fn begin(
+        &self,
+        target: &route::Target,
+        link: &Rc<Link>,
+        made_of: (route::Target, usize),
+    ) -> Live {
+        let facts = self.facts.of(&target.address);
+        let target = Rc::new(Target::new(target, Rc::clone(link), facts));
+        let mut tasks = vec![tokio::task::spawn_local(lane::probe(Rc::clone(&target)))];
+        for lane in 0..target.lanes() {
+            let running = lane::run(Rc::clone(&target), lane, Rc::clone(&self.scratch));
+            tasks.push(tokio::task::spawn_local(running));
+        }
+        Live { target, made_of, tasks }
+    }
+}
