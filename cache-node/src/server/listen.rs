@@ -35,7 +35,7 @@ pub(super) enum Listener {
 
 /// Makes a TLS session of an accepted socket.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsAcceptor);
+pub struct Tls(TlsAcceptor);
 
 /// There is nothing to show.
 impl std::fmt::Debug for Tls {
@@ -45,12 +45,13 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    pub(crate) fn acceptor(&self) -> &TlsAcceptor {
+    /// Shakes hands with clients.
+    pub fn acceptor(&self) -> &TlsAcceptor {
         &self.0
     }
 
     /// Reads the files.
-    pub(crate) fn load(settings: &TlsSettings) -> Result<Tls, ServerError> {
+    pub fn load(settings: &TlsSettings) -> Result<Tls, ServerError> {
         let wrong = |path: &Path, err: &dyn std::fmt::Display| ServerError::Tls {
             what: format!("{}: {err}", path.display()),
         };

@@ -31,10 +31,9 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::listen::Tls;
 pub use self::{
     clock::Clock,
-    listen::TlsSettings,
+    listen::{Tls, TlsSettings},
     session::{Session, Todo},
     sockets::Sockets,
 };

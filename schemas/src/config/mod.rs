@@ -8,10 +8,12 @@ mod address;
 mod auditor;
 mod file;
 mod raw;
+mod relay;
 
 use std::{fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 pub use address::{Address, AddressError};
+pub use relay::{ListenTls, Relay};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -28,6 +30,8 @@ pub struct Region {
     pub source: Source,
     /// The invalidation log.
     pub stream: Stream,
+    /// How it comes to other regions.
+    pub relay: Relay,
     /// Cache nodes, cluster by cluster; never empty.
     pub clusters: Vec<Cluster>,
     /// Where `/metrics` and `/health` are served, if at all.
@@ -379,6 +383,10 @@ mod tests {
         };
         assert!(topic(&a).is_some());
         assert_eq!(topic(&a), topic(&b));
+        // A pushes the stream, and B reads it from there.
+        assert!(a.relay.listen.is_some() && a.relay.from.is_empty());
+        assert!(b.relay.listen.is_none() && b.relay.from.len() == 1);
+        assert!(a.relay.secret.is_some() && a.relay.secret == b.relay.secret);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use schemas::cursor::{Partition, Place};
 use super::{
     client::{ANSWER_DEADLINE, POLL, Reading, assign, poll, position},
     ends::no_answer,
-    reader::entries,
-    wire::{Raw, before},
+    wire::raw_of,
 };
 use crate::{
-    Read, ReadLimit, StreamError,
+    Raw, Read, ReadLimit, StreamError,
     follow::{Step, follow_place},
+    raw::{before, entries},
 };
 
 /// See the module.
@@ -102,7 +102,7 @@ impl CatchUp {
         loop {
             let Some(message) = poll(&self.consumer, wait)? else { return Ok(None) };
             debug_assert_eq!(position(&message).0, self.partition.0);
-            if let Some(raw) = Raw::of(&message) {
+            if let Some(raw) = raw_of(&message) {
                 return Ok(Some(raw));
             }
         }

@@ -7,12 +7,12 @@ use super::{
     cursors::Table,
     follower::Fold as _,
     state::{Note, State},
-    wire::Raw,
+    wire,
 };
 
 /// Takes a record with such headers, as far as it is one.
 fn record(headers: &[(&str, Option<&[u8]>)], payload: &[u8]) {
-    let Some(raw) = Raw::parse(headers.iter().copied(), UnixMicros(0), payload) else { return };
+    let Some(raw) = wire::parse(headers.iter().copied(), UnixMicros(0), payload) else { return };
     let previous = raw.previous();
     if let Ok(entry) = raw.entry() {
         assert_eq!(entry.place, raw.place, "a record is where its headers say");
