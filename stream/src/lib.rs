@@ -19,6 +19,5 @@ pub use any::{AnyCursors, AnyReader, AnyShare, AnyWriter, Log};
 pub use board::{Board, NOTE_BYTES_MAX};
 pub use metrics::Metrics;
 pub use portion::{Portion, Portions};
-pub use raw::Raw;
 pub use request::{Desk, REQUEST_KEYS_MAX, Request, Ticket};
 pub use seam::*;

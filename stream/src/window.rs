@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 
+use protocol::relay::Raw;
 use schemas::cursor::Place;
 
 use crate::{
-    Raw, ReadLimit,
+    ReadLimit,
     follow::{Step, follow_place},
-    raw::before,
+    raw::{before, previous},
 };
 
 /// Invariants: `entries` follow `base` without a hole, and `last` is the newest of them, or `base`.
@@ -63,7 +64,7 @@ impl Window {
     /// The next record arrived.
     pub(crate) fn push(&mut self, raw: Raw) -> Pushed {
         let mut pushed = Pushed::Record;
-        match follow_place(self.last, raw.place, || raw.previous()) {
+        match follow_place(self.last, raw.place, || previous(&raw)) {
             Step::Late => return Pushed::Late,
             Step::Next => {}
             Step::Hole => {
@@ -75,11 +76,11 @@ impl Window {
             }
         }
         self.last = raw.place;
-        self.bytes = self.bytes.saturating_add(raw.bytes());
+        self.bytes = self.bytes.saturating_add(raw.payload.len());
         self.entries.push_back(raw);
         while self.bytes > self.bytes_max && self.entries.len() > 1 {
             if let Some(gone) = self.entries.pop_front() {
-                self.bytes = self.bytes.saturating_sub(gone.bytes());
+                self.bytes = self.bytes.saturating_sub(gone.payload.len());
                 self.base = gone.place;
             }
         }
@@ -98,7 +99,7 @@ impl Window {
         let mut bytes = 0_usize;
         let within = |raw: &&Raw| {
             let fits = bytes < limit.bytes_max;
-            bytes = bytes.saturating_add(raw.bytes());
+            bytes = bytes.saturating_add(raw.payload.len());
             fits
         };
         let found = self.entries.range(from..).take(limit.records_max.max(1)).take_while(within);

@@ -7,18 +7,21 @@ mod suite;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::BytesMut;
-use protocol::control::Secret;
+use protocol::{
+    control::Secret,
+    relay::{
+        Answer, Question, Raw, ToReader, ToRelay, VERSION, next_of_reader, next_of_relay,
+        put_of_relay,
+    },
+};
 use schemas::{
     cursor::{Partition, Place, StreamId},
-    record::UnixMicros,
+    record::{self, UnixMicros},
 };
 use stream::{
-    Read, ReadLimit, Reader, StreamError, Writer,
+    Entry, Read, ReadLimit, Reader, StreamError, Writer,
     embedded::{Embedded, EmbeddedReader, Options},
-    relay::{
-        self, RelayMetrics, RelayReader, Settings, Trust,
-        frame::{Answer, Question, ToReader, ToRelay, VERSION, next_of_relay, put_of_relay},
-    },
+    relay::{self, RelayMetrics, RelayReader, Settings, Trust},
 };
 use suite::{Home as _, numbered, read_all};
 use tokio::{
@@ -214,7 +217,7 @@ async fn strange(
             }
             let mut input = BytesMut::new();
             loop {
-                let next = relay::frame::next_of_reader(&mut input, 1 << 20);
+                let next = next_of_reader(&mut input, 1 << 20);
                 match next.unwrap() {
                     Some(said) => behave(&mut socket, said).await,
                     None if socket.read_buf(&mut input).await.unwrap_or(0) == 0 => break,
@@ -254,8 +257,10 @@ async fn what_does_not_join_is_never_skipped() {
             let log = (StreamId(9), 1);
             let record = |sequence| {
                 let place = Place { term: schemas::cursor::Term(1), sequence };
-                let (appended_at, record) = (UnixMicros(1), numbered(sequence));
-                stream::Raw::encoded(&stream::Entry { place, appended_at, record })
+                let mut payload = Vec::new();
+                record::encode(&numbered(sequence), &mut payload);
+                let (appended_at, format) = (UnixMicros(1), record::FORMAT_VERSION);
+                Raw { place, appended_at, format, payload: payload.into() }
             };
             // It pushes two records between which one is missing, and knows of nothing else.
             let lossy = strange(log, async move |socket, said| {
@@ -278,10 +283,10 @@ async fn what_does_not_join_is_never_skipped() {
             let mut reader = reader(&[lossy], None, None).await.unwrap();
             timeout(DEADLINE, reader.changed()).await.unwrap();
             let at = |sequence| Place { term: schemas::cursor::Term(1), sequence };
+            let entry = Entry { place: at(5), appended_at: UnixMicros(1), record: numbered(5) };
+            let five = Read::Entries(vec![entry]);
             let pushed = async {
-                while reader.read_after(Partition(0), at(4), LIMIT).await.unwrap()
-                    != Read::Entries(vec![record(5).entry().unwrap()])
-                {
+                while reader.read_after(Partition(0), at(4), LIMIT).await.unwrap() != five {
                     sleep(Duration::from_millis(10)).await;
                 }
             };

@@ -406,7 +406,7 @@ mod tests {
         .assert_eq(&format!("{:?}", kafka.properties));
         let twice = Region::parse("k.toml", &with("\"sasl.password\" = \"hush\"")).unwrap_err();
         expect![
-            "k.toml:68: stream.kafka.property_files: sasl.password is among the properties already"
+            "k.toml:79: stream.kafka.property_files: sasl.password is among the properties already"
         ]
         .assert_eq(&twice.to_string());
     }
@@ -455,7 +455,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:67: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `former`, `fill_age_ms_max`, `markers`, `on_floor`, `control_secret_file`, `control_tls`, `warm_from`"
+                "shop.toml:78: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `former`, `fill_age_ms_max`, `markers`, `on_floor`, `control_secret_file`, `control_tls`, `warm_from`"
             ],
         );
         check_refused(
@@ -468,7 +468,7 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:56: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:67: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
         check_refused(
@@ -535,7 +535,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:81: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:92: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
@@ -545,7 +545,7 @@ mod tests {
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:67: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:78: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

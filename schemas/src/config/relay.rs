@@ -118,12 +118,21 @@ mod tests {
 
     /// The example, with this section.
     fn check(section: &str, expect: Expect) {
+        expect.assert_eq(&said(section));
+    }
+
+    fn said(section: &str) -> String {
         let example = include_str!("../../../region-configs/shop.toml");
-        let cut = example.find("[stream.relay]").unwrap_or(example.len());
-        let whole = format!("{}\n[stream.relay]\n{section}\n", example.get(..cut).unwrap());
-        let lines = example.get(..cut).unwrap().lines().count() + 2;
-        let found = match Region::parse("r.toml", &whole) {
-            Ok(region) => format!("{:?}", region.relay),
+        let head = "#[stream.relay]";
+        let lines = example.lines().take_while(|line| *line != head).count() + 1;
+        let whole = example.replacen(head, &format!("[stream.relay]\n{section}\n"), 1);
+        assert_ne!(whole, example);
+        match Region::parse("r.toml", &whole) {
+            Ok(Region { relay, .. }) => {
+                let from: Vec<String> = relay.from.iter().map(ToString::to_string).collect();
+                let tls = (relay.listen_tls.is_some(), relay.from_tls.is_some());
+                format!("{:?} {from:?} {tls:?} {:?}", relay.listen, relay.secret)
+            }
             Err(err) => {
                 let text = err.to_string();
                 let all = text.lines().map(|line| {
@@ -133,26 +142,50 @@ mod tests {
                 });
                 all.collect::<Vec<_>>().join("\n")
             }
-        };
-        expect.assert_eq(&found);
+        }
     }
 
     #[test]
     fn what_is_refused() {
-        check("listen = \"0.0.0.0:9620\"", expect![[]]);
-        check(
-            "listen = \"0.0.0.0:9620\"\nlisten_tls = { certificate_chain = \"c\", key = \"k\" }",
-            expect![[]],
+        let open = "line 1: stream.relay.listen: not a loopback address: whoever reaches it can read every key; give secret_file, or \
+                    listen_tls with client_authorities";
+        let bare = "listen = \"0.0.0.0:9620\"";
+        assert_eq!(said(bare), open);
+        assert_eq!(
+            said(&format!("{bare}\nlisten_tls = {{ certificate_chain = \"c\", key = \"k\" }}")),
+            open
         );
-        check("from = [\"a:1\", \"here\", \"a:1\"]", expect![[]]);
-        check("from = [\"a:1\"]\nfrom_tls = { ca_file = \"a\", key = \"k\" }", expect![[]]);
-        check("form = [\"a:1\"]", expect![[]]);
+        check(
+            "from = [\"a:1\", \"here\", \"a:1\"]",
+            expect![[r#"
+                line 1: stream.relay.from: "here" is no host:port
+                line 1: stream.relay.from: a:1 is listed twice, or beyond 16"#]],
+        );
+        check(
+            "from = [\"a:1\"]\nfrom_tls = { ca_file = \"a\", key = \"k\" }",
+            expect!["line 1: stream.relay.from_tls: certificate_chain and key belong together"],
+        );
+        check(
+            "form = [\"a:1\"]",
+            expect![
+                "line 1: unknown field `form`, expected one of `listen`, `listen_tls`, `from`, `from_tls`, `secret_file`"
+            ],
+        );
     }
 
     #[test]
     fn what_is_taken() {
-        check("listen = \"127.0.0.1:9620\"", expect![[]]);
-        check("listen = \"0.0.0.0:9620\"\nsecret_file = \"s\"", expect![[]]);
-        check("from = [\"a:1\", \"b:1\"]\nfrom_tls = { ca_file = \"a\" }", expect![[]]);
+        check(
+            "listen = \"127.0.0.1:9620\"",
+            expect!["Some(127.0.0.1:9620) [] (false, false) None"],
+        );
+        check(
+            "listen = \"0.0.0.0:9620\"\nsecret_file = \"s\"",
+            expect![[r#"Some(0.0.0.0:9620) [] (false, false) Some("s")"#]],
+        );
+        check(
+            "from = [\"a:1\", \"b:1\"]\nfrom_tls = { ca_file = \"a\" }",
+            expect![[r#"None ["a:1", "b:1"] (false, true) None"#]],
+        );
     }
 }

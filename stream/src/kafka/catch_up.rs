@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::relay::Raw;
 use schemas::cursor::{Partition, Place};
 
 use super::{
@@ -10,9 +11,9 @@ use super::{
     wire::raw_of,
 };
 use crate::{
-    Raw, Read, ReadLimit, StreamError,
+    Read, ReadLimit, StreamError,
     follow::{Step, follow_place},
-    raw::{before, entries},
+    raw::{before, entries, previous},
 };
 
 /// See the module.
@@ -73,11 +74,11 @@ impl CatchUp {
                 }
                 continue;
             };
-            match follow_place(self.place, raw.place, || raw.previous()) {
+            match follow_place(self.place, raw.place, || previous(&raw)) {
                 Step::Late => {}
                 Step::Next => {
                     self.place = raw.place;
-                    bytes = bytes.saturating_add(raw.bytes());
+                    bytes = bytes.saturating_add(raw.payload.len());
                     raws.push(raw);
                 }
                 Step::Hole if raws.is_empty() => {

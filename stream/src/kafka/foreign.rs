@@ -9,12 +9,13 @@ use super::{
     state::{Note, State},
     wire,
 };
+use crate::raw;
 
 /// Takes a record with such headers, as far as it is one.
 fn record(headers: &[(&str, Option<&[u8]>)], payload: &[u8]) {
     let Some(raw) = wire::parse(headers.iter().copied(), UnixMicros(0), payload) else { return };
-    let previous = raw.previous();
-    if let Ok(entry) = raw.entry() {
+    let previous = raw::previous(&raw);
+    if let Ok(entry) = raw::entry(&raw) {
         assert_eq!(entry.place, raw.place, "a record is where its headers say");
     } else {
         assert_eq!(previous, None, "what cannot be decoded names no predecessor");

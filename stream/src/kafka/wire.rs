@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use protocol::relay::Raw;
 use rdkafka::{
     Message,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
@@ -11,8 +12,6 @@ use schemas::{
     cursor::{Place, Term},
     record::{self, UnixMicros},
 };
-
-use crate::Raw;
 
 /// Header: the format's number, in decimal.
 const FORMAT: &str = "format";

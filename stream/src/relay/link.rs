@@ -8,6 +8,9 @@ use std::{
 };
 
 use bytes::BytesMut;
+use protocol::relay::{
+    Answer, Hello, Question, Raw, ToReader, ToRelay, VERSION, next_of_relay, put_of_reader,
+};
 use schemas::cursor::{Partition, Place, StreamId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,13 +21,9 @@ use tokio::{
 
 use super::{
     QUESTIONS_MAX, SILENCE_MAX, Settings, Socket,
-    frame::{Answer, Hello, Question, ToReader, ToRelay, VERSION, next_of_relay, put_of_reader},
     pipe::{given_up, say, senseless},
 };
-use crate::{
-    Raw,
-    window::{Pushed, Window},
-};
+use crate::window::{Pushed, Window};
 
 /// Bytes of records that the windows of all partitions hold.
 const WINDOWS_BYTES_MAX: usize = 32 << 20;

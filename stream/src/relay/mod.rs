@@ -10,7 +10,6 @@
 //! Both sides say something twice a second; whoever hears nothing for [`SILENCE_MAX`] gives the connection up.
 
 mod away;
-pub mod frame;
 mod link;
 mod metrics;
 mod pipe;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use protocol::relay::{Answer, Question, Raw};
 use schemas::{
     cursor::{Partition, Place, StreamId},
     record::{self, EpochStart, Record, UnixMicros},
@@ -14,11 +15,10 @@ use tokio::{
 
 use super::{
     QUESTIONS_MAX, SILENCE_MAX, Settings,
-    frame::{Answer, Question},
     link::{ANSWER_DEADLINE, Asked, Heads, Link, State, first},
 };
 use crate::{
-    Raw, Read, ReadLimit, Reader, StreamError,
+    Read, ReadLimit, Reader, StreamError,
     raw::entries,
     window::{Found, Window},
 };
@@ -51,14 +51,13 @@ impl Drop for Shared {
 impl RelayReader {
     /// Begins to read. Where the log is not known yet, a relay must answer; else that may come later.
     pub async fn open(settings: Settings) -> Result<RelayReader, StreamError> {
-        let (made, log) = match settings.log {
-            Some(log) => (None, log),
-            None => {
-                let first = first(&settings).await;
-                let first = first.map_err(|err| StreamError::Read { source: Box::new(err) })?;
-                let log = first.log;
-                (Some(first), log)
-            }
+        let (made, log) = if let Some(log) = settings.log {
+            (None, log)
+        } else {
+            let first = first(&settings).await;
+            let first = first.map_err(|err| StreamError::Read { source: Box::new(err) })?;
+            let log = first.log;
+            (Some(first), log)
         };
         let (tell, appended) = watch::channel(0);
         let heads = Arc::new(Heads::new(log.1, tell));

@@ -6,6 +6,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use protocol::relay::{
+    Answer, FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello, Question, Raw, ToReader, ToRelay, VERSION,
+    next_of_reader, put_of_relay,
+};
 use ring::rand::{SecureRandom, SystemRandom};
 use schemas::{
     cursor::{Partition, Place},
@@ -21,13 +25,9 @@ use tokio::{
 
 use super::{
     QUESTIONS_MAX, RelayMetrics, SILENCE_MAX, Socket, Trust,
-    frame::{
-        Answer, HELLO_BYTES_MAX, Hello, Question, ToReader, ToRelay, VERSION, limit_of,
-        next_of_reader, put_of_relay,
-    },
     pipe::{given_up, say, senseless},
 };
-use crate::{Entry, Raw, Read, ReadLimit, Reader, StreamError};
+use crate::{Entry, Read, ReadLimit, Reader, StreamError, raw::encoded};
 
 /// Most readers at a time.
 const CONNECTIONS_MAX: usize = 64;
@@ -35,6 +35,8 @@ const CONNECTIONS_MAX: usize = 64;
 const QUEUE_MAX: usize = 8;
 /// What one frame pushes.
 const PUSH: ReadLimit = ReadLimit { records_max: 256, bytes_max: 256 << 10 };
+/// Most of what one frame answers. Its last record may come on top.
+const ANSWER: ReadLimit = ReadLimit { records_max: 4096, bytes_max: FRAME_BYTES_MAX / 8 };
 /// A reader has shown who it is by then.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 /// Before a log that could not be read is read again.
@@ -239,7 +241,7 @@ impl<R: Reader + Clone> Relay<R> {
             Ok(Read::Entries(entries)) => {
                 let Some(last) = entries.last() else { return Ok(false) };
                 *at = last.place;
-                let records: Vec<Raw> = entries.iter().map(Raw::encoded).collect();
+                let records: Vec<Raw> = entries.iter().map(encoded).collect();
                 let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
                 out.say(&ToReader::Pushed { partition, records }).await?;
                 self.metrics.pushed.inc_by(count);
@@ -283,6 +285,15 @@ async fn head<R: Reader>(reader: &R, partition: Partition) -> io::Result<Place> 
     }
 }
 
+/// No more than what goes into a frame.
+fn limit_of(records_max: u32, bytes_max: u32) -> ReadLimit {
+    let number = |it: u32| usize::try_from(it).unwrap_or(usize::MAX);
+    ReadLimit {
+        records_max: number(records_max).min(ANSWER.records_max),
+        bytes_max: number(bytes_max).min(ANSWER.bytes_max),
+    }
+}
+
 async fn answer<R: Reader>(reader: &R, question: Question) -> Answer {
     let known = |partition: Partition| {
         let there = partition.0 < reader.partitions();
@@ -295,7 +306,7 @@ async fn answer<R: Reader>(reader: &R, question: Question) -> Answer {
                 let limit = limit_of(records_max, bytes_max);
                 match reader.read_after(known(partition)?, after, limit).await? {
                     Read::Entries(entries) => {
-                        Answer::Records(entries.iter().map(Raw::encoded).collect())
+                        Answer::Records(entries.iter().map(encoded).collect())
                     }
                     Read::Gap { resume } => Answer::Gap { resume },
                 }
@@ -320,5 +331,5 @@ async fn answer<R: Reader>(reader: &R, question: Question) -> Answer {
 /// An epoch of the table, as the record that announced it.
 fn announced(start: EpochStart) -> Raw {
     let (place, appended_at) = (Place::START, UnixMicros(0));
-    Raw::encoded(&Entry { place, appended_at, record: Record::Epoch(start) })
+    encoded(&Entry { place, appended_at, record: Record::Epoch(start) })
 }

@@ -12,13 +12,12 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use protocol::control::wire::{Nonce, Proof};
 use schemas::{
     cursor::{Partition, Place, StreamId, Term},
     record::UnixMicros,
 };
 
-use crate::{Raw, ReadLimit};
+use crate::control::wire::{Nonce, Proof};
 
 /// The version of this protocol. Both sides say theirs first.
 pub const VERSION: u16 = 1;
@@ -35,6 +34,19 @@ const RECORD_BYTES: usize = 12 + 8 + 2 + 4;
 const LENGTH_BYTES: usize = 4;
 
 const _: () = assert!(HELLO_BYTES_MAX > PARTITIONS_MAX as usize * 12 + 128);
+
+/// A record as it is kept and sent: its place, and its bytes, not decoded yet. Clones share the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// Where it stands in its partition.
+    pub place: Place,
+    /// When it was appended, by the writer's clock.
+    pub appended_at: UnixMicros,
+    /// The number of the format that the bytes are in.
+    pub format: u16,
+    /// What it says.
+    pub payload: Arc<[u8]>,
+}
 
 /// What a relay says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,15 +129,6 @@ pub enum FrameError {
     Length,
     #[error("a frame with a value that makes no sense")]
     Value,
-}
-
-/// How much of what an embedded or Kafka reader gives a frame may have.
-pub fn limit_of(records_max: u32, bytes_max: u32) -> ReadLimit {
-    let number = |it: u32| usize::try_from(it).unwrap_or(usize::MAX);
-    ReadLimit {
-        records_max: number(records_max).min(4096),
-        bytes_max: number(bytes_max).min(FRAME_BYTES_MAX / 8),
-    }
 }
 
 /// Takes the next frame of a relay off `input`; `None`: it is not all there.
