@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemas::{
     config,
     key::Key,
-    ring::{Ring, RingError, RingNode},
+    ring::{Ring, RingError},
 };
 
 /// A node, counted through all clusters.
@@ -33,13 +33,7 @@ impl Placement {
     pub fn new(clusters: &[config::Cluster]) -> Result<Placement, RingError> {
         let mut placement = Placement::default();
         for cluster in clusters {
-            let node = |node: &config::Node| {
-                let (name, weight) = (node.address.to_string(), node.weight);
-                RingNode { name, weight }
-            };
-            let ring_nodes: Vec<RingNode> = cluster.nodes.iter().map(node).collect();
-            let ring = Ring::new(cluster.hashing, &ring_nodes)?;
-            placement.clusters.push((placement.nodes.len(), ring));
+            placement.clusters.push((placement.nodes.len(), cluster.ring()?));
             placement.nodes.extend(cluster.nodes.iter().map(|node| Place {
                 cluster: Arc::clone(&cluster.name),
                 address: node.address.to_string(),

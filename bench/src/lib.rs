@@ -6,6 +6,7 @@ mod args;
 pub mod figures;
 pub mod hitratio;
 pub mod invalidate;
+mod lane;
 pub mod node;
 pub mod reference;
 pub mod snapshot;

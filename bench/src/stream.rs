@@ -27,9 +27,8 @@ use tokio::{
 };
 
 use crate::{
-    args::{self, Args},
+    args,
     figures::{Figures, median},
-    reference,
 };
 
 const PARTITIONS: u16 = 16;
@@ -58,34 +57,29 @@ const QUICK: Scale = Scale { batches: 60, runs: 1, latency_seconds: 3 };
 /// The program.
 pub fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let run = async || match &given[..] {
-        [first, brokers, topic] if first == CHILD => lead_until_killed(brokers, topic).await,
-        _ => run(args::parse(given, FULL, &[("--quick", QUICK)])?).await,
-    };
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime");
-    args::exit("stream", runtime.and_then(|runtime| runtime.block_on(run())))
+    if let [first, brokers, topic] = &given[..]
+        && first == CHILD
+    {
+        let led =
+            args::runtime().and_then(|runtime| runtime.block_on(lead_until_killed(brokers, topic)));
+        return args::exit("stream", led);
+    }
+    args::program("stream", given, (FULL, &[("--quick", QUICK)]), |scale, figures| {
+        args::runtime()?.block_on(run(scale, figures))
+    })
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
-async fn run(args: Args<Scale>) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().next().unwrap_or("unknown").to_owned();
-    println!(
-        "{cores} cores; figures are judged on 4, with nothing else running (load now: {load})"
-    );
-    let mut figures = Figures::default();
-    figures.say("cpu_reference", reference::cpu(), "M/s");
+async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
     let servers = Servers::from_env()?;
     let kafka = servers.kafka().await?;
     let (mut embedded_runs, mut kafka_runs) = (Vec::new(), Vec::new());
-    for at in 0..args.scale.runs {
+    for at in 0..scale.runs {
         let folder = tempfile::tempdir().context("make a folder")?;
         let log = Log::Embedded(Embedded::open(&folder.path().join("stream.db"), options())?);
-        embedded_runs.push(measure(&log, args.scale).await?);
+        embedded_runs.push(measure(&log, scale).await?);
         drop(log);
         let log = Kafka::open(settings(kafka.address(), format!("bench{at}"))).await?;
-        kafka_runs.push(measure(&Log::Kafka(log), args.scale).await?);
+        kafka_runs.push(measure(&Log::Kafka(log), scale).await?);
     }
     for (backend, runs) in [("embedded", embedded_runs), ("kafka", kafka_runs)] {
         let figure = |of: fn(&Measured) -> f64| median(runs.iter().map(of).collect());
@@ -100,11 +94,11 @@ async fn run(args: Args<Scale>) -> Result<()> {
         }
     }
     let mut take_overs = Vec::new();
-    for at in 0..args.scale.runs {
+    for at in 0..scale.runs {
         take_overs.push(take_over(&kafka.address(), &format!("takeover{at}")).await?);
     }
     figures.say("stream_takeover_s", median(take_overs), "s");
-    args.json.map_or(Ok(()), |path| figures.write(&path))
+    Ok(())
 }
 
 /// One run of one backend.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemas::{
-    config::Region,
+    config::{self, Region},
     defaults,
     ring::{Hashing, RingNode},
 };
@@ -86,7 +86,7 @@ impl Settings {
         let home = at.ok_or_else(|| NoCluster(home.to_owned()))?;
         let clusters = region.clusters.iter().map(|cluster| Cluster {
             hashing: cluster.hashing,
-            nodes: cluster.nodes.iter().map(node).collect(),
+            nodes: cluster.nodes.iter().map(config::Node::in_ring).collect(),
         });
         let epochs = region.http.iter().map(ToString::to_string).collect();
         Ok(Settings { home, epochs, ..Settings::new(clusters.collect()) })
@@ -99,10 +99,6 @@ impl Settings {
             patience: self.patience,
         }
     }
-}
-
-fn node(node: &schemas::config::Node) -> RingNode {
-    RingNode { name: node.address.to_string(), weight: node.weight }
 }
 
 /// Whole seconds, rounded up: memcached counts in them, and takes more than thirty days for a date.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use schemas::ring::{Hashing, Ring, RingError, RingNode};
+use schemas::ring::RingError;
 
-use crate::{ControlPort, NodeSettings, Settings, intake::Share};
+use crate::{ControlPort, NodeSettings, Settings, intake::Share, settings};
 
 /// A node that gets deletes.
 #[derive(Clone, Debug)]
@@ -17,10 +17,11 @@ pub(crate) struct Member {
 
 /// The nodes of the ring, and behind them those that only the former one has.
 pub(crate) fn members(cluster: &Settings) -> Result<Vec<Member>, RingError> {
-    let ring = ring(cluster.hashing, &cluster.nodes)?;
+    let ring = Arc::new(cluster.ring()?);
     let former = match &cluster.former {
         Some(former) if !former.nodes.is_empty() => {
-            Some((self::ring(former.hashing, &former.nodes)?, &former.nodes))
+            let ring = settings::ring(former.hashing, &former.nodes)?;
+            Some((Arc::new(ring), &former.nodes))
         }
         _ => None,
     };
@@ -50,16 +51,11 @@ pub(crate) fn members(cluster: &Settings) -> Result<Vec<Member>, RingError> {
     Ok(members)
 }
 
-fn ring(hashing: Hashing, nodes: &[NodeSettings]) -> Result<Arc<Ring>, RingError> {
-    let node = |node: &NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
-    Ring::new(hashing, &nodes.iter().map(node).collect::<Vec<_>>()).map(Arc::new)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
-    use schemas::key::Key;
+    use schemas::{key::Key, ring::Hashing};
 
     use super::*;
     use crate::{Former, Markers, OnFloor};
@@ -98,7 +94,7 @@ mod tests {
     fn deletes_go_to_the_owners_by_both_rings() {
         let both = cluster(&[1, 2, 3], &[2, 3, 4]);
         let (new, old) = (cluster(&[1, 2, 3], &[]), cluster(&[2, 3, 4], &[]));
-        let hashed = |hashing| ring(hashing, &nodes(&[2, 3, 4])).unwrap();
+        let hashed = |hashing| settings::ring(hashing, &nodes(&[2, 3, 4])).unwrap();
         let (ketama, mut moved) = (hashed(Hashing::Ketama), 0);
         for number in 0..1000 {
             let key = Key::new(format!("key:{number}")).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use schemas::ring::Hashing;
+use schemas::ring::{Hashing, Ring, RingError, RingNode};
 
 use crate::{ControlPort, lane::Markers};
 
@@ -25,6 +25,18 @@ pub struct Settings {
     pub on_floor: OnFloor,
     /// Whether clients set markers on stock nodes.
     pub markers: Markers,
+}
+
+impl Settings {
+    /// Which of the nodes owns a key.
+    pub fn ring(&self) -> Result<Ring, RingError> {
+        ring(self.hashing, &self.nodes)
+    }
+}
+
+pub(crate) fn ring(hashing: Hashing, nodes: &[NodeSettings]) -> Result<Ring, RingError> {
+    let node = |node: &NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
+    Ring::new(hashing, &nodes.iter().map(node).collect::<Vec<_>>())
 }
 
 /// A ring of before.

@@ -7,12 +7,7 @@ mod gets;
 mod herds;
 mod region;
 
-use std::{
-    net::Ipv4Addr,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::Ipv4Addr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use cache_node::{
@@ -24,21 +19,18 @@ use cache_node::{
     store::Eviction,
 };
 use hdrhistogram::Histogram;
-use invalidator::{ControlPort, Feed, Invalidator, NodeSettings, OnFloor, Visibility};
-use prometheus_client::registry::Registry;
+use invalidator::Invalidator;
 use schemas::{
     cursor::Partition,
     defaults,
-    gtid::{Dialect, GtidSet},
     key::Key,
     moment::Moment,
-    record::{Invalidation, Invalidations, Operation, Progress, Record, Transaction, UnixMicros},
-    ring::Hashing,
+    record::{Invalidation, Invalidations, Operation, Record, Transaction},
     version::Version,
 };
 use stream::{
-    Batch, Portions, Writer,
-    embedded::{Embedded, EmbeddedReader, Options},
+    Batch, Writer,
+    embedded::{Embedded, EmbeddedReader},
 };
 use tokio::{
     task::yield_now,
@@ -48,9 +40,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::region::Backend;
 use crate::{
-    args::{self, Args},
+    args,
     figures::{Figures, median},
-    reference,
+    lane,
 };
 
 const KEYS_PER_TRANSACTION: usize = 10;
@@ -72,24 +64,20 @@ const QUICK: Scale = Scale { batches: 50, runs: 1, latency_seconds: 3 };
 
 /// The program.
 pub fn main() -> ExitCode {
-    let parsed = args::parse(std::env::args().skip(1), FULL, &[("--quick", QUICK)]);
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime");
-    args::exit("invalidate", runtime.and_then(|runtime| runtime.block_on(run(parsed?))))
+    let scales = (FULL, &[("--quick", QUICK)][..]);
+    args::program("invalidate", std::env::args().skip(1), scales, |scale, figures| {
+        args::runtime()?.block_on(run(scale, figures))
+    })
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
-async fn run(args: Args<Scale>) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{cores} cores; figures are judged on 4");
-    let mut figures = Figures::default();
-    figures.say("cpu_reference", reference::cpu(), "M/s");
+async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
     let (mut bulk, mut sends, mut middle, mut slow, mut costs) =
         (vec![], vec![], vec![], vec![], vec![]);
-    for _ in 0..args.scale.runs {
-        let (per_core_s, keys_per_send) = Stage::new()?.bulk(args.scale.batches).await?;
+    for _ in 0..scale.runs {
+        let (per_core_s, keys_per_send) = Stage::new()?.bulk(scale.batches).await?;
         bulk.push(per_core_s);
         sends.push(keys_per_send);
-        let delays = Stage::new()?.delays(args.scale.latency_seconds).await?;
+        let delays = Stage::new()?.delays(scale.latency_seconds).await?;
         middle.push(delays.value_at_quantile(0.5) as f64 / 1000.0);
         slow.push(delays.value_at_quantile(0.99) as f64 / 1000.0);
         costs.push(gets::cost_ratio()?);
@@ -100,7 +88,7 @@ async fn run(args: Args<Scale>) -> Result<()> {
     figures.say("invalidate_added_delay_p99_ms", median(slow), "ms");
     figures.say("node_versions_cost_ratio", median(costs), "ratio");
     for backend in [Backend::Embedded, Backend::Kafka] {
-        let delays = commit::delays(backend, args.scale.latency_seconds * 2).await?;
+        let delays = commit::delays(backend, scale.latency_seconds * 2).await?;
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)] {
             let name = format!("invalidate_{}_commit_{name}_ms", backend.name());
             figures.say(&name, delays.value_at_quantile(quantile) as f64 / 1000.0, "ms");
@@ -109,7 +97,7 @@ async fn run(args: Args<Scale>) -> Result<()> {
     let [near, lagging] = herds::reads().await?;
     figures.say("herd_reads_per_invalidation", near as f64, "reads");
     figures.say("herd_reads_per_invalidation_lagging", lagging as f64, "reads");
-    args.json.map_or(Ok(()), |path| figures.write(&path))
+    Ok(())
 }
 
 fn rules_settings(partitions: u16) -> rules::Settings {
@@ -163,13 +151,7 @@ impl Stage {
     /// The node is told that it has read nothing of the stream, so that its lane begins at the beginning.
     fn new() -> Result<Stage> {
         let folder = tempfile::tempdir().context("make a folder")?;
-        let options = Options {
-            partitions: 1,
-            retention_bytes: 8 << 30,
-            retention_age: Duration::from_secs(86_400),
-            now,
-        };
-        let log = Embedded::open(&folder.path().join("stream.db"), options)?;
+        let log = lane::log(folder.path())?;
         let begin = Rules::new(Moment::START, rules_settings(1));
         let node = Arc::new(node(Some(begin)));
         let control = Arc::new(Control::new(Arc::clone(&node), rules_settings(1), None)?);
@@ -184,7 +166,7 @@ impl Stage {
         let mut session = Session::new(Arc::clone(&self.control), [0; 16]);
         let hello = format!("hello 1 {} 1 0 -\n{lines}", Writer::stream_id(&self.log));
         session.input.extend_from_slice(hello.as_bytes());
-        session.execute(Now { moment: Moment::START, unix: 0 }, now());
+        session.execute(Now { moment: Moment::START, unix: 0 }, lane::now());
         String::from_utf8_lossy(&session.output).into_owned()
     }
 
@@ -194,26 +176,7 @@ impl Stage {
         let port = ControlServer::bind(Arc::clone(&self.control), clock, &options).await?;
         let address = port.address()?.to_string();
         tokio::spawn(port.run(self.shutdown.clone()));
-        let control = Some(ControlPort { address, secret: None, tls: None, ring_version: 0 });
-        let cluster = invalidator::Settings {
-            cluster: "bench".to_owned(),
-            hashing: Hashing::Ketama,
-            nodes: vec![NodeSettings { address: "node:1".to_owned(), weight: 1, control }],
-            fill_age_max: defaults::FILL_AGE_MAX,
-            on_floor: OnFloor::Alarm,
-            markers: invalidator::Markers::None,
-            former: None,
-            revision: 0,
-        };
-        let metrics = invalidator::Metrics::register(&mut Registry::default());
-        let feed = Feed {
-            reader: self.log.reader(),
-            cursors: self.log.clone(),
-            portions: Portions::whole(),
-        };
-        let started =
-            Invalidator::start(&[cluster], feed, &Visibility::UNKNOWN, &metrics, &self.shutdown);
-        started.context("start a lane")
+        lane::start(&self.log, "node:1".to_owned(), address, &self.shutdown)
     }
 
     async fn append(&self, records: Vec<Record>) -> Result<()> {
@@ -236,9 +199,7 @@ impl Stage {
     /// What a `Progress` says first: without one, nothing counts as applied.
     fn progress(&mut self) -> Record {
         self.number += 1;
-        let (source, executed) = ("bench".into(), GtidSet::empty(Dialect::Mysql));
-        let version = version(self.number);
-        Record::Progress(Progress { source, executed, version, at: now() })
+        lane::progress(version(self.number))
     }
 
     fn transactions(&mut self, count: usize) -> Record {
@@ -253,11 +214,11 @@ impl Stage {
                 operation: Operation::Update,
             };
             let keys = (0..KEYS_PER_TRANSACTION).map(key).collect();
-            let (version, received_at) = (version(self.number), now());
+            let (version, received_at) = (version(self.number), lane::now());
             let committed_at = Some(received_at);
             transactions.push(Transaction { version, committed_at, received_at, last: true, keys });
         }
-        Record::Invalidations(Invalidations { source: "bench".into(), transactions })
+        Record::Invalidations(Invalidations { source: lane::SOURCE.into(), transactions })
     }
 
     /// Deletes per second of processor time (reading, sending and applying together), and keys in each send.
@@ -311,11 +272,6 @@ impl Stage {
 
 fn version(number: u64) -> Version {
     Version::new(1, number).unwrap_or(Version::MAX)
-}
-
-fn now() -> UnixMicros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMicros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// Of this process; in hundredths.

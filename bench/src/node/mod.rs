@@ -11,13 +11,12 @@ mod load;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use e2e::servers::Servers;
 
 use crate::{
-    args::{self, Args},
+    args,
     figures::{Figures, median},
-    reference,
 };
 
 /// How much is measured.
@@ -48,18 +47,14 @@ const THREADS: &str = "2";
 
 /// The program.
 pub fn main() -> ExitCode {
-    let parsed = args::parse(std::env::args().skip(1), FULL, &[("--quick", QUICK)]);
-    args::exit("node", parsed.and_then(run))
+    args::program("node", std::env::args().skip(1), (FULL, &[("--quick", QUICK)]), run)
 }
 
-fn run(args: Args<Scale>) -> Result<()> {
-    let mut figures = Figures::default();
-    figures.say("cpu_reference", reference::cpu(), "M/s");
-    engine_alone(args.scale, &mut figures)?;
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    runtime.block_on(beside_memcached(args.scale, &mut figures))?;
-    runtime.block_on(more_threads(args.scale, &mut figures))?;
-    args.json.map_or(Ok(()), |path| figures.write(&path))
+fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
+    engine_alone(scale, figures)?;
+    let runtime = args::runtime()?;
+    runtime.block_on(beside_memcached(scale, figures))?;
+    runtime.block_on(more_threads(scale, figures))
 }
 
 fn engine_alone(scale: Scale, figures: &mut Figures) -> Result<()> {

@@ -6,12 +6,11 @@ mod upgrade;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{
-    args::{self, Args},
+    args,
     figures::{Figures, median},
-    reference,
 };
 
 /// How much is measured.
@@ -27,24 +26,21 @@ const VALUE_BYTES: usize = 350;
 
 /// The program.
 pub fn main() -> ExitCode {
-    let parsed = args::parse(std::env::args().skip(1), FULL, &[("--quick", QUICK)]);
-    args::exit("snapshot", parsed.and_then(run))
+    args::program("snapshot", std::env::args().skip(1), (FULL, &[("--quick", QUICK)]), run)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
-fn run(args: Args<Scale>) -> Result<()> {
-    let mut figures = Figures::default();
-    figures.say("cpu_reference", reference::cpu(), "M/s");
-    println!("{} entries of {VALUE_BYTES} bytes", args.scale.entries);
-    copies::measure(args.scale, &mut figures)?;
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
+    println!("{} entries of {VALUE_BYTES} bytes", scale.entries);
+    copies::measure(scale, figures)?;
+    let runtime = args::runtime()?;
     let (mut upgrades, mut restarts) = (Vec::new(), Vec::new());
-    for _ in 0..args.scale.runs {
-        let gaps = runtime.block_on(upgrade::measure(args.scale.entries))?;
+    for _ in 0..scale.runs {
+        let gaps = runtime.block_on(upgrade::measure(scale.entries))?;
         upgrades.push(gaps.upgrade_ms);
         restarts.push(gaps.restart_ms);
     }
     figures.say("restart_unavailable_ms", median(upgrades), "ms");
     figures.say("restart_from_file_unavailable_ms", median(restarts), "ms");
-    args.json.map_or(Ok(()), |path| figures.write(&path))
+    Ok(())
 }

@@ -9,29 +9,18 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use e2e::servers::{CacheNode, Servers};
-use invalidator::{ControlPort, Feed, Invalidator, NodeSettings, OnFloor, Visibility};
-use prometheus_client::registry::Registry;
-use schemas::{
-    cursor::Partition,
-    defaults,
-    gtid::{Dialect, GtidSet},
-    record::{Progress, Record, UnixMicros},
-    ring::Hashing,
-    version::Version,
-};
-use stream::{
-    Batch, Portions, Writer,
-    embedded::{Embedded, EmbeddedReader, Options},
-};
+use e2e::servers::Servers;
+use schemas::{cursor::Partition, defaults, version::Version};
+use stream::{Batch, Writer, embedded::Embedded};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::VALUE_BYTES;
+use crate::lane;
 
 const NODE: &str = "[snapshot]\nfile = \"node.snapshot\"\nnode = \"bench\"\nhandover = \"take\"";
 const VERSION: u64 = 1;
@@ -52,14 +41,9 @@ pub(super) async fn measure(entries: u32) -> Result<Gaps> {
     let mut node = servers.controlled_node_with(&["-m", "1024"], NODE).await?;
     let shutdown = CancellationToken::new();
     let folder = tempfile::tempdir().context("make a folder")?;
-    let options = Options {
-        partitions: 1,
-        retention_bytes: 1 << 30,
-        retention_age: Duration::from_secs(86_400),
-        now,
-    };
-    let log = Embedded::open(&folder.path().join("stream.db"), options)?;
-    let lanes = connect(&log, &node, &shutdown)?;
+    let log = lane::log(folder.path())?;
+    let control = node.control().context("a control port")?;
+    let lanes = lane::start(&log, node.address(), control, &shutdown)?;
     let progress = tokio::spawn(progress(log, shutdown.clone()));
     let address = node.address();
     tokio::task::spawn_blocking(move || fill(&address, entries)).await.context("fill")??;
@@ -81,47 +65,17 @@ pub(super) async fn measure(entries: u32) -> Result<Gaps> {
     Ok(Gaps { upgrade_ms, restart_ms })
 }
 
-fn connect(
-    log: &Embedded,
-    node: &CacheNode,
-    shutdown: &CancellationToken,
-) -> Result<Invalidator<EmbeddedReader, Embedded>> {
-    let address = node.control().context("a control port")?;
-    let control = Some(ControlPort { address, secret: None, tls: None, ring_version: 0 });
-    let cluster = invalidator::Settings {
-        cluster: "bench".to_owned(),
-        hashing: Hashing::Ketama,
-        nodes: vec![NodeSettings { address: node.address(), weight: 1, control }],
-        fill_age_max: defaults::FILL_AGE_MAX,
-        on_floor: OnFloor::Alarm,
-        markers: invalidator::Markers::None,
-        former: None,
-        revision: 0,
-    };
-    let metrics = invalidator::Metrics::register(&mut Registry::default());
-    let feed = Feed { reader: log.reader(), cursors: log.clone(), portions: Portions::whole() };
-    let started = Invalidator::start(&[cluster], feed, &Visibility::UNKNOWN, &metrics, shutdown);
-    started.context("start a lane")
-}
-
 /// What a tailer says while nothing changes.
 async fn progress(log: Embedded, shutdown: CancellationToken) -> Result<()> {
     let mut ticks = interval(defaults::PROGRESS_INTERVAL);
     while !shutdown.is_cancelled() {
         ticks.tick().await;
-        let (source, executed) = ("bench".into(), GtidSet::empty(Dialect::Mysql));
-        let version = Version::new(0, VERSION).unwrap_or_default();
-        let record = Record::Progress(Progress { source, executed, version, at: now() });
-        let records = vec![(Partition(0), record)];
+        let progress = lane::progress(Version::new(0, VERSION).unwrap_or_default());
+        let records = vec![(Partition(0), progress)];
         let appended = log.append(Batch { records, checkpoint: None }).await?;
         appended.await.context("append to the stream")?;
     }
     Ok(())
-}
-
-fn now() -> UnixMicros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMicros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// With versions that no floor refuses. Until the node has heard of the stream it takes nothing for long.

@@ -15,9 +15,8 @@ use e2e::servers::{Database, Servers};
 use schemas::rules::Rules;
 
 use crate::{
-    args::{self, Args},
+    args,
     figures::{Figures, median},
-    reference,
 };
 use backlog::{Phase, Size};
 use memory::Form;
@@ -56,14 +55,16 @@ pub fn main() -> ExitCode {
     let outcome = match &given[..] {
         [first, address, folder] if first == memory::CHILD => tail_for_memory(address, folder),
         [first, file] if first == "--file" => decode_file(file),
-        _ => args::parse(given, FULL, &[("--quick", QUICK), ("--long", LONG)]).and_then(run),
+        _ => {
+            let scales = (FULL, &[("--quick", QUICK), ("--long", LONG)][..]);
+            return args::program("tail", given, scales, run);
+        }
     };
     args::exit("tail", outcome)
 }
 
 fn tail_for_memory(address: &str, folder: &str) -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    runtime.block_on(memory::child(address, folder.as_ref()))
+    args::runtime()?.block_on(memory::child(address, folder.as_ref()))
 }
 
 /// For profilers: decodes one binlog file of the bench's tables.
@@ -79,18 +80,14 @@ fn decode_file(file: &str) -> Result<()> {
     Ok(())
 }
 
-fn run(args: Args<Scale>) -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    let mut figures = Figures::default();
-    figures.say("cpu_reference", reference::cpu(), "Mrounds/s");
+fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
     let rules = Arc::new(Rules::parse("bench", backlog::RULES).context("the bench's rules")?);
-    let scale = args.scale;
     let servers = Servers::from_env()?;
-    runtime.block_on(async {
+    args::runtime()?.block_on(async {
         let database = backlog::server(&servers, &[]).await?;
         let phases = backlog::phases(&database, scale.size).await?;
-        from_memory(&mut figures, &phases, &rules, scale.runs)?;
-        from_the_wire(&mut figures, &database, &phases, &rules, scale.runs).await?;
+        from_memory(figures, &phases, &rules, scale.runs)?;
+        from_the_wire(figures, &database, &phases, &rules, scale.runs).await?;
         drop(phases);
         if let Some(jars) = std::env::var_os(debezium::JARS) {
             // It is slow: a part of what ours reads is enough.
@@ -109,9 +106,8 @@ fn run(args: Args<Scale>) -> Result<()> {
             highest = highest.max(peak);
         }
         figures.say("tail_memory_peak_mib", highest, "MiB");
-        anyhow::Ok(())
-    })?;
-    args.json.map_or(Ok(()), |path| figures.write(&path))
+        Ok(())
+    })
 }
 
 async fn from_the_wire(

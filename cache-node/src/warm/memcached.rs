@@ -10,60 +10,32 @@ use bytes::{Buf, BytesMut};
 use memchr::memchr;
 use protocol::control::wire::{COPY_BYTES_MAX, Copy, GiverState};
 use schemas::{key::Key, version::Version};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 
 use super::{
-    Ask, Socket, SourceKind, Warm,
-    plan::{Answer, Next, Reads},
+    SourceKind, Warm,
+    plan::{Answer, Reads},
+    source::{self, Giver, Line, Walk},
 };
 use crate::copies::add;
 
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks whether plain sets are taken yet.
 const PATIENCE: Duration = Duration::from_millis(100);
-const RECONNECT: Duration = Duration::from_millis(500);
-const READ_BYTES: usize = 64 << 10;
 /// A line of a dump is shorter than this.
 const LINE_BYTES_MAX: usize = 4096;
 
 /// Walks through all keys of a dump, and asks for their values.
 pub(super) async fn walk(warm: Arc<Warm>, number: usize) {
-    let (mut dumping, mut failing) = (None, false);
     // Before this node knows where the region was so long ago, it would take nothing.
     while !warm.takes_plain_sets() {
         sleep(PATIENCE).await;
     }
-    loop {
-        let looks = match warm.plan_next(number) {
-            Next::Over => return,
-            Next::Wait(wait) => {
-                sleep(wait).await;
-                continue;
-            }
-            Next::Walk(looks) => looks,
-        };
-        let answered = walk_on(&warm, number, &mut dumping, looks).await;
-        let now = warm.clock.read().0.moment;
-        match answered {
-            Ok(answer) => {
-                failing = false;
-                warm.plan().answered(now, number, &answer);
-            }
-            Err(err) => {
-                // The dump begins anew; what was kept is not asked for again.
-                dumping = None;
-                warm.plan().failed(now, number);
-                if !failing {
-                    warm.say_failed(number, &err);
-                }
-                failing = true;
-            }
-        }
-    }
+    source::walk::<Walker>(warm, number).await;
 }
+
+/// A dump cannot be gone on with on another connection: it begins anew, and what was kept is not asked for again.
+#[derive(Default)]
+struct Walker(Option<Dumping>);
 
 /// A dump that is being read, and the connection for values.
 struct Dumping {
@@ -72,100 +44,81 @@ struct Dumping {
     values: Connection,
 }
 
-async fn walk_on(
-    warm: &Warm,
-    number: usize,
-    dumping: &mut Option<Dumping>,
-    looks: u32,
-) -> io::Result<Answer> {
-    if dumping.is_none() {
-        let (mut dump, values) =
-            (Connection::open(warm, number).await?, Connection::open(warm, number).await?);
-        dump.say(b"lru_crawler metadump all\r\n").await?;
-        *dumping = Some(Dumping { dump, over: false, values });
-    }
-    let Some(Dumping { dump, over, values }) = dumping else { return Err(malformed()) };
-    let (mut keys, mut looked) = (Vec::new(), 0_u32);
-    let now = warm.clock.read().0;
-    while looked < looks && !*over {
-        let line = dump.line().await?;
-        if line.starts_with(b"END") {
-            *over = true;
-        } else if line.starts_with(b"key=") {
-            looked = looked.saturating_add(1);
-            let key = dumped_key(&line).filter(|key| warm.is_ours(key));
-            keys.extend(key.filter(|key| !warm.node.holds(key.as_bytes(), now)));
-        } else {
-            return Err(io::Error::other(String::from_utf8_lossy(&line).into_owned()));
+impl Walk for Walker {
+    type Error = io::Error;
+
+    async fn go_on(&mut self, warm: &Warm, number: usize, looks: u32) -> io::Result<Answer> {
+        let Dumping { dump, over, values } = match &mut self.0 {
+            Some(dumping) => dumping,
+            none => none.insert(Dumping::begin(warm, number).await?),
+        };
+        let (mut keys, mut looked) = (Vec::new(), 0_u32);
+        let now = warm.clock.read().0;
+        while looked < looks && !*over {
+            let line = dump.line().await?;
+            if line.starts_with(b"END") {
+                *over = true;
+            } else if line.starts_with(b"key=") {
+                looked = looked.saturating_add(1);
+                let key = dumped_key(&line).filter(|key| warm.is_ours(key));
+                keys.extend(key.filter(|key| !warm.node.holds(key.as_bytes(), now)));
+            } else {
+                return Err(io::Error::other(String::from_utf8_lossy(&line).into_owned()));
+            }
         }
-    }
-    let (mut kept, mut refused) = (0_u64, 0_u64);
-    for some in keys.chunks(super::FETCH_MAX) {
-        let copies = values.get(some).await?;
-        let outcome = warm.keep(&copies, SourceKind::Memcached);
-        kept = kept.saturating_add(outcome.kept);
-        refused = refused.saturating_add(outcome.refused);
-    }
-    add(&warm.node.copies().kept_by_walk, kept);
-    let (entries, reads) = values.statistics().await?;
-    let ended = *over;
-    if ended && looks > 0 && refused > 0 {
-        // If the plan wants another walk, it begins with another dump.
-        *dumping = None;
-    }
-    Ok(Answer { state: GiverState::Gives, looked, refused, entries, reads, over: ended })
-}
-
-/// Asks for what reads miss.
-pub(super) async fn answer_misses(warm: Arc<Warm>, number: usize) {
-    let Some(mut waiting) = warm.waiting(number) else { return };
-    loop {
-        if let Ok(mut connection) = Connection::open(&warm, number).await {
-            warm.is_up(number);
-            let broke = serve(&warm, &mut connection, &mut waiting).await;
-            warm.is_down(number);
-            let Err(err) = broke else { return };
-            tracing::debug!(error = %err, "a source for misses broke");
+        let (mut kept, mut refused) = (0_u64, 0_u64);
+        for some in keys.chunks(super::FETCH_MAX) {
+            let copies = values.get(some).await?;
+            let outcome = warm.keep(&copies, SourceKind::Memcached);
+            kept = kept.saturating_add(outcome.kept);
+            refused = refused.saturating_add(outcome.refused);
         }
-        while waiting.try_recv().is_ok() {}
-        sleep(RECONNECT).await;
+        add(&warm.node.copies().kept_by_walk, kept);
+        let (entries, reads) = values.statistics().await?;
+        let over = *over;
+        if over && looks > 0 && refused > 0 {
+            // If the plan wants another walk, it begins with another dump.
+            self.0 = None;
+        }
+        Ok(Answer { state: GiverState::Gives, looked, refused, entries, reads, over })
+    }
+
+    fn broke(&mut self) {
+        self.0 = None;
     }
 }
 
-async fn serve(
-    warm: &Warm,
-    connection: &mut Connection,
-    waiting: &mut tokio::sync::mpsc::Receiver<Ask>,
-) -> io::Result<()> {
-    while let Some(first) = waiting.recv().await {
-        let asks = warm.gather(first, waiting);
-        let keys: Vec<Key> = asks.keys().cloned().collect();
-        let copies = connection.get(&keys).await?;
-        add(&warm.node.copies().kept_by_miss, warm.keep(&copies, SourceKind::Memcached).kept);
-        drop(asks);
+impl Dumping {
+    async fn begin(warm: &Warm, number: usize) -> io::Result<Dumping> {
+        let mut dump = Connection::open(warm, number).await?;
+        let values = Connection::open(warm, number).await?;
+        dump.0.say(b"lru_crawler metadump all\r\n").await?;
+        Ok(Dumping { dump, over: false, values })
     }
-    Ok(())
 }
 
-struct Connection {
-    socket: Box<dyn Socket>,
-    input: BytesMut,
+/// A connection.
+pub(super) struct Connection(Line);
+
+impl Giver for Connection {
+    type Error = io::Error;
+    const KIND: SourceKind = SourceKind::Memcached;
+
+    async fn open(warm: &Warm, number: usize) -> io::Result<Connection> {
+        Line::open(warm, number).await.map(Connection)
+    }
+
+    async fn copies(&mut self, keys: Vec<Key>) -> io::Result<Vec<Copy>> {
+        self.get(&keys).await
+    }
+
+    /// Memcached closes no connection because it is silent, unless it was told to; then it is opened again.
+    async fn stay(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Connection {
-    async fn open(warm: &Warm, number: usize) -> io::Result<Connection> {
-        let source = warm.settings.sources.get(number).ok_or_else(malformed)?;
-        let connecting = timeout(ANSWER_DEADLINE, (warm.connect)(source));
-        let socket = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        Ok(Connection { socket, input: BytesMut::new() })
-    }
-
-    async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-        timeout(ANSWER_DEADLINE, self.socket.write_all(bytes)).await.map_err(late)??;
-        self.socket.flush().await
-    }
-
     /// The values that are there, by `mg`: with flags and what is left of their lives.
     async fn get(&mut self, keys: &[Key]) -> io::Result<Vec<Copy>> {
         let mut asked = Vec::new();
@@ -173,7 +126,7 @@ impl Connection {
             asked.extend_from_slice(&[b"mg ", key.as_bytes(), b" f t v\r\n"].concat());
         }
         asked.extend_from_slice(b"mn\r\n");
-        self.say(&asked).await?;
+        self.0.say(&asked).await?;
         let mut copies = Vec::new();
         for key in keys {
             let line = self.line().await?;
@@ -191,7 +144,7 @@ impl Connection {
 
     /// Its entries, and how it is read.
     async fn statistics(&mut self) -> io::Result<(u64, Reads)> {
-        self.say(b"stats\r\n").await?;
+        self.0.say(b"stats\r\n").await?;
         let (mut entries, mut reads) = (0, Reads::default());
         loop {
             let line = self.line().await?;
@@ -215,30 +168,23 @@ impl Connection {
     /// Without its end.
     async fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
-            if let Some(end) = memchr(b'\n', &self.input) {
-                let line = self.input.split_to(end);
-                self.input.advance(1);
+            if let Some(end) = memchr(b'\n', &self.0.input) {
+                let line = self.0.input.split_to(end);
+                self.0.input.advance(1);
                 return Ok(line.strip_suffix(b"\r").unwrap_or(&line).to_vec());
             }
-            if self.input.len() > LINE_BYTES_MAX {
+            if self.0.input.len() > LINE_BYTES_MAX {
                 return Err(malformed());
             }
-            self.fill().await?;
+            self.0.fill().await?;
         }
     }
 
     async fn take(&mut self, bytes: usize) -> io::Result<BytesMut> {
-        while self.input.len() < bytes {
-            self.fill().await?;
+        while self.0.input.len() < bytes {
+            self.0.fill().await?;
         }
-        Ok(self.input.split_to(bytes))
-    }
-
-    async fn fill(&mut self) -> io::Result<()> {
-        self.input.reserve(READ_BYTES);
-        let read = timeout(ANSWER_DEADLINE, self.socket.read_buf(&mut self.input)).await;
-        let read = read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        Ok(self.0.input.split_to(bytes))
     }
 }
 

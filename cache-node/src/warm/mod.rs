@@ -13,6 +13,7 @@
 mod memcached;
 mod peer;
 mod plan;
+mod source;
 
 use std::{
     collections::HashMap,
@@ -208,12 +209,12 @@ impl Warm {
             let warm = Arc::clone(&self);
             match source.kind {
                 SourceKind::Mcsqueal => {
-                    asking.spawn(peer::walk(Arc::clone(&warm), number));
-                    asking.spawn(peer::answer_misses(warm, number));
+                    asking.spawn(source::walk::<peer::Walker>(Arc::clone(&warm), number));
+                    asking.spawn(source::answer_misses::<peer::Connection>(warm, number));
                 }
                 SourceKind::Memcached => {
                     asking.spawn(memcached::walk(Arc::clone(&warm), number));
-                    asking.spawn(memcached::answer_misses(warm, number));
+                    asking.spawn(source::answer_misses::<memcached::Connection>(warm, number));
                 }
             }
         }

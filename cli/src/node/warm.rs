@@ -18,7 +18,7 @@ use invalidator::{NodeSettings, Tls};
 use schemars::JsonSchema;
 use schemas::{
     config::{Cluster, Region},
-    ring::{Ring, RingNode},
+    ring::Ring,
 };
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -139,12 +139,7 @@ fn own<'a>(region: &'a Region, name: &str) -> Result<(&'a Cluster, usize)> {
 }
 
 fn ring(cluster: &Cluster) -> Result<Ring> {
-    let name = |node: &schemas::config::Node| RingNode {
-        name: node.address.to_string(),
-        weight: node.weight,
-    };
-    let names: Vec<RingNode> = cluster.nodes.iter().map(name).collect();
-    Ring::new(cluster.hashing, &names).context("warm.region_file: spread keys over the nodes")
+    cluster.ring().context("warm.region_file: spread keys over the nodes")
 }
 
 fn source(node: &NodeSettings) -> Source {

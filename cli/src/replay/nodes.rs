@@ -10,13 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use invalidator::{ControlPort, Deleter, NodeSettings};
 use protocol::control::Item;
-use schemas::{
-    config::Region,
-    cursor::StreamId,
-    key::Key,
-    ring::{Ring, RingNode},
-    version::Version,
-};
+use schemas::{config::Region, cursor::StreamId, key::Key, ring::Ring, version::Version};
 use tokio::time::{sleep, timeout};
 
 use super::plain::Plain;
@@ -72,10 +66,7 @@ impl Nodes {
                 continue;
             }
             let settings = run::cluster_settings(file, named, &HashMap::new())?;
-            let name =
-                |node: &NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
-            let names: Vec<RingNode> = settings.nodes.iter().map(name).collect();
-            let ring = Ring::new(settings.hashing, &names).context("spread keys over the nodes");
+            let ring = settings.ring().context("spread keys over the nodes");
             let ring = ring.map_err(Failure::Config)?;
             let is_chosen = |it: &NodeSettings| node.is_none_or(|node| node == it.address);
             let chosen = settings.nodes.iter().map(is_chosen).collect();

@@ -15,12 +15,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use invalidator::{Copier, NodeSettings};
 use protocol::control::wire::COPIES_MAX;
-use schemas::{
-    config::Region,
-    cursor::StreamId,
-    key::Key,
-    ring::{Ring, RingNode},
-};
+use schemas::{config::Region, cursor::StreamId, key::Key, ring::Ring};
 use stream::Reader;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -123,10 +118,7 @@ impl Cluster {
         let found =
             found.ok_or_else(|| Failure::Config(anyhow!("the region has no such cluster")))?;
         let settings = run::cluster_settings(file, found, &HashMap::new())?;
-        let ring_node =
-            |node: &NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
-        let names: Vec<RingNode> = settings.nodes.iter().map(ring_node).collect();
-        let ring = Ring::new(settings.hashing, &names).context("spread keys over the nodes");
+        let ring = settings.ring().context("spread keys over the nodes");
         let ring = ring.map_err(Failure::Config)?;
         if settings.nodes.iter().any(|node| node.control.is_none()) {
             let what =

@@ -17,7 +17,7 @@ pub use relay::{ListenTls, Relay};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::ring::Hashing;
+use crate::ring::{Hashing, Ring, RingError, RingNode};
 
 /// A valid region configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,6 +285,21 @@ pub struct Node {
     pub weight: u32,
     /// The control port of a node of ours; `None` for a stock memcached.
     pub control: Option<Address>,
+}
+
+impl Cluster {
+    /// Which of the nodes owns a key.
+    pub fn ring(&self) -> Result<Ring, RingError> {
+        let nodes: Vec<RingNode> = self.nodes.iter().map(Node::in_ring).collect();
+        Ring::new(self.hashing, &nodes)
+    }
+}
+
+impl Node {
+    /// What clients hash.
+    pub fn in_ring(&self) -> RingNode {
+        RingNode { name: self.address.to_string(), weight: self.weight }
+    }
 }
 
 /// What a lane does with a floor (keys are stale that nobody can list) on stock memcached.
