@@ -11,11 +11,12 @@ use stream::{
     AnyCursors, AnyReader, Board, Desk, Log, StreamError,
     embedded::{Embedded, Options},
     kafka::{Kafka, Settings},
+    relay::RelayedReader,
 };
 
 use tokio::sync::watch;
 
-use crate::{clock, failure::Failure, load, run::Daemon};
+use crate::{clock, failure::Failure, load, relay, run::Daemon};
 
 /// Before a Kafka that was not there is looked for again.
 const OPEN_DELAY: Duration = Duration::from_secs(1);
@@ -60,7 +61,7 @@ pub(crate) async fn open_in_time(
 ) -> Result<Opened, Failure> {
     loop {
         let err = match open_all(file, region, daemon, metrics).await {
-            Err(Failure::Failed(err)) if matches!(region.stream, config::Stream::Kafka(_)) => err,
+            Err(Failure::Failed(err)) if is_remote(region) => err,
             opened => return opened,
         };
         let said = format!("{err:#}");
@@ -71,6 +72,11 @@ pub(crate) async fn open_in_time(
     }
 }
 
+/// Whether it is kept elsewhere: then it may come later.
+fn is_remote(region: &Region) -> bool {
+    matches!(region.stream, config::Stream::Kafka(_)) || !region.relay.from.is_empty()
+}
+
 async fn open_all(
     file: &Path,
     region: &Region,
@@ -78,10 +84,18 @@ async fn open_all(
     metrics: &stream::Metrics,
 ) -> Result<Opened, Failure> {
     let log = match daemon {
+        Daemon::Whole if is_elsewhere(region) => {
+            let what = "stream.relay.from: an embedded stream is written here; mcsqueal invalidator reads that of others";
+            return Err(Failure::Config(anyhow!(what)));
+        }
         Daemon::Whole => open(file, region, metrics).await?,
         Daemon::Invalidator => attach(file, region, metrics).await?,
     };
-    let reader = log.reader().await.context("read the stream")?;
+    let reader = match relay::settings(file, region, metrics)? {
+        Some(settings) => log.relayed(settings).await,
+        None => log.reader().await,
+    };
+    let reader = reader.context("read the stream")?;
     let cursors = log.cursors().await.context("read the stream")?;
     let path = match &region.stream {
         config::Stream::Embedded(embedded) => load::beside(file, &embedded.path),
@@ -93,16 +107,31 @@ async fn open_all(
 
 /// Opens it where somebody else writes it, or copies it to.
 async fn attach(file: &Path, region: &Region, metrics: &stream::Metrics) -> Result<Log, Failure> {
+    // A file of its own keeps cursors and notes of what comes from elsewhere.
+    if is_elsewhere(region) {
+        return open(file, region, metrics).await;
+    }
     let config::Stream::Kafka(kafka) = &region.stream else {
-        let what = "an embedded stream belongs to one process; mcsqueal run delivers it as well";
+        let what = "an embedded stream belongs to one process; mcsqueal run delivers it as well, or pushes it to others (stream.relay)";
         return Err(Failure::Config(anyhow!(what)));
     };
     let settings = Settings { metrics: metrics.clone(), ..settings(file, kafka)? };
     Kafka::attach(settings).await.map(Log::Kafka).map_err(|err| failed(err, kafka))
 }
 
+/// Whether the log is in another process's file, and comes over a relay.
+fn is_elsewhere(region: &Region) -> bool {
+    matches!(region.stream, config::Stream::Embedded(_)) && !region.relay.from.is_empty()
+}
+
 /// Opens it for reading only, whether or not some process writes it.
 pub(crate) async fn reader(file: &Path, region: &Region) -> Result<AnyReader, Failure> {
+    if is_elsewhere(region)
+        && let Some(settings) = relay::settings(file, region, &stream::Metrics::default())?
+    {
+        let opened = RelayedReader::open(settings).await.context("read the stream");
+        return opened.map(AnyReader::Relayed).map_err(Failure::Failed);
+    }
     match &region.stream {
         config::Stream::Embedded(embedded) => {
             let path = load::beside(file, &embedded.path);

@@ -16,6 +16,7 @@ mod invalidate;
 mod load;
 mod log;
 mod node;
+mod relay;
 mod reload;
 mod replay;
 mod router;

@@ -31,7 +31,7 @@ use crate::{
     http,
     load::{self, Loaded},
     log::{self, Opened},
-    node,
+    node, relay,
     reload::{self, Lanes, Reloader, Shown},
     telemetry,
 };
@@ -104,6 +104,7 @@ async fn serve(
         }
     };
     let Opened { log, board, reader, cursors } = opened;
+    let _relaying = relay::serve(&args.config, region, &reader, &side.stream).await?;
     let (published, loaded) = reload::begin(&args.config, loaded, &board);
     let region = &loaded.region.clone();
     let settings = settings_of(args, region)?;
@@ -428,7 +429,8 @@ pub(crate) fn cluster_settings(
 ) -> Result<invalidator::Settings, Failure> {
     let path = cluster.control_secret.as_ref().map(|path| load::beside(file, path));
     let secret = path.as_deref().map(node::read_secret).transpose().map_err(Failure::Config)?;
-    let tls = cluster.control_tls.as_ref().map(|tls| control_tls(file, tls)).transpose()?;
+    let tls = cluster.control_tls.as_ref().map(|tls| control_tls(file, tls)).transpose();
+    let tls = tls.context("cluster.control_tls").map_err(Failure::Config)?;
     let named = |node: &config::Node| {
         let address = node.control.as_ref()?.to_string();
         let (secret, tls, ring_version) = (secret.clone(), tls.clone(), cluster.ring_version);
@@ -461,13 +463,16 @@ pub(crate) fn cluster_settings(
     })
 }
 
-fn control_tls(file: &Path, tls: &config::ControlTls) -> Result<invalidator::Tls, Failure> {
+/// What other daemons of ours are connected to with.
+pub(crate) fn control_tls(
+    file: &Path,
+    tls: &config::ControlTls,
+) -> Result<invalidator::Tls, invalidator::TlsError> {
     let identity = tls.identity.as_ref().map(|identity| invalidator::Identity {
         certificate_chain: load::beside(file, &identity.certificate_chain),
         key: load::beside(file, &identity.key),
     });
-    let loaded = invalidator::Tls::load(&load::beside(file, &tls.ca_file), identity.as_ref());
-    loaded.context("cluster.control_tls").map_err(Failure::Config)
+    invalidator::Tls::load(&load::beside(file, &tls.ca_file), identity.as_ref())
 }
 
 /// Written beside and renamed, so that whoever waits for the file reads it whole.

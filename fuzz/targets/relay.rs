@@ -1,39 +1,24 @@
-//! The reply cutter of the router, and what it makes of replies; the log of deletes.
-
+//! The relay's frames, both sides: never a panic, and what was understood is said in the same way again.
 #![no_main]
 
+use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use router::{
-    log::Records,
-    wire::{
-        answer,
-        cut::{Cutter, Entries, Shape},
-    },
+use protocol::relay::{
+    FRAME_BYTES_MAX, HELLO_BYTES_MAX, next_of_reader, next_of_relay, put_of_reader, put_of_relay,
 };
 
-fuzz_target!(|input: (u8, u8, &[u8])| {
-    let (shape, cut_at, bytes) = input;
-    let shapes = [Shape::Values, Shape::Line, Shape::Meta, Shape::Block];
-    let shape = shapes[usize::from(shape) % shapes.len()];
-    let mut whole = Cutter::default();
-    let first = whole.next(shape, bytes);
-    // Cut in two, it says the same.
-    let mut cut = Cutter::default();
-    let at = usize::from(cut_at).min(bytes.len());
-    let second = match cut.next(shape, &bytes[..at]) {
-        Ok(None) => cut.next(shape, bytes),
-        said => said,
-    };
-    if let (Ok(first), Ok(second)) = (&first, &second) {
-        assert_eq!(first, second);
+fuzz_target!(|bytes: &[u8]| {
+    let mut input = BytesMut::from(bytes);
+    while let Ok(Some(message)) = next_of_relay(&mut input) {
+        let mut said = BytesMut::new();
+        put_of_relay(&message, &mut said);
+        assert!(said.len() <= FRAME_BYTES_MAX);
+        assert!(matches!(next_of_relay(&mut said), Ok(Some(_))));
     }
-    if let Ok(Some(cut)) = first {
-        assert!(cut.bytes <= bytes.len());
-        let entries = Entries(&bytes[..cut.bytes]).count();
-        assert!(shape != Shape::Values || entries <= cut.values);
+    let mut input = BytesMut::from(bytes);
+    while let Ok(Some(message)) = next_of_reader(&mut input, HELLO_BYTES_MAX) {
+        let mut said = BytesMut::new();
+        put_of_reader(&message, &mut said);
+        assert_eq!(next_of_reader(&mut said, HELLO_BYTES_MAX), Ok(Some(message)));
     }
-    let mut out = Vec::new();
-    answer::renamed(bytes, b"key", &mut out);
-    answer::merge(bytes, |_| None, &mut out);
-    assert!(Records(bytes).count() <= bytes.len());
 });

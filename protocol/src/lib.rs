@@ -3,6 +3,7 @@
 //! Source: `doc/protocol.txt` of memcached 1.6; exact error texts were observed on 1.6.45.
 
 pub mod control;
+pub mod relay;
 pub mod reply;
 pub mod request;
 pub mod server;

@@ -13,6 +13,7 @@ use crate::{
     Writer,
     embedded::{Embedded, EmbeddedReader},
     kafka::{Kafka, KafkaCursors, KafkaReader, KafkaWriter, Share},
+    relay::{self, RelayedReader},
 };
 
 /// A log that this process may write.
@@ -31,11 +32,12 @@ pub enum AnyWriter {
     Kafka(KafkaWriter),
 }
 
-/// Reads either.
+/// Reads either, here or from far away.
 #[derive(Clone, Debug)]
 pub enum AnyReader {
     Embedded(EmbeddedReader),
     Kafka(KafkaReader),
+    Relayed(RelayedReader),
 }
 
 /// Keeps cursors in either.
@@ -102,6 +104,16 @@ impl Log {
             Log::Embedded(embedded) => Ok(AnyReader::Embedded(embedded.reader())),
             Log::Kafka(kafka) => kafka.reader().await.map(AnyReader::Kafka),
         }
+    }
+
+    /// Reads it from relays; if it is on Kafka, from there while no relay answers. A log in a file is another one: it only keeps
+    /// cursors and notes.
+    pub async fn relayed(&self, settings: relay::Settings) -> Result<AnyReader, StreamError> {
+        let reader = match self {
+            Log::Embedded(_) => RelayedReader::open(settings).await,
+            Log::Kafka(kafka) => RelayedReader::beside(settings, kafka.clone()).await,
+        };
+        reader.map(AnyReader::Relayed)
     }
 
     /// Joins those who deliver it to `region`; `instance` names this process, over its restarts.
@@ -180,6 +192,7 @@ impl Reader for AnyReader {
         match self {
             AnyReader::Embedded(reader) => reader.stream_id(),
             AnyReader::Kafka(reader) => reader.stream_id(),
+            AnyReader::Relayed(reader) => reader.stream_id(),
         }
     }
 
@@ -187,6 +200,7 @@ impl Reader for AnyReader {
         match self {
             AnyReader::Embedded(reader) => reader.partitions(),
             AnyReader::Kafka(reader) => reader.partitions(),
+            AnyReader::Relayed(reader) => reader.partitions(),
         }
     }
 
@@ -199,6 +213,7 @@ impl Reader for AnyReader {
         match self {
             AnyReader::Embedded(reader) => reader.read_after(partition, after, limit).await,
             AnyReader::Kafka(reader) => reader.read_after(partition, after, limit).await,
+            AnyReader::Relayed(reader) => reader.read_after(partition, after, limit).await,
         }
     }
 
@@ -206,6 +221,7 @@ impl Reader for AnyReader {
         match self {
             AnyReader::Embedded(reader) => reader.head(partition).await,
             AnyReader::Kafka(reader) => reader.head(partition).await,
+            AnyReader::Relayed(reader) => reader.head(partition).await,
         }
     }
 
@@ -213,6 +229,7 @@ impl Reader for AnyReader {
         match self {
             AnyReader::Embedded(reader) => reader.seek(partition, at).await,
             AnyReader::Kafka(reader) => reader.seek(partition, at).await,
+            AnyReader::Relayed(reader) => reader.seek(partition, at).await,
         }
     }
 
@@ -220,6 +237,7 @@ impl Reader for AnyReader {
         match self {
             AnyReader::Embedded(reader) => reader.epochs().await,
             AnyReader::Kafka(reader) => reader.epochs().await,
+            AnyReader::Relayed(reader) => reader.epochs().await,
         }
     }
 
@@ -227,6 +245,7 @@ impl Reader for AnyReader {
         match self {
             AnyReader::Embedded(reader) => reader.changed().await,
             AnyReader::Kafka(reader) => reader.changed().await,
+            AnyReader::Relayed(reader) => reader.changed().await,
         }
     }
 }

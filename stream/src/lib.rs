@@ -8,9 +8,12 @@ pub mod follow;
 pub mod kafka;
 mod metrics;
 mod portion;
+mod raw;
+pub mod relay;
 mod request;
 mod seam;
 pub mod term;
+mod window;
 
 pub use any::{AnyCursors, AnyReader, AnyShare, AnyWriter, Log};
 pub use board::{Board, NOTE_BYTES_MAX};

@@ -1,9 +1,11 @@
-//! [`Metrics`]: what a log on Kafka counts. Clones share everything.
+//! [`Metrics`]: what a log on Kafka counts, and a relay of any log. Clones share everything.
 
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
+
+use crate::relay::RelayMetrics;
 
 /// Filled by whoever opens a log with it; see the help texts.
 #[derive(Clone, Debug, Default)]
@@ -17,12 +19,15 @@ pub struct Metrics {
     pub(crate) holes: Counter,
     pub(crate) catch_ups: Counter,
     pub(crate) rebalances: Counter,
+    /// Of both sides of a relay.
+    pub relay: RelayMetrics,
 }
 
 impl Metrics {
     /// Enters all of them.
     pub fn register(registry: &mut Registry) -> Metrics {
-        let metrics = Metrics::default();
+        let relay = RelayMetrics::register(registry);
+        let metrics = Metrics { relay, ..Metrics::default() };
         let registry = registry.sub_registry_with_prefix("mcsqueal_stream");
         let Metrics {
             records,
@@ -34,6 +39,7 @@ impl Metrics {
             holes,
             catch_ups,
             rebalances,
+            relay: _,
         } = metrics.clone();
         registry.register("appended_records", "Records handed to Kafka", records);
         registry.register("appended_bytes", "Bytes of these records, before compression", bytes);

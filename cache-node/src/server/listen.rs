@@ -45,12 +45,13 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
+    /// Shakes hands with clients.
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.0
     }
 
     /// Reads the files.
-    pub(crate) fn load(settings: &TlsSettings) -> Result<Tls, ServerError> {
+    pub fn load(settings: &TlsSettings) -> Result<Tls, ServerError> {
         let wrong = |path: &Path, err: &dyn std::fmt::Display| ServerError::Tls {
             what: format!("{}: {err}", path.display()),
         };

@@ -73,6 +73,7 @@ fn fixed(before: &Region, after: &Region) -> Vec<String> {
         ("source.accept", old.accept == new.accept),
         ("source.hold_off_ms", old.hold_off == new.hold_off),
         ("stream", before.stream == after.stream),
+        ("stream.relay", before.relay == after.relay),
         ("http", before.http == after.http),
         ("the first cluster with control ports or markers", asks(before) || !asks(after)),
     ];

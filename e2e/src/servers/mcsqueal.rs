@@ -60,6 +60,8 @@ pub struct Region {
     pub rules: String,
     /// The log between tailer and invalidator.
     pub stream: StreamPlace,
+    /// Lines of `[stream.relay]`.
+    pub relay: String,
 }
 
 /// One of several clusters of a region.
@@ -152,6 +154,7 @@ impl Region {
             fill_age_max,
             rules: shop_rules()?,
             stream: StreamPlace::Embedded,
+            relay: String::new(),
         })
     }
 
@@ -180,6 +183,9 @@ replicas = {replicas:?}
 
 {stream}
 
+[stream.relay]
+{relay}
+
 {clusters}
 [http]
 listen = "127.0.0.1:0"
@@ -188,6 +194,7 @@ listen = "127.0.0.1:0"
             replicas = self.replicas,
             hold_off = hold_off.unwrap_or_default(),
             stream = self.stream.to_toml(),
+            relay = self.relay,
             user = self.account.user,
             clusters = self.clusters_to_toml(),
         )

@@ -157,7 +157,7 @@ impl Crowd {
         }
     }
 
-    /// Everybody goes; when everything is delivered, nothing may be stale, and nothing late may have been read.
+    /// Everybody goes; when everything is delivered, nothing may be stale, nothing late may have been read, and the auditors agree.
     pub(crate) async fn ends_well(self, world: &mut World, scenario: &str) {
         self.ends_well_at(world, scenario, Asked::Everybody, Tally::default()).await;
     }
@@ -189,8 +189,11 @@ impl Crowd {
             let tally = if audience.region == Where::A { &mut of_a } else { &mut of_b };
             tally.count(audience, &comparison.expect("a comparison"));
         }
-        for (region, tally) in [("A", &of_a), ("B", &of_b)] {
+        let samples = [world.a.sample().await, world.b.sample().await];
+        for (region, tally, sample) in [("A", &of_a, samples[0]), ("B", &of_b, samples[1])] {
             table::add(&tally.row(scenario, region, took));
+            table::figure(&format!("e2e_audited_{scenario}_{region}"), number(sample), "keys");
+            assert!(sample > 0, "nobody has judged region {region}");
         }
         for (region, tally) in [("A", &of_a), ("B", &of_b)] {
             assert!(tally.stale.is_empty(), "stale in {region}: {:#?}", tally.stale);
@@ -297,6 +300,9 @@ impl Tally {
 
 /// In percent.
 fn share(part: u64, whole: u64) -> f64 {
-    let number = |it: u64| f64::from(u32::try_from(it).unwrap_or(u32::MAX));
     100.0 * number(part) / number(whole.max(1))
+}
+
+fn number(it: u64) -> f64 {
+    f64::from(u32::try_from(it).unwrap_or(u32::MAX))
 }

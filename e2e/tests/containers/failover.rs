@@ -35,6 +35,9 @@ async fn primary_failed_over() {
 async fn primary_failed_over_with_loss() {
     play("primary_failed_over_with_loss", Plan::Standby, async |mut world| {
         let crowd = Crowd::comes(&world).await;
+        for place in [&mut world.a, &mut world.b] {
+            place.unaudited().await;
+        }
         world.b.database.run(&["STOP REPLICA"]).await.expect("nothing reaches the replica");
         sleep(LOSING).await;
         world.a.database.kill9().expect("the primary dies");
@@ -50,7 +53,7 @@ async fn primary_failed_over_with_loss() {
 
 /// B's database is the primary from now on, and the only one: applications are led there, and region files say so.
 async fn take_over(world: &mut World) {
-    let World { a, b, links, .. } = world;
+    let World { a, b, links, lab, .. } = world;
     b.database.promote().await.expect("the new primary");
     a.primary.lead_to(b.database.address());
     Links::heal(&a.primary);
@@ -60,6 +63,6 @@ async fn take_over(world: &mut World) {
     b.file.source = b.database.address();
     for place in [a, b] {
         place.file.standbys = Vec::new();
-        place.reload().await;
+        place.reload(lab).await;
     }
 }

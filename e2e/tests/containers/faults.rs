@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use e2e::servers::Weather;
+use e2e::{lab::until, servers::Weather};
 use tokio::time::sleep;
 
 use crate::{
     crowd::{Crowd, calm},
     files, table,
-    world::{Links, ONE_WAY, Plan, play},
+    world::{DEADLINE, Links, ONE_WAY, Plan, World, play},
 };
 
 const REPLICATION_STOPPED: Duration = Duration::from_secs(30);
@@ -27,6 +27,19 @@ async fn steady_state() {
         let one_way = ONE_WAY.as_secs_f64() * 1000.0;
         table::figure("e2e_wan_added_p50_ms", probed.p50_ms - one_way, "ms");
         table::figure("e2e_wan_added_p99_ms", probed.p99_ms - one_way, "ms");
+        // Where the time goes: until the stream has it, until a node of A has deleted it; until it is in B, and until a node there has.
+        let steps = [
+            ("append", &world.a, "mcsqueal_tailer_append_seconds"),
+            ("delete_in_a", &world.a, "mcsqueal_lane_commit_to_delete_seconds"),
+            ("relay", &world.b, "mcsqueal_relay_delay_seconds"),
+            ("delete_in_b", &world.b, "mcsqueal_lane_commit_to_delete_seconds"),
+        ];
+        for (step, place, name) in steps {
+            let sum = place.mcsqueal.metric(&format!("{name}_sum"), "").await;
+            let count = place.mcsqueal.metric(&format!("{name}_count"), "").await;
+            let mean_ms = 1000.0 * sum / count.max(1.0);
+            table::figure(&format!("e2e_step_{step}_mean_ms"), mean_ms, "ms");
+        }
         files::speak_of_metrics_that_exist(&world).await;
         crowd.ends_well(&mut world, "steady_state").await;
     })
@@ -51,14 +64,22 @@ async fn replication_stopped() {
 async fn cut_off_from_kafka() {
     play("cut_off_from_kafka", Plan::Usual, async |mut world| {
         let crowd = Crowd::comes(&world).await;
-        world.links.kafka.make(Weather::Cut);
-        sleep(AWAY).await;
-        Links::heal(&world.links.kafka);
+        let World { links, .. } = &world;
+        // Both ways to the stream; and then so that both ends believe that they are connected.
+        for weather in [Weather::Cut, Weather::HalfOpen] {
+            [&links.relay, &links.kafka].map(|link| link.make(weather));
+            sleep(AWAY).await;
+            [&links.relay, &links.kafka].map(Links::heal);
+            crowd.is_served().await;
+        }
+        // Without a relay, Kafka itself is read.
+        links.relay.make(Weather::Cut);
+        until("Kafka is read directly", DEADLINE, async || {
+            world.b.mcsqueal.metric("mcsqueal_relay_direct", "").await > 0.0
+        })
+        .await;
         crowd.is_served().await;
-        // And so that both ends believe that they are connected.
-        world.links.kafka.make(Weather::HalfOpen);
-        sleep(AWAY).await;
-        Links::heal(&world.links.kafka);
+        Links::heal(&links.relay);
         crowd.is_served().await;
         calm().await;
         crowd.ends_well(&mut world, "cut_off_from_kafka").await;

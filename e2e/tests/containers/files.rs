@@ -48,6 +48,7 @@ fn region_files_and_prometheus_name_services_of_compose() {
         let region = schemas::config::Region::parse(file, &region).expect("a region");
         named.insert(region.source.address.to_string());
         named.extend(region.source.replicas.iter().map(ToString::to_string));
+        named.extend(region.relay.from.iter().map(ToString::to_string));
         let nodes = region.clusters.iter().flat_map(|cluster| &cluster.nodes);
         named.extend(nodes.map(|node| node.address.to_string()));
     }

@@ -19,7 +19,7 @@ async fn cluster_added() {
         let node = world.node_of_b().await;
         let cluster = Cluster { name: "three".to_owned(), ring_version: 1, nodes: vec![node] };
         world.b.clusters.push(cluster);
-        world.b.reload().await;
+        world.b.reload(&world.lab).await;
         crowd.join(&world, Where::B, &world.b.clusters[2]);
         crowd.is_served().await;
         calm().await;
@@ -40,7 +40,7 @@ async fn node_added_and_removed() {
         let node = world.node_of_b().await;
         world.b.clusters[0].nodes.push(node);
         world.b.clusters[0].ring_version += 1;
-        world.b.reload().await;
+        world.b.reload(&world.lab).await;
         crowd.join(&world, Where::B, &world.b.clusters[0]);
         crowd.is_served().await;
         calm().await;
@@ -53,7 +53,7 @@ async fn node_added_and_removed() {
             node.kill9().expect("kill a node");
             node.restart().await.expect("it is there again, empty");
         }
-        world.b.reload().await;
+        world.b.reload(&world.lab).await;
         crowd.join(&world, Where::B, &world.b.clusters[0]);
         crowd.is_served().await;
         sleep(FILL_AGE_MAX).await;

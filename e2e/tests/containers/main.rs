@@ -2,7 +2,7 @@
 //! region, readers and writers in both, and 80 ms between them and back. `cargo xtask e2e` runs the scenarios.
 //!
 //! After each one, no cached value in either region may differ from the database, and no read may have returned, unflagged, what had been
-//! superseded for too long. What was measured goes into a table.
+//! superseded for too long; and an auditor in each region has found nothing. What was measured goes into a table.
 
 mod crowd;
 mod failover;

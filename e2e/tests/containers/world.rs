@@ -5,8 +5,9 @@ use std::time::Duration;
 use e2e::{
     lab::{Lab, enter_alone, is_long, until},
     servers::{
-        CacheNode, Database, DatabaseOptions, Durability, Far, Group, Kafka, Kind, Link, Mcsqueal,
-        McsquealOptions, Proxy, Region, StreamPlace, Weather, free_port, options_of,
+        Audit, Auditor, CacheNode, Database, DatabaseOptions, Durability, Far, Group, Kafka, Kind,
+        Link, Mcsqueal, McsquealOptions, Proxy, Region, StreamPlace, Weather, free_port,
+        options_of,
     },
     shop::{Settings, Shop},
 };
@@ -24,6 +25,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// Of a scenario, beginning and end included.
 const LIMIT: Duration = Duration::from_secs(240);
 const TOPIC: &str = "shop";
+/// A node is not fresh when it is `STALENESS_MAX` behind, and says so: whatever fails, nothing is late.
+const AUDITOR: &str = "sample = 0.2\nin_flight_ms = 1000\nlate_ms = 4000\nlost_ms = 5000";
 /// Users in another region keep their connections for three times 80 ms.
 const CONNECTIONS_MAX: &str = "--max-connections=700";
 
@@ -47,6 +50,10 @@ pub(crate) struct Place {
     pub(crate) database: Database,
     /// What applications in this region call the primary.
     pub(crate) primary: Proxy,
+    /// Who judges it; `None` while nobody does.
+    auditor: Option<Auditor>,
+    /// What those have said who are gone.
+    audits: Vec<Audit>,
 }
 
 /// Nodes that share their keys.
@@ -58,6 +65,9 @@ pub(crate) struct Cluster {
 
 /// What passes between the regions.
 pub(crate) struct Links {
+    /// To the relay in A: from there the stream is read.
+    pub(crate) relay: Proxy,
+    /// Where it is read from while there is no relay; and where B's processes share their work.
     pub(crate) kafka: Proxy,
     pub(crate) replication: Proxy,
     /// From B's invalidator to A's database, and the other way round.
@@ -93,7 +103,9 @@ impl World {
         let (kafka, database_a, database_b) =
             tokio::join!(lab.servers.kafka_with_far(&far), database(&lab, 1), database(&lab, 2));
         let kafka = kafka.expect("Kafka");
+        let relay = format!("127.0.0.1:{}", free_port().expect("a port"));
         let links = Links {
+            relay: wan(relay.clone()).await,
             kafka: kafka_link,
             replication: wan(database_a.address()).await,
             to_a: wan(database_a.address()).await,
@@ -124,11 +136,16 @@ impl World {
         let mut file = Region::shop(&database_a, Vec::new(), FILL_AGE_MAX).await.expect("a region");
         file.rules += crate::own_writes::RULE;
         let stream = |brokers| StreamPlace::Kafka { brokers, topic: TOPIC.to_owned() };
-        let mut file_a =
-            Region { name: "a".to_owned(), stream: stream(kafka.address()), ..file.clone() };
+        let mut file_a = Region {
+            name: "a".to_owned(),
+            stream: stream(kafka.address()),
+            relay: format!("listen = \"{relay}\""),
+            ..file.clone()
+        };
         let mut file_b = Region {
             name: "b".to_owned(),
             stream: stream(links.kafka.address()),
+            relay: format!("from = [\"{}\"]", links.relay.address()),
             source: links.to_a.address(),
             replicas: vec![database_b.address()],
             ..file
@@ -186,13 +203,46 @@ impl Place {
         let file = with_clusters(file, &clusters);
         let options = McsquealOptions { command, ..McsquealOptions::default() };
         let mcsqueal = lab.servers.mcsqueal(&file, &options).await.expect("mcsqueal");
-        Place { mcsqueal, clusters, file, database, primary }
+        let (auditor, audits) = (None, Vec::new());
+        let mut place = Place { mcsqueal, clusters, file, database, primary, auditor, audits };
+        place.audit(lab).await;
+        place
     }
 
-    /// The daemon is stopped, and comes back with a region file of the clusters as they are now.
-    pub(crate) async fn reload(&mut self) {
+    /// The daemon is stopped, and comes back with a region file of the clusters as they are now. Its auditor likewise.
+    pub(crate) async fn reload(&mut self, lab: &Lab) {
+        self.judged().await;
         self.file = with_clusters(self.file.clone(), &self.clusters);
         self.mcsqueal.restart_with(&self.file).await.expect("mcsqueal is there again");
+        self.audit(lab).await;
+    }
+
+    async fn audit(&mut self, lab: &Lab) {
+        let auditor = lab.servers.auditor(&self.file, AUDITOR, &[]).await;
+        self.auditor = Some(auditor.expect("an auditor"));
+    }
+
+    /// Nobody judges what comes now: changes are lost that an auditor has seen.
+    pub(crate) async fn unaudited(&mut self) {
+        self.judged().await;
+    }
+
+    /// The auditor goes, if there is one, and has found nothing.
+    async fn judged(&mut self) {
+        let Some(auditor) = self.auditor.take() else { return };
+        let audit = auditor.stop().await.expect("a verdict");
+        assert!(
+            audit.success,
+            "the auditor of {} has found something:\n{}",
+            self.file.name, audit.text
+        );
+        self.audits.push(audit);
+    }
+
+    /// How many changed keys its auditors have judged; none of them was late, lost, resurrected or forgotten by the rules.
+    pub(crate) async fn sample(&mut self) -> u64 {
+        self.judged().await;
+        self.audits.iter().map(|audit| audit.sample).sum()
     }
 }
 

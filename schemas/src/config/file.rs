@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Danger, OnFloor, auditor::RawAuditor};
+use super::{Danger, OnFloor, auditor::RawAuditor, relay::RawRelay};
 use crate::ring::Hashing;
 
 /// A region: one database, the stream of its invalidations, and the cache nodes in front of it.
@@ -110,7 +110,7 @@ pub(super) enum RawTls {
     Required,
 }
 
-/// The invalidation log; one of the two.
+/// The invalidation log; one of the two, and how it comes to other regions.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Stream")]
@@ -120,6 +120,8 @@ pub(super) struct RawStream {
     /// In a Kafka, which several machines share.
     #[schemars(with = "Option<RawKafka>")]
     pub(super) kafka: Option<Spanned<RawKafka>>,
+    /// How it comes to other regions.
+    pub(super) relay: Option<RawRelay>,
 }
 
 /// A log in Kafka.
@@ -229,14 +231,14 @@ pub(super) struct RawFormer {
     pub(super) nodes: Vec<Spanned<RawNode>>,
 }
 
-/// TLS to the nodes' control ports.
+/// TLS to other daemons of ours.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ControlTls")]
 pub(super) struct RawControlTls {
-    /// The authority of the nodes' certificates.
+    /// The authority of their certificates.
     pub(super) ca_file: PathBuf,
-    /// Our certificate, for nodes that ask for one.
+    /// Our certificate, for those that ask for one.
     pub(super) certificate_chain: Option<PathBuf>,
     /// Its private key.
     pub(super) key: Option<PathBuf>,

@@ -8,10 +8,12 @@ mod address;
 mod auditor;
 mod file;
 mod raw;
+mod relay;
 
 use std::{fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 pub use address::{Address, AddressError};
+pub use relay::{ListenTls, Relay};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -28,6 +30,8 @@ pub struct Region {
     pub source: Source,
     /// The invalidation log.
     pub stream: Stream,
+    /// How it comes to other regions.
+    pub relay: Relay,
     /// Cache nodes, cluster by cluster; never empty.
     pub clusters: Vec<Cluster>,
     /// Where `/metrics` and `/health` are served, if at all.
@@ -394,6 +398,10 @@ mod tests {
         };
         assert!(topic(&a).is_some());
         assert_eq!(topic(&a), topic(&b));
+        // A pushes the stream, and B reads it from there.
+        assert!(a.relay.listen.is_some() && a.relay.from.is_empty());
+        assert!(b.relay.listen.is_none() && b.relay.from.len() == 1);
+        assert!(a.relay.secret.is_some() && a.relay.secret == b.relay.secret);
     }
 
     #[test]
@@ -413,7 +421,7 @@ mod tests {
         .assert_eq(&format!("{:?}", kafka.properties));
         let twice = Region::parse("k.toml", &with("\"sasl.password\" = \"hush\"")).unwrap_err();
         expect![
-            "k.toml:68: stream.kafka.property_files: sasl.password is among the properties already"
+            "k.toml:79: stream.kafka.property_files: sasl.password is among the properties already"
         ]
         .assert_eq(&twice.to_string());
     }
@@ -462,7 +470,7 @@ mod tests {
             "fill_age_ms_max",
             "fill_age_max",
             expect![
-                "shop.toml:67: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `former`, `fill_age_ms_max`, `markers`, `on_floor`, `control_secret_file`, `control_tls`, `warm_from`"
+                "shop.toml:78: unknown field `fill_age_max`, expected one of `name`, `hashing`, `ring_version`, `nodes`, `former`, `fill_age_ms_max`, `markers`, `on_floor`, `control_secret_file`, `control_tls`, `warm_from`"
             ],
         );
         check_refused(
@@ -475,7 +483,7 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:56: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:67: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
             ],
         );
         check_refused(
@@ -542,7 +550,7 @@ mod tests {
         check_refused(
             "{ address = \"127.0.0.1:11211\" },",
             "{ address = \"127.0.0.1:11212\" },",
-            expect!["shop.toml:81: cluster.nodes: 127.0.0.1:11212 is listed twice"],
+            expect!["shop.toml:92: cluster.nodes: 127.0.0.1:11212 is listed twice"],
         );
         check_refused(
             "partitions = 1",
@@ -552,7 +560,7 @@ mod tests {
         check_refused(
             "fill_age_ms_max = 10000",
             "fill_age_ms_max = 0",
-            expect!["shop.toml:67: cluster.fill_age_ms_max: must be from 1 to 3600000"],
+            expect!["shop.toml:78: cluster.fill_age_ms_max: must be from 1 to 3600000"],
         );
     }
 

@@ -8,8 +8,8 @@ use super::{
     Address, Cluster, ControlTls, Embedded, Former, Identity, Kafka, Node, OnFloor, Password,
     Problem, Property, Region, Source, Stream, Tls,
     file::{
-        OneOrMore, RawCluster, RawEmbedded, RawKafka, RawNode, RawRegion, RawRules, RawSource,
-        RawStream, RawTls,
+        OneOrMore, RawCluster, RawControlTls, RawEmbedded, RawKafka, RawNode, RawRegion, RawRules,
+        RawSource, RawStream, RawTls,
     },
 };
 use crate::{defaults, ring::Hashing};
@@ -44,7 +44,7 @@ impl Check<'_> {
         }
     }
 
-    fn address(&mut self, key: &str, text: &Spanned<String>) -> Option<Address> {
+    pub(super) fn address(&mut self, key: &str, text: &Spanned<String>) -> Option<Address> {
         match Address::from_str(text.get_ref()) {
             Ok(address) => Some(address),
             Err(err) => {
@@ -101,7 +101,9 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
         check.refuse(&raw.name, "cluster: there must be at least one [[cluster]]".to_owned());
     }
     let source = source(check, raw.source);
-    let stream = stream(check, &raw.name, raw.stream);
+    let mut raw_stream = raw.stream;
+    let relay = raw_stream.relay.take().map(|relay| relay.check(check)).unwrap_or_default();
+    let stream = stream(check, &raw.name, raw_stream);
     let names: Vec<String> = raw.cluster.iter().map(|it| it.name.get_ref().clone()).collect();
     let mut clusters: Vec<Cluster> = Vec::new();
     for raw in raw.cluster {
@@ -124,6 +126,7 @@ fn region(check: &mut Check<'_>, raw: RawRegion) -> Option<Region> {
         rules,
         source: source?,
         stream: stream?,
+        relay,
         clusters,
         http: raw.http.map(|http| http.listen),
         shutdown_grace: Duration::from_millis(raw.shutdown.grace_ms),
@@ -344,17 +347,13 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         (1, FILL_AGE_MS_MAX),
         u64::try_from(defaults::FILL_AGE_MAX.as_millis()).unwrap_or(FILL_AGE_MS_MAX),
     );
-    let control_tls = raw.control_tls.map(|tls| {
-        let identity = match (tls.certificate_chain, tls.key) {
-            (Some(certificate_chain), Some(key)) => Some(Identity { certificate_chain, key }),
-            (None, None) => None,
-            _ => {
-                let what = "cluster.control_tls: certificate_chain and key belong together";
-                check.refuse(&raw.name, what.to_owned());
-                None
-            }
-        };
-        ControlTls { ca_file: tls.ca_file, identity }
+    let control_tls = raw.control_tls.and_then(|tls| {
+        let checked = tls.check();
+        if checked.is_none() {
+            let what = "cluster.control_tls: certificate_chain and key belong together";
+            check.refuse(&raw.name, what.to_owned());
+        }
+        checked
     });
     Cluster {
         name: raw.name.into_inner().into(),
@@ -368,6 +367,18 @@ fn cluster(check: &mut Check<'_>, raw: RawCluster) -> Cluster {
         control_secret: raw.control_secret_file,
         control_tls,
         warm_from: raw.warm_from.map(|name| name.into_inner().into()),
+    }
+}
+
+impl RawControlTls {
+    /// `None`: one of certificate and key is missing.
+    pub(super) fn check(self) -> Option<ControlTls> {
+        let identity = match (self.certificate_chain, self.key) {
+            (Some(certificate_chain), Some(key)) => Some(Identity { certificate_chain, key }),
+            (None, None) => None,
+            _ => return None,
+        };
+        Some(ControlTls { ca_file: self.ca_file, identity })
     }
 }
 

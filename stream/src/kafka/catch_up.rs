@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use protocol::relay::Raw;
 use schemas::cursor::{Partition, Place};
 
 use super::{
     client::{ANSWER_DEADLINE, POLL, Reading, assign, poll, position},
     ends::no_answer,
-    reader::entries,
-    wire::{Raw, before},
+    wire::raw_of,
 };
 use crate::{
     Read, ReadLimit, StreamError,
     follow::{Step, follow_place},
+    raw::{before, entries, previous},
 };
 
 /// See the module.
@@ -73,11 +74,11 @@ impl CatchUp {
                 }
                 continue;
             };
-            match follow_place(self.place, raw.place, || raw.previous()) {
+            match follow_place(self.place, raw.place, || previous(&raw)) {
                 Step::Late => {}
                 Step::Next => {
                     self.place = raw.place;
-                    bytes = bytes.saturating_add(raw.bytes());
+                    bytes = bytes.saturating_add(raw.payload.len());
                     raws.push(raw);
                 }
                 Step::Hole if raws.is_empty() => {
@@ -102,7 +103,7 @@ impl CatchUp {
         loop {
             let Some(message) = poll(&self.consumer, wait)? else { return Ok(None) };
             debug_assert_eq!(position(&message).0, self.partition.0);
-            if let Some(raw) = Raw::of(&message) {
+            if let Some(raw) = raw_of(&message) {
                 return Ok(Some(raw));
             }
         }

@@ -10,7 +10,7 @@ use schemas::cursor::Place;
 
 use super::{
     client::{ANSWER_DEADLINE, POLL, Reading, assign, poll, position, read_error, watermarks},
-    wire::Raw,
+    wire::raw_of,
 };
 use crate::StreamError;
 
@@ -92,7 +92,7 @@ fn highest(
         let (partition, offset) = position(&message);
         let Some((_, until)) = open.get(&partition).copied() else { continue };
         let place = found.entry(partition).or_default();
-        *place = (*place).max(Raw::of(&message).map(|raw| raw.place));
+        *place = (*place).max(raw_of(&message).map(|raw| raw.place));
         if offset.saturating_add(1) >= until {
             open.remove(&partition);
         }
@@ -161,7 +161,7 @@ fn look(
         match poll(consumer, POLL)? {
             Some(message) => {
                 let (_, at) = position(&message);
-                if let Some(raw) = Raw::of(&message) {
+                if let Some(raw) = raw_of(&message) {
                     return Ok((at < end).then_some((at, raw.place)));
                 }
                 if at.saturating_add(1) >= end {

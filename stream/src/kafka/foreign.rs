@@ -7,14 +7,15 @@ use super::{
     cursors::Table,
     follower::Fold as _,
     state::{Note, State},
-    wire::Raw,
+    wire,
 };
+use crate::raw;
 
 /// Takes a record with such headers, as far as it is one.
 fn record(headers: &[(&str, Option<&[u8]>)], payload: &[u8]) {
-    let Some(raw) = Raw::parse(headers.iter().copied(), UnixMicros(0), payload) else { return };
-    let previous = raw.previous();
-    if let Ok(entry) = raw.entry() {
+    let Some(raw) = wire::parse(headers.iter().copied(), UnixMicros(0), payload) else { return };
+    let previous = raw::previous(&raw);
+    if let Ok(entry) = raw::entry(&raw) {
         assert_eq!(entry.place, raw.place, "a record is where its headers say");
     } else {
         assert_eq!(previous, None, "what cannot be decoded names no predecessor");

@@ -29,7 +29,6 @@ mod share;
 mod state;
 mod term;
 mod topics;
-mod window;
 mod wire;
 mod writer;
 
@@ -206,15 +205,17 @@ impl Kafka {
 
     /// The reading side; all readers share what they read at the head.
     pub async fn reader(&self) -> Result<KafkaReader, StreamError> {
-        let open = || async {
-            let inner = Arc::clone(&self.inner);
-            let open = move || {
-                let log = (inner.stream_id, inner.partitions);
-                KafkaReader::open(&inner.settings, &inner.context, Arc::clone(&inner.state), log)
-            };
-            blocking(open).await
+        self.inner.reader.get_or_try_init(|| self.another_reader()).await.cloned()
+    }
+
+    /// A reader that shares nothing, and reads only until it is dropped.
+    pub(crate) async fn another_reader(&self) -> Result<KafkaReader, StreamError> {
+        let inner = Arc::clone(&self.inner);
+        let open = move || {
+            let log = (inner.stream_id, inner.partitions);
+            KafkaReader::open(&inner.settings, &inner.context, Arc::clone(&inner.state), log)
         };
-        self.inner.reader.get_or_try_init(open).await.cloned()
+        blocking(open).await
     }
 
     /// The consumers' cursors.

@@ -26,10 +26,13 @@ use super::{
     follower::{Follower, reading},
     settings::Settings,
     state::State,
-    window::{Found, Pushed, Window},
-    wire::{Raw, before},
+    wire::raw_of,
 };
-use crate::{Entry, Metrics, Read, ReadLimit, Reader, StreamError};
+use crate::{
+    Metrics, Read, ReadLimit, Reader, StreamError,
+    raw::{before, entries},
+    window::{Found, Pushed, Window},
+};
 
 /// Bytes of records that the windows of all partitions hold.
 const WINDOWS_BYTES_MAX: usize = 32 << 20;
@@ -64,9 +67,17 @@ struct Shared {
 /// What the thread fills.
 #[derive(Debug)]
 struct Heads {
-    /// One for each partition; each lock guards one window, and is held for copying only.
-    windows: Vec<Mutex<Window>>,
+    /// One for each partition; each lock guards one of them, and is held for copying only.
+    heads: Vec<Mutex<Head>>,
     appended: watch::Sender<u64>,
+}
+
+/// The newest records of a partition.
+#[derive(Debug)]
+struct Head {
+    window: Window,
+    /// The offset that is read next.
+    next_offset: i64,
 }
 
 struct Looker(Reading);
@@ -91,11 +102,12 @@ impl KafkaReader {
         let offsets = (0..).zip(&found).map(|(partition, end)| (partition, end.next_offset));
         assign(&consumer, &settings.topic, offsets)?;
         let bytes_max = WINDOWS_BYTES_MAX / usize::from(partitions.max(1));
-        let window = |end: &ends::End| {
-            Mutex::new(Window::new(end.place.unwrap_or(Place::START), end.next_offset, bytes_max))
+        let head = |end: &ends::End| {
+            let window = Window::new(end.place.unwrap_or(Place::START), bytes_max);
+            Mutex::new(Head { window, next_offset: end.next_offset })
         };
         let (tell, appended) = watch::channel(0);
-        let heads = Arc::new(Heads { windows: found.iter().map(window).collect(), appended: tell });
+        let heads = Arc::new(Heads { heads: found.iter().map(head).collect(), appended: tell });
         let stop = Stop::default();
         let thread = {
             let (heads, stop) = (Arc::clone(&heads), stop.clone());
@@ -145,7 +157,7 @@ impl Reader for KafkaReader {
         after: Place,
         limit: ReadLimit,
     ) -> Result<Read, StreamError> {
-        match self.shared.heads.window(partition, |window| window.after(after, limit))? {
+        match self.shared.heads.with(partition, |head| head.window.after(after, limit))? {
             Found::Entries(raws) => entries(&raws).map(Read::Entries),
             Found::Before => {
                 self.with(move |shared| shared.catch_up(partition, after, limit)).await
@@ -188,8 +200,8 @@ impl Shared {
         };
         let mut waited = Duration::ZERO;
         loop {
-            let state = |window: &Window| (window.next_offset(), window.last());
-            let (next, last) = self.heads.window(partition, state)?;
+            let state = |head: &Head| (head.next_offset, head.window.last());
+            let (next, last) = self.heads.with(partition, state)?;
             if next >= end {
                 return Ok(last);
             }
@@ -239,7 +251,7 @@ impl Shared {
             let consumer = reading(&self.settings, &self.context)?;
             CatchUp::start(consumer, &self.settings.topic, partition, after, offset)?
         };
-        let base = || self.heads.window(partition, Window::base);
+        let base = || self.heads.with(partition, |head| head.window.base());
         let read = catch_up.read(limit, base)?;
         let behind = catch_up.place() < base()?;
         let mut catch_ups = self.catch_ups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,15 +274,15 @@ impl Shared {
 }
 
 impl Heads {
-    fn window<T>(
+    fn with<T>(
         &self,
         partition: Partition,
-        look: impl FnOnce(&Window) -> T,
+        look: impl FnOnce(&Head) -> T,
     ) -> Result<T, StreamError> {
-        let window = self.windows.get(usize::from(partition.0)).ok_or_else(|| {
+        let head = self.heads.get(usize::from(partition.0)).ok_or_else(|| {
             StreamError::Damaged { what: format!("there is no partition {partition}") }
         })?;
-        Ok(look(&window.lock().unwrap_or_else(PoisonError::into_inner)))
+        Ok(look(&head.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn fill(&self, consumer: &Reading, metrics: &Metrics, stop: &Stop) {
@@ -278,15 +290,17 @@ impl Heads {
             match poll(consumer, POLL) {
                 Ok(Some(message)) => {
                     let (partition, offset) = position(&message);
-                    let Some(window) = self.windows.get(usize::from(partition)) else { continue };
-                    let raw = Raw::of(&message);
-                    let pushed =
-                        window.lock().unwrap_or_else(PoisonError::into_inner).push(offset, raw);
+                    let Some(head) = self.heads.get(usize::from(partition)) else { continue };
+                    let pushed = {
+                        let mut head = head.lock().unwrap_or_else(PoisonError::into_inner);
+                        head.next_offset = offset.saturating_add(1);
+                        raw_of(&message).map_or(Pushed::Late, |raw| head.window.push(raw))
+                    };
                     if pushed == Pushed::Hole {
                         metrics.holes.inc();
                         tracing::error!(partition, offset, "records are missing in the stream");
                     }
-                    if pushed != Pushed::Nothing {
+                    if pushed != Pushed::Late {
                         self.appended.send_modify(|count| *count = count.wrapping_add(1));
                     }
                 }
@@ -307,8 +321,4 @@ impl Drop for Shared {
             tracing::error!("the stream's reading thread panicked");
         }
     }
-}
-
-pub(super) fn entries(raws: &[Raw]) -> Result<Vec<Entry>, StreamError> {
-    raws.iter().map(Raw::entry).collect()
 }

@@ -3,78 +3,45 @@
 
 use std::sync::Arc;
 
+use protocol::relay::Raw;
 use rdkafka::{
     Message,
     message::{BorrowedMessage, Header, Headers, OwnedHeaders},
 };
 use schemas::{
     cursor::{Place, Term},
-    record::{self, Record, UnixMicros},
+    record::{self, UnixMicros},
 };
-
-use crate::{Entry, StreamError};
 
 /// Header: the format's number, in decimal.
 const FORMAT: &str = "format";
 /// Header: `term:sequence`, in decimal.
 const PLACE: &str = "place";
 
-/// A record as it came, not decoded yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Raw {
-    pub(super) place: Place,
-    appended_at: UnixMicros,
-    format: u16,
-    payload: Arc<[u8]>,
+/// What a message has; `None`: it is none of ours. It has no place, so it takes nobody's.
+pub(super) fn raw_of(message: &BorrowedMessage<'_>) -> Option<Raw> {
+    let headers = message.headers()?.iter().map(|header| (header.key, header.value));
+    let at_ms = u64::try_from(message.timestamp().to_millis().unwrap_or(0)).unwrap_or(0);
+    parse(headers, UnixMicros(at_ms.saturating_mul(1000)), message.payload()?)
 }
 
-impl Raw {
-    /// `None`: the message is none of ours. It has no place, so it takes nobody's.
-    pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Raw> {
-        let headers = message.headers()?.iter().map(|header| (header.key, header.value));
-        let at_ms = u64::try_from(message.timestamp().to_millis().unwrap_or(0)).unwrap_or(0);
-        Raw::parse(headers, UnixMicros(at_ms.saturating_mul(1000)), message.payload()?)
-    }
-
-    /// Likewise, of its parts.
-    pub(super) fn parse<'a>(
-        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
-        appended_at: UnixMicros,
-        payload: &[u8],
-    ) -> Option<Raw> {
-        let (mut format, mut place) = (None, None);
-        for (name, value) in headers {
-            let text = value.and_then(|value| std::str::from_utf8(value).ok());
-            match name {
-                FORMAT => format = text.and_then(|text| text.parse().ok()),
-                PLACE => place = text.and_then(parse_place),
-                _ => {}
-            }
-        }
-        let (place, format) = (place?, format?);
-        Some(Raw { place, appended_at, format, payload: Arc::from(payload) })
-    }
-
-    /// Bytes that it holds.
-    pub(super) fn bytes(&self) -> usize {
-        self.payload.len()
-    }
-
-    /// For the first record of a term: where the term before ended, as it says.
-    pub(super) fn previous(&self) -> Option<Place> {
-        match record::decode(self.format, &self.payload) {
-            Ok(Record::TermStart(start)) if self.place.sequence == 1 => Some(start.previous),
-            _ => None,
+/// Likewise, of its parts.
+pub(super) fn parse<'a>(
+    headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    appended_at: UnixMicros,
+    payload: &[u8],
+) -> Option<Raw> {
+    let (mut format, mut place) = (None, None);
+    for (name, value) in headers {
+        let text = value.and_then(|value| std::str::from_utf8(value).ok());
+        match name {
+            FORMAT => format = text.and_then(|text| text.parse().ok()),
+            PLACE => place = text.and_then(parse_place),
+            _ => {}
         }
     }
-
-    /// The whole record.
-    pub(super) fn entry(&self) -> Result<Entry, StreamError> {
-        let record = record::decode(self.format, &self.payload).map_err(|err| {
-            StreamError::Damaged { what: format!("record {}: {err}", self.place) }
-        })?;
-        Ok(Entry { place: self.place, appended_at: self.appended_at, record })
-    }
+    let (place, format) = (place?, format?);
+    Some(Raw { place, appended_at, format, payload: Arc::from(payload) })
 }
 
 /// The headers of a record at `place`.
@@ -89,9 +56,4 @@ pub(super) fn headers(place: Place) -> OwnedHeaders {
 pub(super) fn parse_place(text: &str) -> Option<Place> {
     let (term, sequence) = text.split_once(':')?;
     Some(Place { term: Term(term.parse().ok()?), sequence: sequence.parse().ok()? })
-}
-
-/// The place right before `place`, within its term: reading after it begins with `place`.
-pub(super) fn before(place: Place) -> Place {
-    Place { term: place.term, sequence: place.sequence.saturating_sub(1) }
 }

@@ -1,32 +1,31 @@
 //! [`Window`]: the newest records of one partition, in memory. Pure.
 //!
-//! Everybody who reads at the head reads from here, so that the brokers send each record once per process.
+//! Everybody who reads at the head reads from here, so that each record is sent once per process.
 
 use std::collections::VecDeque;
 
+use protocol::relay::Raw;
 use schemas::cursor::Place;
 
-use super::wire::{Raw, before};
 use crate::{
     ReadLimit,
     follow::{Step, follow_place},
+    raw::{before, previous},
 };
 
 /// Invariants: `entries` follow `base` without a hole, and `last` is the newest of them, or `base`.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     base: Place,
     last: Place,
     entries: VecDeque<Raw>,
     bytes: usize,
     bytes_max: usize,
-    /// The offset that is read next.
-    next_offset: i64,
 }
 
 /// What a window has for a reader.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// What follows; empty at the head.
     Entries(Vec<Raw>),
     /// The reader stands before everything that is here.
@@ -35,11 +34,11 @@ pub(super) enum Found {
     Beyond,
 }
 
-/// What a message was to a window.
+/// What a record was to a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pushed {
-    /// Nothing for readers.
-    Nothing,
+pub(crate) enum Pushed {
+    /// One that everybody has passed.
+    Late,
     /// The record that follows.
     Record,
     /// A record; some before it are missing.
@@ -47,34 +46,26 @@ pub(super) enum Pushed {
 }
 
 impl Window {
-    /// Empty, at the end of the partition.
-    pub(super) fn new(end: Place, next_offset: i64, bytes_max: usize) -> Window {
-        let entries = VecDeque::new();
-        Window { base: end, last: end, entries, bytes: 0, bytes_max, next_offset }
+    /// Empty: what is behind `base` comes next.
+    pub(crate) fn new(base: Place, bytes_max: usize) -> Window {
+        Window { base, last: base, entries: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// The newest record.
-    pub(super) fn last(&self) -> Place {
+    pub(crate) fn last(&self) -> Place {
         self.last
     }
 
     /// The place before the oldest record that is here.
-    pub(super) fn base(&self) -> Place {
+    pub(crate) fn base(&self) -> Place {
         self.base
     }
 
-    /// The offset that is read next.
-    pub(super) fn next_offset(&self) -> i64 {
-        self.next_offset
-    }
-
-    /// The message at `offset` arrived; `raw`, if it is a record.
-    pub(super) fn push(&mut self, offset: i64, raw: Option<Raw>) -> Pushed {
-        self.next_offset = offset.saturating_add(1);
-        let Some(raw) = raw else { return Pushed::Nothing };
+    /// The next record arrived.
+    pub(crate) fn push(&mut self, raw: Raw) -> Pushed {
         let mut pushed = Pushed::Record;
-        match follow_place(self.last, raw.place, || raw.previous()) {
-            Step::Late => return Pushed::Nothing,
+        match follow_place(self.last, raw.place, || previous(&raw)) {
+            Step::Late => return Pushed::Late,
             Step::Next => {}
             Step::Hole => {
                 // What is before the hole cannot be told from what is lost; its readers find out for themselves.
@@ -85,11 +76,11 @@ impl Window {
             }
         }
         self.last = raw.place;
-        self.bytes = self.bytes.saturating_add(raw.bytes());
+        self.bytes = self.bytes.saturating_add(raw.payload.len());
         self.entries.push_back(raw);
         while self.bytes > self.bytes_max && self.entries.len() > 1 {
             if let Some(gone) = self.entries.pop_front() {
-                self.bytes = self.bytes.saturating_sub(gone.bytes());
+                self.bytes = self.bytes.saturating_sub(gone.payload.len());
                 self.base = gone.place;
             }
         }
@@ -97,7 +88,7 @@ impl Window {
     }
 
     /// The records after `after`.
-    pub(super) fn after(&self, after: Place, limit: ReadLimit) -> Found {
+    pub(crate) fn after(&self, after: Place, limit: ReadLimit) -> Found {
         if after < self.base {
             return Found::Before;
         }
@@ -108,7 +99,7 @@ impl Window {
         let mut bytes = 0_usize;
         let within = |raw: &&Raw| {
             let fits = bytes < limit.bytes_max;
-            bytes = bytes.saturating_add(raw.bytes());
+            bytes = bytes.saturating_add(raw.payload.len());
             fits
         };
         let found = self.entries.range(from..).take(limit.records_max.max(1)).take_while(within);
