@@ -17,6 +17,7 @@ fn check(text: &str, expect: Expect) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn refusals() {
     let pool = |more: &str| format!("[pool.a]\nservers = [\"a:1\", \"b:1\"]\n{more}");
     let route = |more: &str| {
