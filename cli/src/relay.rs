@@ -1,6 +1,6 @@
 //! `[stream.relay]` of a region file: the stream, pushed to other regions, and read from there.
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use cache_node::server::{Tls as ServerTls, TlsSettings};
@@ -82,7 +82,7 @@ fn from_others(file: &Path, tls: &config::ListenTls) -> Result<Wrap, Failure> {
     let tls = tls.context("stream.relay.listen_tls").map_err(Failure::Config)?;
     Ok(Arc::new(move |socket: TcpStream, _| {
         let acceptor = tls.acceptor().clone();
-        Box::pin(async move { boxed(acceptor.accept(socket).await?) })
+        Box::pin(async move { Ok(boxed(acceptor.accept(socket).await?)) })
     }))
 }
 
@@ -91,10 +91,10 @@ fn to_others(file: &Path, tls: &config::ControlTls) -> Result<Wrap, Failure> {
     let tls = tls.map_err(Failure::Config)?;
     Ok(Arc::new(move |socket: TcpStream, address: String| {
         let tls = tls.clone();
-        Box::pin(async move { boxed(tls.encrypt(socket, &address).await?) })
+        Box::pin(async move { Ok(boxed(tls.encrypt(socket, &address).await?)) })
     }))
 }
 
-fn boxed(socket: impl Socket + 'static) -> io::Result<Box<dyn Socket>> {
-    Ok(Box::new(socket))
+fn boxed(socket: impl Socket + 'static) -> Box<dyn Socket> {
+    Box::new(socket)
 }

@@ -82,8 +82,12 @@ fn read<T>(
 #[test]
 fn whole_and_cut_at_every_byte() {
     let (mut relay, mut reader) = (BytesMut::new(), BytesMut::new());
-    of_relay().iter().for_each(|message| put_of_relay(message, &mut relay));
-    of_reader().iter().for_each(|message| put_of_reader(message, &mut reader));
+    for message in of_relay() {
+        put_of_relay(&message, &mut relay);
+    }
+    for message in of_reader() {
+        put_of_reader(&message, &mut reader);
+    }
     for cut in 0..=relay.len() {
         assert_eq!(read(&relay, cut, next_of_relay), of_relay(), "cut at {cut}");
     }
@@ -98,10 +102,8 @@ fn bytes_of_version_1() {
     let mut out = BytesMut::new();
     put_of_relay(&ToReader::Pushed { partition: Partition(3), records: vec![raw(2)] }, &mut out);
     put_of_reader(&of_reader()[3], &mut out);
-    expect![[r#"
-
-        [0, 0, 0, 36, 5, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 32, 2, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4]"#]]
-    .assert_eq(&format!("\n{:?}", out.to_vec()));
+    expect!["[0, 0, 0, 36, 5, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 32, 2, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4]"]
+    .assert_eq(&format!("{:?}", out.to_vec()));
 }
 
 #[test]

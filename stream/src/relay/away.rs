@@ -156,7 +156,7 @@ impl Reader for RelayedReader {
     async fn changed(&mut self) {
         let Some(direct) = &mut self.direct else { return self.relay.changed().await };
         if direct.now.has_changed().unwrap_or(false) {
-            direct.waking = direct.now.borrow_and_update().clone();
+            direct.waking.clone_from(&direct.now.borrow_and_update());
             return; // Whoever it is that is read now may have more.
         }
         let woken = async {
