@@ -278,7 +278,7 @@ mod tests {
             // 5 % and 50 % in turns.
             health.step(now, Event::ProbeFailed, dice % 2 * 45);
         }
-        expect_test::expect![[r#"
+        expect_test::expect![[r"
             [
                 1050,
                 1575,
@@ -295,7 +295,7 @@ mod tests {
                 90000,
                 63000,
             ]
-        "#]]
+        "]]
         .assert_debug_eq(&waits);
     }
 

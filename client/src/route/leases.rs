@@ -128,10 +128,10 @@ mod tests {
             assert_eq!(leases.give(now, lease(3, no_token), Place::Away), no_token);
             assert_eq!(leases.redeem(now, no_token), Whose::Home);
         }
-        let alike = lease(0, MARK | 1);
+        let alike = lease(0, MARK | 0x1);
         let given = leases.give(now, alike, Place::Home);
         assert_eq!(leases.redeem(now, given), Whose::Away(alike));
-        assert_eq!(leases.redeem(now, MARK | 999), Whose::Nobody);
+        assert_eq!(leases.redeem(now, MARK | 0x3e7), Whose::Nobody);
     }
 
     #[test]

@@ -625,7 +625,7 @@ mod tests {
             ]
         }"#;
         let asks = [(Op::Get, "k"), (Op::Get, "/east/x/k"), (Op::Delete, "/*/*/k")];
-        expect![[r#"
+        expect![[r"
             get k
               A: pool, ch3
                 a:1
@@ -639,7 +639,7 @@ mod tests {
                   b:1
                 A: pool, ch3
                   a:1
-        "#]]
+        "]]
         .assert_eq(&told(text, &asks));
         let timeout = Routes::new(&read(text, None).unwrap()).unwrap();
         assert_eq!(timeout.targets()[0].server_timeout.as_millis(), 50);
@@ -648,43 +648,44 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn every_handle() {
         check(
             r#""PoolRoute|A""#,
-            expect![[r#"
+            expect![[r"
             get k
               A: pool, ch3
                 a:1
             delete k
               A: pool, ch3
                 a:1
-        "#]],
+        "]],
         );
         check(
             r#"{ "type": "PoolRoute", "pool": "A", "hash": { "hash_func": "WeightedCh3", "weights": [0.5, 1.0], "salt": "s" }, "asynclog": true }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   A 2: pool, weighted-ch3
                     b:1
                 delete k
                   A 2: pool, weighted-ch3
                     b:1
-            "#]],
+            "]],
         );
         check(
             r#""HashRoute|Pool|A""#,
-            expect![[r#"
+            expect![[r"
             get k
               A: pool, ch3
                 a:1
             delete k
               A: pool, ch3
                 a:1
-        "#]],
+        "]],
         );
         check(
             r#"{ "type": "HashRoute", "children": ["PoolRoute|A", "PoolRoute|B"], "hash_func": "Crc32" }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   HashRoute: by hash
                     B: pool, ch3
@@ -693,11 +694,11 @@ mod tests {
                   HashRoute: by hash
                     B: pool, ch3
                       c:1
-            "#]],
+            "]],
         );
         check(
             r#"{ "type": "PrefixSelectorRoute", "policies": { "k": "PoolRoute|B" }, "wildcard": "PoolRoute|A" }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   PrefixSelectorRoute: by prefix: k
                     B: pool, ch3
@@ -706,11 +707,11 @@ mod tests {
                   PrefixSelectorRoute: by prefix: k
                     B: pool, ch3
                       c:1
-            "#]],
+            "]],
         );
         check(
             r#"{ "type": "OperationSelectorRoute", "operation_policies": { "delete": "AllSyncRoute|Pool|A" }, "default_policy": "PoolRoute|A" }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   OperationSelectorRoute: by operation
                     A: pool, ch3
@@ -723,11 +724,11 @@ mod tests {
                         a:1
                       b:1: pool, ch3
                         b:1
-            "#]],
+            "]],
         );
         check(
             r#""AllFastestRoute|Pool|A""#,
-            expect![[r#"
+            expect![[r"
             get k
               AllFastestRoute: all
                 (the first that is no failure answers)
@@ -742,11 +743,11 @@ mod tests {
                   a:1
                 b:1: pool, ch3
                   b:1
-        "#]],
+        "]],
         );
         check(
             r#"{ "type": "AllMajorityRoute", "children": ["PoolRoute|A", "PoolRoute|B"] }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   AllMajorityRoute: all
                     (what most answer counts)
@@ -761,11 +762,11 @@ mod tests {
                       a:1
                     B: pool, ch3
                       c:1
-            "#]],
+            "]],
         );
         check(
             r#"{ "type": "FailoverRoute", "children": ["PoolRoute|A", "PoolRoute|B"], "failover_errors": { "gets": ["tko"], "updates": [], "deletes": [] }, "failover_limit": { "rate": 10, "burst": 20.5 } }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   FailoverRoute: the next one on failure
                     A: pool, ch3
@@ -779,11 +780,11 @@ mod tests {
                       a:1
                     B: pool, ch3
                       c:1
-            "#]],
+            "]],
         );
         check(
             r#"{ "type": "FailoverWithExptimeRoute", "normal": "PoolRoute|A", "failover": "PoolRoute|B", "failover_exptime": 10 }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   FailoverWithExptimeRoute: the next one on failure, for 10 s at most
                     A: pool, ch3
@@ -797,11 +798,11 @@ mod tests {
                       a:1
                     B: pool, ch3
                       c:1
-            "#]],
+            "]],
         );
         check(
             r#"{ "type": "MissFailoverRoute", "children": ["PoolRoute|A", "PoolRoute|B"] }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   MissFailoverRoute: the next one on a miss or failure
                     A: pool, ch3
@@ -815,11 +816,11 @@ mod tests {
                       a:1
                     B: pool, ch3
                       c:1
-            "#]],
+            "]],
         );
         check(
             r#"{ "type": "WarmUpRoute", "cold": "PoolRoute|A", "warm": "PoolRoute|B", "exptime": 5, "enable_metaget": true }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   WarmUpRoute: warm-up
                     A: pool, ch3
@@ -830,11 +831,11 @@ mod tests {
                   WarmUpRoute: warm-up
                     A: pool, ch3
                       a:1
-            "#]],
+            "]],
         );
         check(
             r#"{ "type": "RandomRoute", "children": ["PoolRoute|A", "NullRoute"] }"#,
-            expect![[r#"
+            expect![[r"
                 get k
                   RandomRoute: any of these
                     A: pool, ch3
@@ -845,25 +846,25 @@ mod tests {
                     A: pool, ch3
                       a:1
                     NullRoute: nobody: a miss
-            "#]],
+            "]],
         );
         check(
             r#""ErrorRoute|not now""#,
-            expect![[r#"
+            expect![[r"
             get k
               ErrorRoute: nobody: SERVER_ERROR not now
             delete k
               ErrorRoute: nobody: SERVER_ERROR not now
-        "#]],
+        "]],
         );
         check(
             r#"{ "type": "ErrorRoute" }"#,
-            expect![[r#"
+            expect![[r"
             get k
               ErrorRoute: nobody: SERVER_ERROR error route
             delete k
               ErrorRoute: nobody: SERVER_ERROR error route
-        "#]],
+        "]],
         );
     }
 
@@ -873,7 +874,7 @@ mod tests {
             r#"{{ {POOLS}, "named_handles": [{{ "type": "FailoverRoute", "name": "f", "children": ["PoolRoute|A", "PoolRoute|B"] }}],
                 "route": {{ "type": "PrefixSelectorRoute", "policies": {{ "k": "f", "l": "f" }}, "wildcard": "f" }} }}"#
         );
-        expect![[r#"
+        expect![[r"
             get k
               PrefixSelectorRoute: by prefix: k
                 FailoverRoute: the next one on failure
@@ -881,7 +882,7 @@ mod tests {
                     a:1
                   B: pool, ch3
                     c:1
-        "#]]
+        "]]
         .assert_eq(&told(&text, &[(Op::Get, "k")]));
     }
 

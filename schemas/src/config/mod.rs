@@ -475,7 +475,7 @@ mod tests {
             "hashing = \"ketama\"",
             "hashing = \"modulo\"",
             expect![
-                "shop.toml:56: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`"
+                "shop.toml:56: unknown variant `modulo`, expected one of `ketama`, `ketama-jenkins`, `rendezvous`, `ch3`, `weighted-ch3`, `crc32`"
             ],
         );
         check_refused(

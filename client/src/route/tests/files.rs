@@ -17,6 +17,7 @@ fn check(text: &str, expect: Expect) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn refusals() {
     let pool = |more: &str| format!("[pool.a]\nservers = [\"a:1\", \"b:1\"]\n{more}");
     let route = |more: &str| {
@@ -26,13 +27,13 @@ fn refusals() {
     check("[pool.a]\nservers = []", expect![[r#"pool "a": a ring needs at least one node"#]]);
     check(
         &pool("servr = 1"),
-        expect![[r#"
+        expect![[r"
         TOML parse error at line 3, column 1
           |
         3 | servr = 1
           | ^^^^^
         unknown field `servr`, expected one of `servers`, `hashing`, `salt`, `kind`, `gutter`, `standby`, `server_timeout_ms`, `connect_timeout_ms`, `timeouts_until_tko`, `probe_ms_first`, `probe_ms_max`
-    "#]],
+    "]],
     );
     check(
         &pool("hashing = \"ch4\""),
@@ -89,23 +90,23 @@ fn refusals() {
     );
     check(
         &route("kind = \"failover\"\nchildren = [\"a\"]\nchild = 1"),
-        expect![[r#"
+        expect![[r"
         TOML parse error at line 4, column 1
           |
         4 | [route.r]
           | ^^^^^^^^^
         unknown field `child`, expected one of `children`, `errors`, `limit`
-    "#]],
+    "]],
     );
     check(
         &route("kind = \"failover\"\nchildren = [\"a\"]\nerrors = [\"all\"]"),
-        expect![[r#"
+        expect![[r"
         TOML parse error at line 4, column 1
           |
         4 | [route.r]
           | ^^^^^^^^^
         errors are a list of failures, or such lists for reads and updates
-    "#]],
+    "]],
     );
     check(
         &route("kind = \"failover\"\nchildren = [\"a\"]\nlimit = { rate = 0 }"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    super::config::{PoolFile, RouteFile, RoutesFile},
+    super::config::{FailoverErrors, PoolFile, RouteFile, RoutesFile},
     *,
 };
 
@@ -39,12 +39,12 @@ fn route(at: usize, kind: usize, picks: &[usize], count: usize) -> RouteFile {
     let children: Vec<String> = picks.iter().map(name).collect();
     let (one, other) = (children[0].clone(), children[children.len() - 1].clone());
     match kind {
-        0 => RouteFile::Failover { children, errors: Default::default(), limit: None },
+        0 => RouteFile::Failover { children, errors: FailoverErrors::default(), limit: None },
         1 => RouteFile::Gutter {
             normal: one,
             gutter: other,
             exptime_s: 60,
-            errors: Default::default(),
+            errors: FailoverErrors::default(),
             limit: None,
         },
         2 => RouteFile::MissFailover { children },
@@ -115,9 +115,7 @@ struct Story {
 
 fn tell(plot: &Plot, routes: &Arc<Routes>) -> Result<Story, TestCaseError> {
     let town = Town::default();
-    for (at, condition) in plot.conditions.iter().enumerate() {
-        town.conditions.borrow_mut().insert(TargetId(at as u16), *condition);
-    }
+    *town.conditions.borrow_mut() = targets(routes).zip(plot.conditions.iter().copied()).collect();
     let ask = Ask { op: plot.op, key: plot.key.as_bytes() };
     let mut story = Story::default();
     let mut outcomes: BTreeMap<Ticket, Outcome> = BTreeMap::new();

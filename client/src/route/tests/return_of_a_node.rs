@@ -5,9 +5,12 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::super::{
-    health::{Event, Health},
-    *,
+use super::{
+    super::{
+        health::{Event, Health},
+        *,
+    },
+    targets,
 };
 
 /// What is cached: the version of the row that it was read from.
@@ -37,12 +40,12 @@ impl World {
     fn new() -> World {
         let text = "[pool.main]\nservers = [\"a:1\"]\ngutter = \"gutter\"\n[pool.gutter]\nservers = [\"g:1\"]\n[route.unused]\nkind = \"null\"\n";
         let routes = Arc::new(Routes::parse(&format!("start = \"main\"\n{text}")).unwrap());
-        let health = routes.targets().iter().enumerate();
-        let health = health.map(|(at, it)| (TargetId(at as u16), Health::new(it.health))).collect();
+        let health = routes.targets().iter().map(|target| Health::new(target.health));
+        let health = RefCell::new(targets(&routes).zip(health).collect());
         World {
             routes,
             now: Instant::now(),
-            health: RefCell::new(health),
+            health,
             cached: BTreeMap::new(),
             unreachable: Vec::new(),
             kept: Vec::new(),
@@ -51,8 +54,7 @@ impl World {
     }
 
     fn target(&self, name: &str) -> TargetId {
-        let at = self.routes.targets().iter().position(|it| it.address.starts_with(name));
-        TargetId(at.expect("a node") as u16)
+        targets(&self.routes).find(|&it| super::name(&self.routes, it) == name).expect("a node")
     }
 
     fn tell(&mut self, target: TargetId, event: Event) {
@@ -107,13 +109,11 @@ impl World {
 
     /// As a reader does: what is not cached is read and stored.
     fn read(&mut self) -> Value {
-        match self.ask(Op::Get) {
-            (Outcome::Hit, value) => value.expect("a hit has a value"),
-            _ => {
-                self.ask(Op::Set);
-                self.database
-            }
+        if let (Outcome::Hit, value) = self.ask(Op::Get) {
+            return value.expect("a hit has a value");
         }
+        self.ask(Op::Set);
+        self.database
     }
 }
 
