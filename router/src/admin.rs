@@ -25,9 +25,8 @@ pub(crate) fn is_question(keys: &Words<'_>) -> bool {
 }
 
 /// Answers such a `get`.
-pub(crate) fn question(desk: &Rc<Desk>, keys: Words<'_>) {
+pub(crate) fn question(desk: &Rc<Desk>) {
     let said = cluster(&desk.hub.current.borrow().discovery);
-    drop(keys);
     desk.say(
         format!("VALUE AmazonElastiCache:cluster 0 {}\r\n{said}\r\nEND\r\n", said.len()).as_bytes(),
     );
@@ -45,9 +44,8 @@ pub(crate) fn command(desk: &Rc<Desk>, admin: Admin, mut words: Words<'_>) {
         Admin::FlushAll if desk.hub.current.borrow().flush_all == FlushAll::Allowed => {
             flush_all(desk, words);
         }
-        Admin::Verbosity if quiet => {}
+        Admin::Verbosity | Admin::FlushAll if quiet => {}
         Admin::Verbosity => desk.say(b"OK\r\n"),
-        Admin::FlushAll if quiet => {}
         _ => desk.say(NOT_SUPPORTED),
     }
 }

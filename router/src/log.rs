@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn version_1_looks_like_this() {
-        let hex: String = written().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: Vec<String> = written().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex.concat();
         expect!["10000000cf8fa67f0101000000000000000300613a316bff0e000000a50d4b2a0202000000000000000300613a310e000000d3ec44b70302000000000000000300613a31"].assert_eq(&hex);
     }
 

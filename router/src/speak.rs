@@ -75,20 +75,12 @@ pub(crate) fn outcome_of(op: Op, reply: &[u8], cut: Cut) -> Outcome {
     let is_read = op.class() == client::route::Class::Read;
     match cut.said {
         Said::Hit if op == Op::LeaseGet => lease(reply),
-        Said::Hit => {
-            if is_read {
-                Outcome::Hit
-            } else {
-                Outcome::Stored
-            }
-        }
-        Said::Miss => Outcome::NotFound,
-        Said::Done if is_read => Outcome::Hit,
+        Said::Hit | Said::Done if is_read => Outcome::Hit,
         Said::Done if op == Op::Delete => Outcome::Deleted,
-        Said::Done => Outcome::Stored,
+        Said::Hit | Said::Done => Outcome::Stored,
         Said::NotStored => Outcome::NotStored,
         Said::Exists => Outcome::Exists,
-        Said::NotFound => Outcome::NotFound,
+        Said::Miss | Said::NotFound => Outcome::NotFound,
         Said::ClientError | Said::Unknown => Outcome::Refused,
         Said::ServerError => server_error(reply),
     }

@@ -39,7 +39,7 @@ pub(crate) fn command(desk: &Rc<Desk>, command: &Command<'_>, raw: &[u8], now: I
         }
         Command::Admin(admin, words) => admin::command(desk, *admin, words.clone()),
         Command::Get { keys, .. } if admin::is_question(keys) => {
-            admin::question(desk, keys.clone())
+            admin::question(desk);
         }
         Command::Get { keys, .. } | Command::LeaseGet { keys } if keys.clone().nth(1).is_some() => {
             let count = keys.clone().count();

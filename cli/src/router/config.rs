@@ -361,6 +361,9 @@ mod tests {
     fn refusals() {
         check("", expect!["either [routes] or routes_file is needed"]);
         check("[routes.pool.main]\nservers = [\"a\", \"b:1\"]", expect!["2 nodes"]);
-        check("[routes.pool.main]\nservers = [\"a\"]\n[routess]", expect![""]);
+        for unknown in ["[routess]", "[nodes]\nlanes = 1"] {
+            let text = format!("[routes.pool.main]\nservers = [\"a\"]\n{unknown}\n");
+            assert!(load(&text).is_err(), "{unknown}");
+        }
     }
 }
