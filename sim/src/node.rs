@@ -27,6 +27,9 @@ use crate::{
     world::{Climate, Event, MS, Weather, World},
 };
 
+/// How long ago whoever stores without a lease may have read.
+pub(crate) const FILL_AGE_MS_MAX: u64 = 2_000;
+
 /// What a lane sends.
 #[derive(Clone, Debug)]
 pub(crate) enum ToNode {
@@ -159,7 +162,7 @@ fn settings(world: &mut World) -> Settings {
     };
     Settings {
         partitions: world.size.partitions,
-        fill_age_max: ms(2_000),
+        fill_age_max: ms(FILL_AGE_MS_MAX),
         lease: ms(1_000),
         staleness_max: ms(1_500),
         clock_skew_max: ms(50),

@@ -91,6 +91,8 @@ pub(crate) struct Operator {
     out: BTreeSet<usize>,
     /// Servers that are being replaced, repaired or joined: one thing at a time.
     pub busy: u32,
+    /// When the last of them joined.
+    pub joined_at: u64,
 }
 
 impl Operator {
@@ -314,6 +316,7 @@ impl World {
             self.note(|| format!("server {server} may be read from"));
             self.db.instances[server].readable = true;
             self.operator.busy -= 1;
+            self.operator.joined_at = self.now;
         } else {
             self.later(30 * MS, Step::Joining { server, target });
         }

@@ -20,7 +20,7 @@ use crate::{
     check::{Check, Violation},
     client::{Op, Writing},
     database::{KeyId, Topology, TxnId},
-    node::{Node, ToNode, Upgrade},
+    node::{FILL_AGE_MS_MAX, Node, ToNode, Upgrade},
     operator::Operator,
     region::{Region, ToRegion},
     source::Source,
@@ -219,7 +219,6 @@ impl World {
 
     /// Runs until everything has settled, or something is wrong.
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
-        let end = self.chaos_until + self.size.settle;
         let mut calmed = false;
         while let Some(at) = self.agenda.next_at() {
             if !calmed && at > self.chaos_until {
@@ -227,7 +226,7 @@ impl World {
                 self.calm_down();
                 continue;
             }
-            if at > end {
+            if at > self.settles_at() {
                 break;
             }
             let Some(event) = self.agenda.pop() else { break };
@@ -239,6 +238,12 @@ impl World {
             }
         }
         self.settled()
+    }
+
+    /// Plain sets count as read from a server that joined for as long as `fill_age_max` after.
+    fn settles_at(&self) -> u64 {
+        let joined = self.operator.joined_at + (FILL_AGE_MS_MAX + 500) * MS;
+        joined.max(self.chaos_until + self.size.settle)
     }
 
     fn dispatch(&mut self, event: Event) {
