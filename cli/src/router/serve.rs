@@ -79,17 +79,16 @@ pub(super) async fn serve(args: &RouterArgs, config: Config) -> Result<(), Failu
     drop(kept);
     shutdown.cancel();
     serving.await.context("the router panicked")?.map_err(not_started)?;
-    match taken {
-        Some(newer) => {
-            if let Some(path) = &handover_path {
-                // The newer process has one of its own there soon.
-                drop(std::fs::remove_file(path));
-            }
-            handover::yours(newer).context("hand over")?;
-            tracing::info!("handed over");
-        }
-        None => tracing::info!("stopped"),
+    let Some(newer) = taken else {
+        tracing::info!("stopped");
+        return Ok(());
+    };
+    if let Some(path) = &handover_path {
+        // The newer process has one of its own there soon.
+        drop(std::fs::remove_file(path));
     }
+    handover::yours(newer).context("hand over")?;
+    tracing::info!("handed over");
     Ok(())
 }
 

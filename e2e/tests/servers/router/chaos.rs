@@ -113,7 +113,7 @@ async fn chaos_serves_nothing_stale() {
     let Some(lab) = enter("chaos_serves_nothing_stale", &NEEDS).await else { return };
     let mut nodes = lab.servers.memcached_nodes(4).await.expect("nodes");
     let gutter = lab.servers.memcached_nodes(2).await.expect("gutters");
-    let addresses: Vec<String> = nodes.iter().map(|node| node.address()).collect();
+    let addresses: Vec<String> = nodes.iter().map(Memcached::address).collect();
     let both = format!("{}\", \"{}", gutter[0].address(), gutter[1].address());
     let file = file(&addresses, Some("GUTTERS")).replace("GUTTERS", &both);
     let router = lab.servers.router(&file).await.expect("a router");

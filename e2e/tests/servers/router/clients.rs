@@ -37,7 +37,7 @@ async fn pymemcache_and_pylibmc_see_one_memcached() {
     let name = "pymemcache_and_pylibmc_see_one_memcached";
     let Some(lab) = enter(name, &needs).await else { return };
     let nodes = lab.servers.memcached_nodes(3).await.expect("nodes");
-    let addresses: Vec<String> = nodes.iter().map(|node| node.address()).collect();
+    let addresses: Vec<String> = nodes.iter().map(e2e::servers::Memcached::address).collect();
     let router = lab.servers.router(&file(&addresses, None)).await.expect("a router");
     let python = lab.servers.manifest().program("python").expect("it was there a moment ago");
     let mut command = Command::new(&python.argv[0]);

@@ -33,7 +33,7 @@ async fn nobody_notices_another_file_or_a_newer_process() {
     let name = "nobody_notices_another_file_or_a_newer_process";
     let Some(lab) = enter(name, &NEEDS).await else { return };
     let nodes = lab.servers.memcached_nodes(3).await.expect("nodes");
-    let addresses: Vec<String> = nodes.iter().map(|node| node.address()).collect();
+    let addresses: Vec<String> = nodes.iter().map(e2e::servers::Memcached::address).collect();
     let mut router = lab.servers.router(&file(&addresses[..2], None)).await.expect("a router");
     let stop = Arc::new(AtomicBool::new(false));
     let asking = tokio::spawn(traffic(router.address(), Arc::clone(&stop)));

@@ -18,8 +18,8 @@ enum Four {
 impl Four {
     fn addresses(&self) -> Vec<String> {
         match self {
-            Four::Stock(nodes) => nodes.iter().map(|node| node.address()).collect(),
-            Four::Ours(nodes) => nodes.iter().map(|node| node.address()).collect(),
+            Four::Stock(nodes) => nodes.iter().map(Memcached::address).collect(),
+            Four::Ours(nodes) => nodes.iter().map(CacheNode::address).collect(),
         }
     }
 
@@ -106,7 +106,7 @@ async fn a_node_that_returns_does_not_serve_the_old_value() {
 async fn a_dead_node_is_not_waited_for() {
     let Some(lab) = enter("a_dead_node_is_not_waited_for", &NEEDS).await else { return };
     let mut nodes = lab.servers.memcached_nodes(2).await.expect("nodes");
-    let addresses: Vec<String> = nodes.iter().map(|node| node.address()).collect();
+    let addresses: Vec<String> = nodes.iter().map(Memcached::address).collect();
     let router = lab.servers.router(&file(&addresses, None)).await.expect("a router");
     let mut wire = Wire::connect(&router.address()).await.expect("connect");
     nodes[0].kill9().expect("it ends");

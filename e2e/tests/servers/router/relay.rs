@@ -10,7 +10,7 @@ async fn commands_are_answered_as_by_one_memcached() {
         return;
     };
     let nodes = lab.servers.memcached_nodes(3).await.expect("nodes");
-    let addresses: Vec<String> = nodes.iter().map(|node| node.address()).collect();
+    let addresses: Vec<String> = nodes.iter().map(e2e::servers::Memcached::address).collect();
     let router = lab.servers.router(&file(&addresses, None)).await.expect("a router");
     let mut wire = Wire::connect(&router.address()).await.expect("connect");
     for (asked, answered) in [
@@ -38,7 +38,7 @@ async fn commands_are_answered_as_by_one_memcached() {
         ("set a 0 0 2000000\r\n", ""),
     ] {
         if answered.is_empty() {
-            let large = [asked.as_bytes(), &[b'x'; 2_000_000], b"\r\nget a\r\n"].concat();
+            let large = [asked.as_bytes(), &vec![b'x'; 2_000_000], b"\r\nget a\r\n"].concat();
             let said = wire.ask(&large).await.expect("an answer");
             let expected = "SERVER_ERROR object too large for cache\r\nEND\r\n";
             assert_eq!(String::from_utf8_lossy(&said), expected, "what was there before is gone");
@@ -60,7 +60,7 @@ async fn commands_are_answered_as_by_one_memcached() {
 async fn many_keys_are_read_at_once() {
     let Some(lab) = enter("many_keys_are_read_at_once", &NEEDS).await else { return };
     let nodes = lab.servers.memcached_nodes(3).await.expect("nodes");
-    let addresses: Vec<String> = nodes.iter().map(|node| node.address()).collect();
+    let addresses: Vec<String> = nodes.iter().map(e2e::servers::Memcached::address).collect();
     let router = lab.servers.router(&file(&addresses, None)).await.expect("a router");
     let mut wire = Wire::connect(&router.address()).await.expect("connect");
     let value = |key: usize| "v".repeat(1 + key * 100);
