@@ -48,11 +48,14 @@ mod tests {
         for (keyword, value) in fields {
             let named = value.as_object().into_iter().flatten();
             match keyword.as_str() {
-                "properties" => named.for_each(|(name, about)| {
-                    let said = about.get("description").and_then(|it| it.as_str());
-                    out.push((name.clone(), said.map(str::to_owned)));
-                    properties(about, out);
-                }),
+                // A `const` is the tag of a variant: what is said of the variant is said of it.
+                "properties" => named.filter(|(_, about)| about.get("const").is_none()).for_each(
+                    |(name, about)| {
+                        let said = about.get("description").and_then(|it| it.as_str());
+                        out.push((name.clone(), said.map(str::to_owned)));
+                        properties(about, out);
+                    },
+                ),
                 "$defs" => named.for_each(|(_, value)| properties(value, out)),
                 "items" | "additionalProperties" => properties(value, out),
                 _ => value.as_array().into_iter().flatten().for_each(|it| properties(it, out)),
