@@ -135,16 +135,9 @@ impl<'a> Session<'a> {
         let mut reads = 0;
         loop {
             let mut progress = false;
-            if reads < READS_MAX {
-                match self.read(stream, context)? {
-                    Poll::Ready(()) => {
-                        progress = true;
-                        reads += 1;
-                    }
-                    Poll::Pending => {}
-                }
-            } else {
-                context.waker().wake_by_ref();
+            if self.read(stream, context)?.is_ready() {
+                progress = true;
+                reads += 1;
             }
             progress |= self.write(stream, context)?;
             let between = self.partial.is_empty() && self.desk.is_done();
@@ -158,7 +151,12 @@ impl<'a> Session<'a> {
                     return Pin::new(stream).poll_shutdown(context);
                 }
             }
-            if !progress || reads >= READS_MAX {
+            if reads >= READS_MAX {
+                // There may be more: after the others.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !progress {
                 self.rest();
                 return self.idle(idle, context);
             }

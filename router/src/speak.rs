@@ -193,8 +193,8 @@ pub(crate) fn looked(reply: &[u8]) -> Option<Looked<'_>> {
 pub(crate) fn phrase(command: &Command<'_>, found: Looked<'_>, sent_key: &[u8], out: &mut Vec<u8>) {
     let length = u64::try_from(found.data.len()).unwrap_or(u64::MAX);
     let Command::MetaGet(meta) = command else {
-        let with_cas =
-            matches!(command, Command::Get { verb: GetVerb::Gets | GetVerb::Gats(_), .. });
+        let gets = |verb: &GetVerb| matches!(verb, GetVerb::Gets | GetVerb::Gats(_));
+        let with_cas = matches!(command, Command::Get { verb, .. } if gets(verb));
         for part in [&b"VALUE "[..], sent_key, b" "] {
             out.extend_from_slice(part);
         }

@@ -1,3 +1,5 @@
+//! Replies are cut and requests written the same, however they come.
+
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use protocol::server::{Command, GetVerb, Limits, Parser, Step, Versions};

@@ -29,6 +29,15 @@ impl Wire {
         // A miss that repeats its opaque ends every answer.
         let end = format!("EN Oend{}\r\n", self.asked);
         let marker = format!("mg end-of-answer Oend{}\r\n", self.asked);
+        self.ask_with(request, &marker, &end).await
+    }
+
+    /// As [`Wire::ask`], with a marker that asks for no key.
+    pub(crate) async fn ask_with_noop(&mut self, request: &[u8]) -> Result<Vec<u8>> {
+        self.ask_with(request, "mn\r\n", "MN\r\n").await
+    }
+
+    async fn ask_with(&mut self, request: &[u8], marker: &str, end: &str) -> Result<Vec<u8>> {
         self.send(&[request, marker.as_bytes()].concat()).await?;
         let mut answer = Vec::new();
         while !answer.ends_with(end.as_bytes()) {
