@@ -15,6 +15,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{Notify, oneshot};
@@ -34,6 +35,9 @@ const BATCH_MAX: usize = 4096;
 const EMPTIED_BYTES: u64 = 1 << 20;
 /// What a key takes beside itself, about.
 const KEY_OVERHEAD_BYTES: u64 = 64;
+/// How often, and how many times, it is tried to become the one who has the log: for five seconds.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+const LOCK_TRIES: u32 = 250;
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,15 +254,16 @@ fn size(key: &[u8]) -> u64 {
     u64::try_from(key.len()).unwrap_or(u64::MAX).saturating_add(KEY_OVERHEAD_BYTES)
 }
 
-/// One process has the log. A lock that ends with the process.
+/// One process has the log. A lock that ends with the process: one that is about to end is waited for.
 fn lock(file: &File) -> io::Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(io::Error::new(io::ErrorKind::WouldBlock, "another router has the log of deletes"))
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+            Err(std::fs::TryLockError::Error(err)) => return Err(err),
         }
-        Err(std::fs::TryLockError::Error(err)) => Err(err),
     }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "another router has the log of deletes"))
 }
 
 /// The thread that writes.
@@ -316,8 +321,6 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn settings(directory: &std::path::Path, bytes_max: u64) -> SpoolSettings {
