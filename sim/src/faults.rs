@@ -7,7 +7,7 @@ use crate::{
     database::Writes,
     node::{Upgrade, key},
     operator::{Failover, Step, Then},
-    world::{Climate, Event, MS, World},
+    world::{Climate, Event, MS, Weather, World},
 };
 
 impl World {
@@ -24,7 +24,12 @@ impl World {
         } else {
             self.rng.u64(30 * MS..900 * MS)
         };
-        match self.rng.u8(..25) {
+        let kinds = match self.weather {
+            Weather::StormOfOurs => 0..13,
+            Weather::StormOfDatabase => 13..25,
+            _ => 0..25,
+        };
+        match self.rng.u8(kinds) {
             kind @ ..=12 => self.fault_ours(kind, heals),
             kind => self.fault_database(kind, heals),
         }

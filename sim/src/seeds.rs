@@ -38,7 +38,7 @@ pub(crate) fn run(range: Range<u64>, weather: Weather, threads: usize, cure: Opt
             for (history, Outcome { stats, violation, .. }) in outcomes {
                 match history.weather {
                     Weather::Calm => calm += stats,
-                    Weather::Faults | Weather::Storm => faults += stats,
+                    _ => faults += stats,
                 }
                 if let Some(violation) = violation {
                     println!("seed {} ({:?}): {}", history.seed, history.weather, violation.what);
@@ -90,7 +90,7 @@ fn tell_history(history: History) -> bool {
     let how = match weather {
         Weather::Calm => " --calm",
         Weather::Faults => "",
-        Weather::Storm => " --storm",
+        _ => " --storm",
     };
     let short = until.map_or(String::new(), |until| format!(" --until {}", until / 1_000));
     println!("\n=== cargo xtask sim --seed {seed}{how}{short}");

@@ -80,6 +80,17 @@ pub enum Weather {
     Faults,
     /// Everything, at once.
     Storm,
+    /// A storm among our own processes, and in the log between them.
+    StormOfOurs,
+    /// A storm in the database, its clocks, and on the way to it.
+    StormOfDatabase,
+}
+
+impl Weather {
+    /// Whether everything of its kind goes wrong at once.
+    pub fn is_storm(self) -> bool {
+        !matches!(self, Weather::Calm | Weather::Faults)
+    }
 }
 
 /// How much goes wrong in a history with faults.
@@ -162,7 +173,7 @@ impl World {
     ) -> World {
         let mut rng = Rng::with_seed(seed ^ 0x6d63_7371_7565_616c);
         let chance = weather != Weather::Calm && rng.u8(..STORM_ONE_IN) == 0;
-        let storm = chance || weather == Weather::Storm;
+        let storm = chance || weather.is_storm();
         let climate = if storm { Climate::Storm } else { Climate::Mild };
         let clocks = size.nodes + size.regions + 2;
         let skews = (0..clocks).map(|_| rng.i64(-20_000..=20_000)).collect();
