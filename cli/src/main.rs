@@ -16,6 +16,7 @@ mod invalidate;
 mod load;
 mod log;
 mod node;
+mod ready;
 mod relay;
 mod reload;
 mod replay;

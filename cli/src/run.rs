@@ -31,7 +31,7 @@ use crate::{
     http,
     load::{self, Loaded},
     log::{self, Opened},
-    node, relay,
+    node, ready, relay,
     reload::{self, Lanes, Reloader, Shown},
     telemetry,
 };
@@ -146,7 +146,7 @@ async fn serve(
     };
 
     if let Some(path) = &args.ready_file {
-        write_ready(path, &side.address)?;
+        ready::write_whole(path, &format!("http={}\n", side.address))?;
     }
     tracing::info!(region = &*region.name, http = side.address, "ready");
 
@@ -473,14 +473,6 @@ pub(crate) fn control_tls(
         key: load::beside(file, &identity.key),
     });
     invalidator::Tls::load(&load::beside(file, &tls.ca_file), identity.as_ref())
-}
-
-/// Written beside and renamed, so that whoever waits for the file reads it whole.
-pub(crate) fn write_ready(path: &Path, address: &str) -> Result<(), Failure> {
-    let partial = path.with_extension("partial");
-    let written = std::fs::write(&partial, format!("http={address}\n"));
-    let renamed = written.and_then(|()| std::fs::rename(&partial, path));
-    renamed.with_context(|| format!("write {}", path.display())).map_err(Failure::Failed)
 }
 
 /// SIGTERM and SIGINT, caught from before we are ready.

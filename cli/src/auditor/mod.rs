@@ -14,13 +14,7 @@ use tailer::{SourceError, preflight, tailer::Mode};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    args::AuditorArgs,
-    failure::Failure,
-    history, load,
-    run::{Signals, write_ready},
-    telemetry,
-};
+use crate::{args::AuditorArgs, failure::Failure, history, load, ready, run::Signals, telemetry};
 
 /// Before the source is asked again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -68,7 +62,7 @@ async fn audit(
     let reading = Reading { source, rules, executed: begin, transactions, report: report.clone() };
     let mut reading = tokio::spawn(reading.run(&running));
     if let Some(path) = &args.ready_file {
-        write_ready(path, &address)?;
+        ready::write_whole(path, &format!("http={address}\n"))?;
     }
     tracing::info!(region = &*region.name, http = address, "auditing");
 

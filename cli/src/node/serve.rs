@@ -1,9 +1,7 @@
 //! A node from its start to its end, or to the one that takes over.
 
 use std::{
-    net::SocketAddr,
     os::unix::net::UnixStream,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -41,7 +39,7 @@ use super::{
     handover,
     snapshot::{self, Made},
 };
-use crate::{failure::Failure, run::Signals};
+use crate::{failure::Failure, ready, run::Signals};
 
 /// The side port and the lanes end by then.
 const END_DEADLINE: Duration = Duration::from_secs(5);
@@ -429,7 +427,7 @@ async fn all_ended(beside: Vec<JoinHandle<()>>) -> bool {
 /// Everything is bound, and whoever waits for that is told.
 fn announce(args: &NodeArgs, bound: &Bound) -> Result<(), Failure> {
     if let Some(path) = &args.pidfile {
-        write_whole(path, &format!("{}\n", std::process::id()))?;
+        ready::write_whole(path, &format!("{}\n", std::process::id()))?;
     }
     let addresses = bound.server.addresses();
     let side = bound.side.as_ref();
@@ -437,7 +435,7 @@ fn announce(args: &NodeArgs, bound: &Bound) -> Result<(), Failure> {
     let control = bound.control.as_ref();
     let lanes = control.map(ControlServer::address).transpose().context("--control")?;
     if let Some(path) = &args.ready_file {
-        write_whole(path, &ready(&addresses, http, lanes))?;
+        ready::write_whole(path, &ready::lines(&addresses, http, lanes))?;
     }
     tracing::info!(addresses = ?addresses, http = ?http, control = ?lanes, "ready");
     if args.daemon {
@@ -452,24 +450,4 @@ pub(crate) fn not_bound(err: ServerError) -> Failure {
         ServerError::Tls { .. } => Failure::Config(err.into()),
         err => Failure::Failed(err.into()),
     }
-}
-
-fn ready(
-    addresses: &[SocketAddr],
-    http: Option<SocketAddr>,
-    control: Option<SocketAddr>,
-) -> String {
-    let mut lines: Vec<String> =
-        addresses.iter().map(|address| format!("tcp={address}\n")).collect();
-    lines.extend(http.map(|address| format!("http={address}\n")));
-    lines.extend(control.map(|address| format!("control={address}\n")));
-    lines.concat()
-}
-
-/// Written beside and renamed, so that whoever waits for the file reads it whole.
-fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
-    let partial = path.with_extension("partial");
-    let written = std::fs::write(&partial, text);
-    let renamed = written.and_then(|()| std::fs::rename(&partial, path));
-    renamed.with_context(|| format!("write {}", path.display())).map_err(Failure::Failed)
 }

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{RouterArgs, config::Config, side};
-use crate::{failure::Failure, node::handover, run::Signals};
+use crate::{failure::Failure, node::handover, ready, run::Signals};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -138,16 +138,8 @@ fn announce(args: &RouterArgs, router: &Router, side: Option<&TcpListener>) -> R
         tracing::info!(%address, "routing");
     }
     let Some(path) = &args.ready_file else { return Ok(()) };
-    let mut text = String::new();
-    for address in &addresses {
-        text.push_str(&format!("tcp={address}\n"));
-    }
-    if let Some(side) = side {
-        text.push_str(&format!("http={}\n", side.local_addr().context("http")?));
-    }
-    let partial = path.with_extension("partial");
-    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
-    Ok(written.with_context(|| format!("write {}", path.display()))?)
+    let http = side.map(TcpListener::local_addr).transpose().context("http")?;
+    ready::write_whole(path, &ready::lines(&addresses, http, None))
 }
 
 /// Takes up the file whenever it has changed, or somebody says so; one that is refused changes nothing.
