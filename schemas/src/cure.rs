@@ -230,6 +230,11 @@ cures! {
     /// A server that takes writes again is asked anew what it has; else what another wrote meanwhile, and lost, is taken for
     /// kept until somebody writes.
     ReturnIsAskedAnew,
+    /// What was published is read once more at each connection, and compared; else other transactions that got the same
+    /// numbers are taken for it.
+    PublishedIsCompared,
+    /// What was published must come before the end that the binlog had at the connection; else it is taken for there.
+    PublishedMustCome,
     /// The epoch rises when numbers start anew.
     EpochOnLowerNumber,
     /// An epoch without proof that nothing was lost says so.

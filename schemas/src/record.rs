@@ -10,7 +10,12 @@ use std::{fmt, sync::Arc};
 
 pub use wire::{FORMAT_VERSION, WireError, decode, decode_checkpoint, encode, encode_checkpoint};
 
-use crate::{cursor::Place, gtid::GtidSet, key::Key, version::Version};
+use crate::{
+    cursor::Place,
+    gtid::{Gtid, GtidSet},
+    key::Key,
+    version::Version,
+};
 
 /// Microseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +184,17 @@ pub struct Checkpoint {
     pub epoch: Option<EpochStart>,
     /// The newest version in the stream.
     pub version: Version,
+    /// The newest transactions whose keys are in the stream, oldest first; fewer, or none, if nobody kept them.
+    pub recent: Vec<Witness>,
+}
+
+/// A transaction that was published, and what tells it from another one that got the same number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Its number.
+    pub gtid: Gtid,
+    /// When it was committed, as its first event says: to the microsecond (MySQL), or to the second (MariaDB).
+    pub committed_at: UnixMicros,
 }
 
 /// A binlog file and an offset in bytes: the end of an event.

@@ -58,6 +58,9 @@ pub fn events(txn: &Txn) -> Vec<Written> {
     gtid.extend(txn.number.to_le_bytes());
     gtid.push(2);
     gtid.extend([0; 16]);
+    // When it was committed, here and where it was written: the same, in 7 bytes.
+    let committed_at = (u64::from(txn.id.0) + 1).to_le_bytes();
+    gtid.extend(committed_at.iter().take(7));
     let mut events = vec![event(GTID, gtid)];
     match &txn.writes {
         Writes::Truncate => events.push(event(QUERY, query("TRUNCATE TABLE item"))),

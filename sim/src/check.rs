@@ -250,6 +250,9 @@ impl Check {
     /// The transaction that a version stands for.
     fn resolve(&self, db: &Topology, version: Version) -> Option<TxnId> {
         let start = self.table.iter().find(|start| start.epoch == version.epoch())?;
+        if version.sequence() < start.first {
+            return None; // What is read again of older epochs stands below the first of this one.
+        }
         let server = server_of(start)?;
         let is_it = |(at, txn): &(TxnId, &Txn)| {
             txn.server == server && txn.number == version.sequence() && !self.errant.contains(at)

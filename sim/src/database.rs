@@ -34,6 +34,8 @@ pub enum Writes {
 /// A transaction, and what became of it.
 #[derive(Clone, Debug)]
 pub struct Txn {
+    /// Which one it is, also if another one gets its number.
+    pub id: TxnId,
     /// Which server gave the number.
     pub server: usize,
     /// The number of its GTID.
@@ -130,7 +132,8 @@ impl Topology {
         let own = log.filter(|txn| txn.server == server).map(|txn| txn.number);
         let last = own.max().unwrap_or(0);
         let id = TxnId(u32::try_from(self.txns.len()).expect("few transactions"));
-        self.txns.push(Txn { server, number: last + 1, writes, visible_at: None, lost_at: None });
+        let number = last + 1;
+        self.txns.push(Txn { id, server, number, writes, visible_at: None, lost_at: None });
         self.instances[server].log.push(id);
         id
     }
@@ -163,6 +166,16 @@ impl Topology {
     /// What `server` says that it has executed: what is visible there.
     pub fn executed(&self, server: usize) -> &GtidSet {
         &self.instances[server].executed
+    }
+
+    /// What of that is not in its binlog any more.
+    pub fn purged(&self, server: usize) -> GtidSet {
+        let instance = &self.instances[server];
+        let mut purged = GtidSet::empty(Dialect::Mysql);
+        for id in &instance.log[..instance.purged] {
+            assert!(purged.insert(&self.txn(*id).gtid()), "a MySQL transaction in a MySQL set");
+        }
+        purged
     }
 
     /// What `server` answers to those who ask what its readers see.

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sim::Weather;
 
-use crate::options::Options;
+use crate::options::{Options, Storm};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -38,8 +38,10 @@ fn main() -> ExitCode {
     let range = options.first..options.first.saturating_add(options.seeds);
     let weather = match (options.calm, options.storm) {
         (true, _) => Weather::Calm,
-        (false, true) => Weather::Storm,
-        (false, false) => Weather::Faults,
+        (false, Some(Storm::All)) => Weather::Storm,
+        (false, Some(Storm::Ours)) => Weather::StormOfOurs,
+        (false, Some(Storm::Database)) => Weather::StormOfDatabase,
+        (false, None) => Weather::Faults,
     };
     let fine = match (options.seed, options.mutants) {
         (Some(seed), _) => mutants::without(options.without.as_deref(), || {

@@ -30,9 +30,17 @@ pub(crate) struct Options {
     /// With --seed: without faults.
     #[arg(long, requires = "seed")]
     pub(crate) calm: bool,
-    /// As many faults at once as there may be, in every history; else in one of ten.
-    #[arg(long, conflicts_with = "calm")]
-    pub(crate) storm: bool,
+    /// As many faults at once as there may be, in every history; else in one of ten. Faults of everything, of our processes
+    /// alone, or of the database alone.
+    #[arg(
+        long,
+        value_name = "OF",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "all",
+        conflicts_with = "calm"
+    )]
+    pub(crate) storm: Option<Storm>,
     /// Switch off each cure in turn, and see that the simulation finds out within --seeds histories.
     #[arg(long)]
     pub(crate) mutants: bool,
@@ -45,4 +53,15 @@ pub(crate) struct Options {
     /// Histories at a time; by default as many as there are processors.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+}
+
+/// Whose faults a storm has.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Storm {
+    /// Everybody's.
+    All,
+    /// Those of our own processes.
+    Ours,
+    /// Those of the database.
+    Database,
 }

@@ -90,7 +90,9 @@ fn tell_history(history: History) -> bool {
     let how = match weather {
         Weather::Calm => " --calm",
         Weather::Faults => "",
-        _ => " --storm",
+        Weather::Storm => " --storm",
+        Weather::StormOfOurs => " --storm=ours",
+        Weather::StormOfDatabase => " --storm=database",
     };
     let short = until.map_or(String::new(), |until| format!(" --until {}", until / 1_000));
     println!("\n=== cargo xtask sim --seed {seed}{how}{short}");

@@ -59,6 +59,10 @@ pub(crate) struct Source {
     /// That server took no writes when it was asked last.
     others_wrote: bool,
     read: usize,
+    /// The end of that server's binlog when it connected, until it is passed.
+    end: Option<usize>,
+    /// What it told that server it has.
+    had: Option<GtidSet>,
     sending: VecDeque<Sending>,
 }
 
@@ -89,6 +93,8 @@ impl World {
             server: None,
             others_wrote: false,
             read: 0,
+            end: None,
+            had: None,
             sending: VecDeque::new(),
         };
         state.sending.push_back(Sending { records, saved: None });
@@ -162,10 +168,9 @@ impl World {
         let Some(core) = &mut state.core else { return };
         let log = &self.db.instances[server].log;
         let upto = log.len().min(state.read + 4);
-        let executed = (state.read < upto).then(|| core.checkpoint().executed);
         for id in &log[state.read.min(upto)..upto] {
             let txn = self.db.txn(*id);
-            if executed.as_ref().is_some_and(|executed| executed.contains(&txn.gtid())) {
+            if state.had.as_ref().is_some_and(|had| had.contains(&txn.gtid())) {
                 continue;
             }
             for event in binlog::events(txn) {
@@ -173,6 +178,9 @@ impl World {
             }
         }
         state.read = upto;
+        if state.end.take_if(|end| *end <= upto).is_some() {
+            core.step(wall, Input::PastEnd, &mut out).expect("few epochs");
+        }
         if upto == log.len() {
             core.step(wall, Input::Binlog(binlog::heartbeat().as_event()), &mut out)
                 .expect("few epochs");
@@ -197,21 +205,20 @@ impl World {
         }
         self.note(|| format!("tailer {source} connects to server {server}"));
         let about = self.server(server);
-        let instance = &self.db.instances[server];
+        let end = self.db.instances[server].log.len();
         let executed = self.sources[source].core.as_ref()?.checkpoint().executed;
         // What is gone, and no more: the rest is still read.
         let mut have = executed.clone();
-        for id in &instance.log[..instance.purged] {
-            assert!(have.insert(&self.db.txn(*id).gtid()), "a MySQL transaction in a MySQL set");
-        }
+        assert!(have.union(&about.purged), "MySQL transactions in a MySQL set");
         let mut out = Vec::new();
         let core = self.sources[source].core.as_mut()?;
         if have != executed {
             core.skip_to(have, None, "the binlog was purged", &mut out);
         }
         core.connected(about, &mut out).expect("few epochs");
+        let had = core.resumes_from().clone();
         let state = &mut self.sources[source];
-        (state.server, state.read) = (Some(server), 0);
+        (state.server, state.read, state.end, state.had) = (Some(server), 0, Some(end), Some(had));
         self.send(source, out);
         Some(server)
     }
@@ -258,6 +265,7 @@ impl World {
             },
             next_number,
             executed: self.db.executed(server).clone(),
+            purged: self.db.purged(server),
             predecessor: self.operator.predecessor.clone(),
         }
     }
@@ -384,6 +392,7 @@ fn empty() -> Checkpoint {
         position: None,
         epoch: None,
         version: Version::ZERO,
+        recent: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ fn checkpoint(number: u64) -> Checkpoint {
         position: None,
         epoch: None,
         version: Version::from_bits(number),
+        recent: Vec::new(),
     }
 }
 

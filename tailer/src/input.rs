@@ -24,6 +24,8 @@ pub enum Input<'a> {
     Part(Part<'a>),
     /// The source said how far it is.
     Observed(Observation),
+    /// Everything was handed over that the binlog had when we connected.
+    PastEnd,
     /// No more events are here at the moment: publish what is complete.
     Idle,
     /// Time passed: publish the checkpoint, if it moved.
@@ -70,6 +72,8 @@ pub struct Server {
     pub next_number: u64,
     /// What it had executed when we connected.
     pub executed: GtidSet,
+    /// What of that it does not have in its binlog any more.
+    pub purged: GtidSet,
     /// The last set of the primary before it, if that is known for certain: a switchover.
     pub predecessor: Option<GtidSet>,
 }

@@ -18,6 +18,7 @@ pub mod cascades;
 mod changes;
 pub mod disguises;
 pub mod epochs;
+mod history;
 mod input;
 pub mod map;
 mod metrics;

@@ -196,7 +196,7 @@ impl<W: Writer> Shell<W> {
             switchover::prove(&others, &mut conn, &mut report).await?;
         }
         self.meet(&report, &mut tailer).await?;
-        let reader = self.open(&settings, &report, &tailer.checkpoint()).await?;
+        let reader = self.open(&settings, &report, &tailer).await?;
         let horizon = Horizon::at(report.end.clone());
         let observer = Observer::start(conn, &settings, &report);
         self.stood = true;
@@ -219,6 +219,7 @@ impl<W: Writer> Shell<W> {
             position: report.end.clone(),
             epoch: None,
             version: Version::ZERO,
+            recent: Vec::new(),
         };
         let checkpoint = self.checkpoint.clone().unwrap_or_else(fresh);
         let tailer = Tailer::new(Start {
@@ -271,15 +272,16 @@ impl<W: Writer> Shell<W> {
         Ok(())
     }
 
-    /// Asks for the dump. What was published and the server does not have, or does not show yet, is asked for again.
+    /// Asks for the dump. What was published and the server does not have, or does not show yet, is asked for again; so is the
+    /// newest of what it has, to be compared.
     async fn open(
         &mut self,
         settings: &Settings,
         report: &Report,
-        from: &Checkpoint,
+        tailer: &Tailer,
     ) -> Result<source::Reader, Ended> {
-        let resume = match (report.mode, &from.position) {
-            (Mode::Gtid, _) => source::Resume::Executed(&from.executed),
+        let resume = match (report.mode, tailer.position()) {
+            (Mode::Gtid, _) => source::Resume::Executed(tailer.resumes_from()),
             (Mode::Position, Some(position)) => source::Resume::Position(position),
             (Mode::Position, None) => {
                 let what = "without GTIDs, the account must be allowed to ask for the binlog's end";
@@ -336,7 +338,7 @@ impl<W: Writer> Shell<W> {
                 events = reader.next(), if self.appender.has_room() => {
                     for piece in events? {
                         if horizon.is_passed_by(&piece, tailer.position()) {
-                            tailer.step(now(), Input::from(&horizon::END), &mut batches)?;
+                            tailer.step(now(), Input::PastEnd, &mut batches)?;
                         }
                         tailer.step(now(), Input::from(&piece), &mut batches)?;
                         if batches.len() > 1 {

@@ -21,8 +21,8 @@ use binlog::{
 use schemas::{
     cure::Cure,
     epochs::highest_number,
-    gtid::{Gtid, GtidSet},
-    record::{Checkpoint, FilePosition, Progress, Scope, UnixMicros},
+    gtid::GtidSet,
+    record::{Checkpoint, FilePosition, Progress, Scope, UnixMicros, Witness},
     version::Version,
 };
 use stream::Batch;
@@ -32,6 +32,7 @@ use crate::{
     cascades::may_change_graph,
     disguises::Disguised,
     epochs::{EpochError, Epochs, Numbered, Proof, origin_of, writer},
+    history::{History, Sent, WroteLast, time_of},
     map::{Cause, Mapped, Mapper},
     metrics::Metrics,
     observed::Observed,
@@ -77,27 +78,21 @@ struct State {
     failed: Option<EpochError>,
     /// We are connected to another server than the one that wrote last, and are not through with what it had executed.
     successor: Option<Server>,
-    /// Published transactions that the server which wrote them did not have when we connected to it again: their
-    /// commits are not finished there, or it has lost them. They come again, or something else in their place.
-    doubted: Option<Doubt>,
-}
-
-#[derive(Debug)]
-struct Doubt {
-    published: GtidSet,
-    server: Server,
+    history: History,
 }
 
 #[derive(Debug)]
 struct Open {
-    gtid: Option<Gtid>,
+    witness: Option<Witness>,
     version: Version,
+    /// It is in the stream.
+    known: bool,
 }
 
 impl Tailer {
     /// Begins at a checkpoint.
     pub fn new(start: Start) -> Tailer {
-        let Checkpoint { source, executed, position, epoch, version } = start.checkpoint;
+        let Checkpoint { source, executed, position, epoch, version, recent } = start.checkpoint;
         let mut epochs = Epochs::resume(Arc::clone(&source), epoch, version).ordered(start.order);
         epochs.connected(start.server_id);
         let mut mapper =
@@ -121,7 +116,7 @@ impl Tailer {
             metrics: start.metrics,
             failed: None,
             successor: None,
-            doubted: None,
+            history: History::resume(recent),
             source,
         };
         Tailer { assembler: Assembler::new(start.dialect), state }
@@ -161,6 +156,12 @@ impl Tailer {
                 self.assembler.push_part(part, &mut |change| state.change(now, change, out));
             }
             Input::Observed(observation) => self.state.observed.add(observation),
+            Input::PastEnd => {
+                if self.state.history.is_incomplete() {
+                    self.state.start_over("they are not in its binlog any more", out)?;
+                }
+                self.state.open_successor(out)?;
+            }
             Input::Idle => {
                 // What an open transaction has so far goes out when it is complete, or when it fills a batch.
                 if self.state.open.is_none() && !self.state.publisher.is_empty() {
@@ -201,8 +202,11 @@ impl Tailer {
         if lacks && !state.executed.intersect(&server.executed) {
             tracing::error!("the server's transactions are of another kind than the stream's");
         }
-        if lacks && !succeeds {
-            state.doubted = Some(Doubt { published, server: server.clone() });
+        let wrote_last = if succeeds { WroteLast::Another } else { WroteLast::Itself };
+        state.history.connected(published, &state.executed, &server, wrote_last);
+        if state.history.is_purged() {
+            return state
+                .start_over("its binlog begins behind them, so nobody can compare them", out);
         }
         if state.epochs.order() == Order::Binlog {
             // Numbers that were given to what is on its way may be given to something else now.
@@ -240,6 +244,7 @@ impl Tailer {
         out: &mut Vec<Batch>,
     ) {
         let state = &mut self.state;
+        drop(state.history.forget()); // Whatever it was, nothing relies on it any more.
         let version = state.epochs.gap(&state.executed, &executed);
         if Cause::Gap.cure().works() {
             state.publisher.floor(&Scope::All, version, reason);
@@ -248,6 +253,12 @@ impl Tailer {
         state.version = state.version.max(version);
         (state.executed, state.position) = (executed, position);
         state.flush(out);
+    }
+
+    /// What to ask the server for everything but; of a server that [`Tailer::connected`] was told of. It may be less than the
+    /// checkpoint has: then the rest is read again, and compared.
+    pub fn resumes_from(&self) -> &GtidSet {
+        self.state.history.asks().unwrap_or(&self.state.executed)
     }
 
     /// Where it would resume if everything were acknowledged.
@@ -277,8 +288,16 @@ impl State {
         if self.failed.is_some() {
             return;
         }
+        let known = self.open.as_ref().is_some_and(|open| open.known);
         match change {
             Change::Begin(begin) => self.begin(now, &begin, out),
+            Change::Rows(_)
+            | Change::Said(_)
+            | Change::Statement(_)
+            | Change::Undecodable(_)
+            | Change::XaStart(_)
+            | Change::XaPrepared
+                if known => {}
             Change::Rows(rows) => {
                 self.ensure_open(now, out);
                 let (mut sink, mapper) = self.sink();
@@ -314,9 +333,8 @@ impl State {
             }
             Change::Rotate(to) => self.position = Some(to),
             Change::Heartbeat => {
-                // Said only at the end of the binlog.
+                // Said only when nothing more is to be sent at the moment.
                 self.newest_event_s = None;
-                self.lost_published(out);
             }
         }
         if self.publisher.is_full() {
@@ -359,20 +377,37 @@ impl State {
         self.newest_event_s = Some(begin.timestamp_s);
         let gtid = begin.gtid.as_ref().filter(|_| self.mode == Mode::Gtid);
         let (origin, number) = origin_of(gtid, begin.server_id, self.position.as_ref());
-        let is_in = |set: &GtidSet| gtid.is_some_and(|gtid| set.contains(gtid));
-        let mut comes_again = false;
-        if let Some(doubt) = self.doubted.as_ref().filter(|_| gtid.is_some()) {
-            comes_again = is_in(&doubt.published);
-            if !comes_again {
-                self.lost_published(out);
+        let witness = gtid.map(|gtid| Witness {
+            gtid: gtid.clone(),
+            committed_at: time_of(begin.committed_at, begin.timestamp_s),
+        });
+        let sent = |witness| self.history.sent(witness, begin.server_id);
+        match witness.as_ref().map_or(Sent::New, sent) {
+            Sent::New => {}
+            Sent::Again => {
+                self.open = Some(Open { witness, version: self.version, known: true });
+                return;
+            }
+            Sent::Instead => {
+                let why = "it has others of their numbers, or goes on without them";
+                if let Err(error) = self.start_over(why, out) {
+                    self.failed = Some(error);
+                }
+                if gtid.is_some_and(|gtid| self.executed.contains(gtid)) {
+                    // Nothing that is cached after this lacks it.
+                    self.open = Some(Open { witness, version: self.version, known: true });
+                    return;
+                }
             }
         }
         // From before the epoch, whose announcement outlived the checkpoint behind it.
-        comes_again |= self.epochs.current().is_some_and(|current| is_in(&current.before));
+        let comes_again = gtid.is_some_and(|gtid| {
+            self.epochs.current().is_some_and(|current| current.before.contains(gtid))
+        });
         if comes_again && self.epochs.order() == Order::Numbers {
             let version = self.epochs.again(&origin, number);
             self.publisher.begin(version, begin.committed_at, now);
-            self.open = Some(Open { gtid: gtid.cloned(), version });
+            self.open = Some(Open { witness, version, known: false });
             return;
         }
         match self.epochs.number(&origin, number, &self.executed) {
@@ -386,13 +421,14 @@ impl State {
                         writer(&server.origin) == writer(&start.origin) && !past
                     };
                     self.successor.take_if(reigns);
+                    self.history.keep(&self.executed);
                     tracing::info!(epoch = start.epoch, origin = ?start.origin, first = start.first, "a new epoch begins");
                     self.metrics.epochs.inc();
                     self.publisher.epoch(start);
                     self.flush(out);
                 }
                 self.publisher.begin(version, begin.committed_at, now);
-                self.open = Some(Open { gtid: gtid.cloned(), version });
+                self.open = Some(Open { witness, version, known: false });
             }
         }
     }
@@ -415,38 +451,54 @@ impl State {
         }
         let version = self.epochs.unread();
         self.publisher.begin(version, None, now);
-        self.open = Some(Open { gtid: None, version });
+        self.open = Some(Open { witness: None, version, known: false });
     }
 
     fn commit(&mut self, commit: Commit) {
         let Commit { gtid, end } = commit;
-        let begun = self.open.as_ref().map(|open| (open.gtid.clone(), open.version));
+        let begun = self.open.as_ref().map(|open| (open.witness.clone(), open.version));
         self.close();
-        let (begun_gtid, version) = begun.unwrap_or((None, self.version));
-        if let Some(gtid) = gtid.or(begun_gtid).filter(|_| self.mode == Mode::Gtid)
-            && !self.executed.insert(&gtid)
+        let (witness, version) = begun.unwrap_or((None, self.version));
+        let gtid = gtid.as_ref().or(witness.as_ref().map(|witness| &witness.gtid));
+        if let Some(gtid) = gtid.filter(|_| self.mode == Mode::Gtid)
+            && !self.executed.insert(gtid)
         {
             tracing::error!(%gtid, "the transaction is of another kind than the source's; its number is not kept");
         }
         self.version = self.version.max(version);
         self.position = end.or(self.position.take());
         self.moved = true;
-        self.doubted.take_if(|doubt| self.executed.contains_all(&doubt.published));
+        if let Some(witness) = witness {
+            self.history.committed(witness, &self.executed);
+        }
     }
 
-    /// The server does not have what it had written: its numbers start anew.
-    fn lost_published(&mut self, out: &mut Vec<Batch>) {
-        let Some(Doubt { server, .. }) = self.doubted.take() else { return };
-        tracing::error!("the server has lost transactions that it had written; raising the epoch");
-        if let Err(error) = self.open_epoch(server, Proof::Missing, out) {
-            self.failed = Some(error);
+    /// What was published is not what the server has: whatever was cached may be of what it has lost.
+    fn start_over(&mut self, why: &str, out: &mut Vec<Batch>) -> Result<(), EpochError> {
+        let Some(mut server) = self.history.forget() else { return Ok(()) };
+        tracing::error!(
+            why,
+            "the server has lost transactions that were published; nothing that was cached before is served any more"
+        );
+        server.predecessor = None;
+        self.epochs.force();
+        let epoch = self.epochs.current().map_or(0, |current| current.epoch).saturating_add(1);
+        let version = Version::new(epoch, 0).unwrap_or(Version::MAX);
+        self.publisher.floor(&Scope::All, version, "the source has lost what was published");
+        self.metrics.floor(Cause::Gap);
+        self.version = self.version.max(version);
+        self.flush(out);
+        if self.epochs.order() == Order::Binlog {
+            return self.open_epoch(server, Proof::Missing, out);
         }
+        self.successor = Some(server);
+        self.open_successor(out)
     }
 
     /// Opens the epoch of the server that we are connected to, once everything before it is published.
     fn open_successor(&mut self, out: &mut Vec<Batch>) -> Result<(), EpochError> {
-        if self.doubted.is_some() {
-            return Ok(()); // What was executed has holes that may still be filled.
+        if self.history.in_doubt().is_some() {
+            return Ok(()); // Nobody knows yet whether what was published is what it has.
         }
         let through = |server: &mut Server| self.executed.contains_all(&server.executed);
         let Some(server) = self.successor.take_if(through) else { return Ok(()) };
@@ -473,6 +525,7 @@ impl State {
         // What is published may be ahead of what the server shows: its numbers are taken.
         let taken = highest_number(&server.origin, &before);
         let first = server.next_number.max(taken.saturating_add(1));
+        self.history.keep(&before);
         let start = self.epochs.open(server.origin, first, before, proof)?;
         tracing::info!(epoch = start.epoch, origin = ?start.origin, ?proof, "a new epoch begins");
         self.metrics.epochs.inc();
@@ -502,8 +555,8 @@ impl State {
     }
 
     fn say_progress(&mut self, out: &mut Vec<Batch>) {
-        // While published transactions are in doubt, their numbers are missing in what was read.
-        if self.open.is_some() || self.doubted.is_some() {
+        // While published transactions are in doubt, nobody knows what their numbers mean.
+        if self.open.is_some() || self.history.in_doubt().is_some() {
             return;
         }
         let covered = |seen: &Observation| match self.mode {
@@ -533,12 +586,19 @@ impl State {
     }
 
     fn checkpoint(&self) -> Checkpoint {
+        let mut executed = self.executed.clone();
+        if let Some(published) = self.history.in_doubt() {
+            // It is in the stream, whether or not the server has it.
+            let added = executed.union(published);
+            debug_assert!(added, "both are what the stream has");
+        }
         Checkpoint {
             source: Arc::clone(&self.source),
-            executed: self.executed.clone(),
+            executed,
             position: self.position.clone(),
             epoch: self.epochs.current().cloned(),
             version: self.version,
+            recent: self.history.recent(),
         }
     }
 }

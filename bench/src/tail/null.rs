@@ -31,6 +31,7 @@ impl Null {
             position: None,
             epoch: None,
             version: Version::ZERO,
+            recent: Vec::new(),
         };
         Null { checkpoint, executed: watch::Sender::new(executed), keys: Arc::default() }
     }

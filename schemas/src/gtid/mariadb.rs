@@ -89,6 +89,12 @@ impl MariaDbGtidSet {
         }
     }
 
+    /// Of `domain`, keeps nothing behind this transaction.
+    pub(super) fn lower(&mut self, domain: u32, server_id: u32, sequence: u64) {
+        self.domains.remove(&domain);
+        self.raise(domain, Newest { server_id, sequence });
+    }
+
     /// Whether there is nothing in the set.
     pub fn is_empty(&self) -> bool {
         self.domains.is_empty()

@@ -85,6 +85,14 @@ impl Gtid {
         }
     }
 
+    /// Of MariaDB's, the domain.
+    pub fn domain(&self) -> Option<u32> {
+        match self {
+            Gtid::Mysql { .. } => None,
+            Gtid::MariaDb { domain, .. } => Some(*domain),
+        }
+    }
+
     /// The number (MySQL) or sequence (MariaDB): what a version is made of.
     pub fn number(&self) -> u64 {
         match self {
@@ -194,6 +202,30 @@ impl GtidSet {
             _ => return false,
         }
         true
+    }
+
+    /// Takes out `last`, its newest transaction, so that whoever asks for what is not in the set gets it once more. In
+    /// MariaDB that is all of the domain behind `previous`, its transaction before. False, and nothing changes, if that
+    /// cannot be: it is not the newest of its domain, or the one before is not known.
+    #[must_use = "false means that nothing changed"]
+    pub fn take_back(&mut self, last: &Gtid, previous: Option<&Gtid>) -> bool {
+        match (self, last, previous) {
+            (GtidSet::Mysql(set), Gtid::Mysql { uuid, tag, number }, _) => {
+                let mut alone = MysqlGtidSet::default();
+                let taken = set.contains(*uuid, tag, *number) && alone.insert(*uuid, tag, *number);
+                set.subtract(&alone);
+                taken
+            }
+            (
+                GtidSet::MariaDb(set),
+                Gtid::MariaDb { domain, sequence, .. },
+                Some(Gtid::MariaDb { domain: of, server_id, sequence: before }),
+            ) if domain == of && before < sequence && set.up_to(*domain) >= *sequence => {
+                set.lower(*domain, *server_id, *before);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether there is nothing in the set.

@@ -182,7 +182,7 @@ pub mod gtid_set {
     }
 }
 /// Where a tailer resumes: everything in `executed` is in the stream.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Checkpoint {
     #[prost(string, tag = "1")]
     pub source: ::prost::alloc::string::String,
@@ -194,6 +194,23 @@ pub struct Checkpoint {
     pub epoch: ::core::option::Option<EpochStart>,
     #[prost(uint64, tag = "5")]
     pub version: u64,
+    /// The newest transactions that are in the stream, oldest first.
+    #[prost(message, repeated, tag = "6")]
+    pub recent: ::prost::alloc::vec::Vec<Witnesses>,
+}
+/// Transactions of one server, one after another. A server that has lost what it wrote gives the same numbers out again; when
+/// they were committed tells one from the other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Witnesses {
+    /// `server_id` of a MySQL origin is 0.
+    #[prost(message, optional, tag = "1")]
+    pub origin: ::core::option::Option<Origin>,
+    /// Numbers: the first one, then how far each is from the one before.
+    #[prost(sint64, repeated, tag = "2")]
+    pub number_steps: ::prost::alloc::vec::Vec<i64>,
+    /// When they were committed, in microseconds since the Unix epoch: the same way.
+    #[prost(sint64, repeated, tag = "3")]
+    pub committed_at_steps: ::prost::alloc::vec::Vec<i64>,
 }
 /// The end of an event in a binlog file.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -9,14 +9,14 @@ use prost::{Message as _, encode_length_delimiter, length_delimiter_len};
 
 use super::{
     Checkpoint, EpochStart, FilePosition, Floor, Invalidation, Invalidations, Operation, Origin,
-    Progress, Record, Scope, TermStart, Transaction, UnixMicros,
+    Progress, Record, Scope, TermStart, Transaction, UnixMicros, Witness,
     generated::{
         self as proto, gtid_set::Dialect as ProtoDialect, origin::Kind as OriginKind, record::Kind,
     },
 };
 use crate::{
     cursor::{Place, Term},
-    gtid::{Dialect, GtidSet, Uuid},
+    gtid::{Dialect, Gtid, GtidSet, Uuid},
     key::Key,
     version::Version,
 };
@@ -95,6 +95,7 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
             .map(|at| proto::FilePosition { file: at.file.to_string(), offset: at.offset }),
         epoch: checkpoint.epoch.as_ref().map(epoch_out),
         version: checkpoint.version.bits(),
+        recent: witnesses_out(&checkpoint.recent),
     };
     append(&message, out);
 }
@@ -110,6 +111,7 @@ pub fn decode_checkpoint(format: u16, bytes: &[u8]) -> Result<Checkpoint, WireEr
         position,
         epoch: checkpoint.epoch.map(epoch_in).transpose()?,
         version: Version::from_bits(checkpoint.version),
+        recent: witnesses_in(checkpoint.recent)?,
     })
 }
 
@@ -306,7 +308,29 @@ fn floor_in(floor: proto::Floor) -> Result<Floor, WireError> {
 }
 
 fn epoch_out(epoch: &EpochStart) -> proto::EpochStart {
-    let kind = match &epoch.origin {
+    proto::EpochStart {
+        source: epoch.source.to_string(),
+        epoch: u32::from(epoch.epoch),
+        origin: Some(origin_out(&epoch.origin)),
+        first: epoch.first,
+        before: Some(set_out(&epoch.before)),
+        lossless: epoch.lossless,
+    }
+}
+
+fn epoch_in(epoch: proto::EpochStart) -> Result<EpochStart, WireError> {
+    Ok(EpochStart {
+        source: epoch.source.into(),
+        epoch: u16::try_from(epoch.epoch).map_err(|_| senseless("an epoch has 16 bits"))?,
+        origin: origin_in(epoch.origin)?,
+        first: epoch.first,
+        before: set_in(epoch.before)?,
+        lossless: epoch.lossless,
+    })
+}
+
+fn origin_out(origin: &Origin) -> proto::Origin {
+    let kind = match origin {
         Origin::Mysql { uuid, tag, server_id } => OriginKind::Mysql(proto::MysqlOrigin {
             uuid: uuid.0.to_vec(),
             tag: tag.to_string(),
@@ -319,22 +343,12 @@ fn epoch_out(epoch: &EpochStart) -> proto::EpochStart {
             OriginKind::Positions(proto::PositionsOrigin { server_id: *server_id })
         }
     };
-    proto::EpochStart {
-        source: epoch.source.to_string(),
-        epoch: u32::from(epoch.epoch),
-        origin: Some(proto::Origin { kind: Some(kind) }),
-        first: epoch.first,
-        before: Some(set_out(&epoch.before)),
-        lossless: epoch.lossless,
-    }
+    proto::Origin { kind: Some(kind) }
 }
 
-fn epoch_in(epoch: proto::EpochStart) -> Result<EpochStart, WireError> {
-    let kind = epoch
-        .origin
-        .and_then(|origin| origin.kind)
-        .ok_or(senseless("an epoch without an origin"))?;
-    let origin = match kind {
+fn origin_in(origin: Option<proto::Origin>) -> Result<Origin, WireError> {
+    let kind = origin.and_then(|origin| origin.kind).ok_or(senseless("an origin is missing"))?;
+    Ok(match kind {
         OriginKind::Mysql(origin) => Origin::Mysql {
             uuid: Uuid(origin.uuid.try_into().map_err(|_| senseless("a UUID has 16 bytes"))?),
             tag: origin.tag.into(),
@@ -344,14 +358,69 @@ fn epoch_in(epoch: proto::EpochStart) -> Result<EpochStart, WireError> {
             Origin::MariaDb { domain: origin.domain, server_id: origin.server_id }
         }
         OriginKind::Positions(origin) => Origin::Positions { server_id: origin.server_id },
+    })
+}
+
+/// One message for each run of transactions of one server.
+fn witnesses_out(recent: &[Witness]) -> Vec<proto::Witnesses> {
+    let same = |a: &Witness, b: &Witness| origin_of(&a.gtid).0 == origin_of(&b.gtid).0;
+    let run = |run: &[Witness]| proto::Witnesses {
+        origin: run.first().map(|first| origin_out(&origin_of(&first.gtid).0)),
+        number_steps: steps(run.iter().map(|witness| origin_of(&witness.gtid).1)),
+        committed_at_steps: steps(run.iter().map(|witness| witness.committed_at.0)),
     };
-    Ok(EpochStart {
-        source: epoch.source.into(),
-        epoch: u16::try_from(epoch.epoch).map_err(|_| senseless("an epoch has 16 bits"))?,
-        origin,
-        first: epoch.first,
-        before: set_in(epoch.before)?,
-        lossless: epoch.lossless,
+    recent.chunk_by(same).map(run).collect()
+}
+
+fn witnesses_in(runs: Vec<proto::Witnesses>) -> Result<Vec<Witness>, WireError> {
+    let mut recent = Vec::new();
+    for run in runs {
+        let origin = origin_in(run.origin)?;
+        if run.number_steps.len() != run.committed_at_steps.len() {
+            return Err(senseless("each transaction has a number and a time"));
+        }
+        for (number, at) in values(run.number_steps).zip(values(run.committed_at_steps)) {
+            let gtid = match &origin {
+                Origin::Mysql { uuid, tag, .. } => {
+                    Gtid::Mysql { uuid: *uuid, tag: Arc::clone(tag), number }
+                }
+                Origin::MariaDb { domain, server_id } => {
+                    Gtid::MariaDb { domain: *domain, server_id: *server_id, sequence: number }
+                }
+                Origin::Positions { .. } => {
+                    return Err(senseless("a position is the number of no transaction"));
+                }
+            };
+            recent.push(Witness { gtid, committed_at: UnixMicros(at) });
+        }
+    }
+    Ok(recent)
+}
+
+/// Who numbered a transaction, as far as its number says so, and the number.
+fn origin_of(gtid: &Gtid) -> (Origin, u64) {
+    match gtid {
+        Gtid::Mysql { uuid, tag, number } => {
+            (Origin::Mysql { uuid: *uuid, tag: Arc::clone(tag), server_id: 0 }, *number)
+        }
+        Gtid::MariaDb { domain, server_id, sequence } => {
+            (Origin::MariaDb { domain: *domain, server_id: *server_id }, *sequence)
+        }
+    }
+}
+
+/// The first value, then how far each is from the one before.
+fn steps(values: impl Iterator<Item = u64>) -> Vec<i64> {
+    let step = |last: &mut u64, value: u64| {
+        Some(value.wrapping_sub(std::mem::replace(last, value)).cast_signed())
+    };
+    values.scan(0, step).collect()
+}
+
+fn values(steps: Vec<i64>) -> impl Iterator<Item = u64> {
+    steps.into_iter().scan(0_u64, |last, step| {
+        *last = last.wrapping_add(step.cast_unsigned());
+        Some(*last)
     })
 }
 

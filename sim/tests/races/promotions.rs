@@ -2,7 +2,7 @@
 
 use cache_node::rules::{Ask, Fill, Reader, Served};
 use schemas::{cure::Cure, epochs::EpochTable};
-use sim::database::TxnId;
+use sim::database::{KeyId, TxnId};
 
 use crate::{
     race::{Ending, Promise, broken_if, promise, race},
@@ -323,6 +323,50 @@ fn r37_number_is_used_again() {
         let txn = s.commit(A);
         reads_own_write(&s, &knows, txn)
     });
+}
+
+#[test]
+fn r37_numbers_are_given_out_anew() {
+    // A server loses the end of its binlog, and gives its numbers to others before a tailer has come back.
+    race(&[&[Cure::PublishedIsCompared]], || {
+        let mut s = loses_last(A, B);
+        s.commit(A);
+        s.ends_honest(0, B)?;
+        s.ends_honest(0, A)
+    });
+    // The other way round: what was read is of what it has lost, and nobody writes any more.
+    race(&[&[Cure::PublishedMustCome]], || {
+        let mut s = loses_last(A, A);
+        s.ends_honest(0, A)
+    });
+    // Another server has the numbers, of what was written anew, and hands over everything that it was given.
+    race(&[&[Cure::PublishedIsCompared]], || {
+        let mut s = loses_last(A, B);
+        s.commit(A);
+        let all = s.db.instances[PRIMARY].log.len();
+        s.db.rebuild(OTHER, PRIMARY, all);
+        s.joins(OTHER);
+        s.tail.predecessor = Some(s.db.executed(PRIMARY).clone());
+        s.fail_over(PRIMARY, OTHER);
+        s.ends_honest(0, A)
+    });
+}
+
+/// A server whose newest transaction, of `lost`, is published and gone; `cached` was read before.
+fn loses_last(cached: KeyId, lost: KeyId) -> Stage {
+    let mut s = Stage::with(|plan| plan.servers = 3);
+    s.fence(REPLICA);
+    s.fence(OTHER);
+    s.commit(B);
+    s.commit(lost);
+    s.publish();
+    s.deliver(0);
+    s.poll();
+    s.cache_by(Reader::CanReadPrimary, 0, cached, PRIMARY);
+    let kept = s.db.instances[PRIMARY].log.len() - 1;
+    s.db.rebuild(PRIMARY, PRIMARY, kept);
+    s.repoint();
+    s
 }
 
 #[test]

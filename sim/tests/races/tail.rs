@@ -41,6 +41,8 @@ pub(crate) struct Tail {
     ends: Vec<Place>,
     server: Option<usize>,
     read: usize,
+    /// What it told that server it has.
+    had: Option<GtidSet>,
     /// The server took no writes when it was asked last.
     others_wrote: bool,
     partitions: u16,
@@ -84,6 +86,7 @@ impl Tail {
             ends,
             server: None,
             read: 0,
+            had: None,
             others_wrote: false,
             partitions,
             limits,
@@ -97,15 +100,16 @@ impl Tail {
     pub(crate) fn publish(&mut self, db: &Topology, log: &mut Broker, now: UnixMicros) {
         let server = self.connect(db, log);
         let mut out = Vec::new();
-        let executed = self.core.checkpoint().executed;
+        let had = self.had.as_ref().expect("it is connected");
         for id in &db.instances[server].log[self.read..] {
-            if !executed.contains(&db.txn(*id).gtid()) {
+            if !had.contains(&db.txn(*id).gtid()) {
                 for event in binlog::events(db.txn(*id)) {
                     self.core.step(now, Input::Binlog(event.as_event()), &mut out).unwrap();
                 }
             }
         }
         self.read = db.instances[server].log.len();
+        self.core.step(now, Input::PastEnd, &mut out).unwrap();
         self.core.step(now, Input::Binlog(binlog::heartbeat().as_event()), &mut out).unwrap();
         self.core.step(now, Input::Idle, &mut out).unwrap();
         self.send(log, out);
@@ -118,6 +122,8 @@ impl Tail {
             self.core.step(now, Input::Binlog(event.as_event()), &mut out).unwrap();
         }
         self.core.step(now, Input::Idle, &mut out).unwrap();
+        // They stand for what is in the server's binlog.
+        self.had = Some(self.core.checkpoint().executed);
         self.send(log, out);
     }
 
@@ -167,15 +173,14 @@ impl Tail {
         }
         let server = db.primary;
         let about = about(db, server, self.predecessor.clone());
-        let instance = &db.instances[server];
         let executed = self.core.checkpoint().executed;
-        let gone = &instance.log[..instance.purged];
         let mut out = Vec::new();
-        if gone.iter().any(|id| !executed.contains(&db.txn(*id).gtid())) {
+        if !executed.contains_all(&about.purged) {
             self.core.skip_to(about.executed.clone(), None, "the binlog was purged", &mut out);
         }
         self.core.connected(about, &mut out).unwrap();
         (self.server, self.read) = (Some(server), 0);
+        self.had = Some(self.core.resumes_from().clone());
         self.send(log, out);
         server
     }
@@ -213,6 +218,7 @@ fn about(db: &Topology, server: usize, predecessor: Option<GtidSet>) -> Server {
         origin: Origin::Mysql { uuid: uuid(server), tag: "".into(), server_id },
         next_number: last.unwrap_or(0) + 1,
         executed: db.executed(server).clone(),
+        purged: db.purged(server),
         predecessor,
     }
 }
@@ -224,6 +230,7 @@ fn empty() -> Checkpoint {
         position: None,
         epoch: None,
         version: Version::ZERO,
+        recent: Vec::new(),
     }
 }
 

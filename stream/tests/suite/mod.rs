@@ -89,6 +89,7 @@ pub(crate) fn checkpoint(number: u64) -> Checkpoint {
         position: None,
         epoch: None,
         version: Version::from_bits(number),
+        recent: Vec::new(),
     }
 }
 

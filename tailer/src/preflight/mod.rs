@@ -137,8 +137,6 @@ pub struct Report {
     pub cascades: Option<Vec<Cascade>>,
     /// Columns of mapped tables that a binlog shows as BINARY, and are not.
     pub disguised: Vec<Disguised>,
-    /// What it has executed and does not have in its binlog any more.
-    pub purged: GtidSet,
     /// The start of its binlog, where it may be asked.
     pub start: Option<FilePosition>,
     /// The end of its binlog, where it may be asked.
@@ -224,7 +222,7 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
     let set = |text: &str| {
         GtidSet::parse(dialect, text).map_err(|err| SourceError::Answer(err.to_string()))
     };
-    let (executed, purged) = (set(&answers.executed)?, set(&answers.purged)?);
+    let executed = set(&answers.executed)?;
     let has_gtids = dialect == Dialect::MariaDb || answers.is("gtid_mode", "ON");
     let mode = if has_gtids { Mode::Gtid } else { Mode::Position };
     let accepted = &settings.accept;
@@ -242,11 +240,13 @@ pub fn judge(settings: &Settings, rules: &Rules, answers: &Answers) -> Result<Re
         version: answers.version.clone(),
         mode,
         server_id,
-        server: server(answers, mode, server_id, executed)?,
+        server: Server {
+            purged: set(&answers.purged)?,
+            ..server(answers, mode, server_id, executed)?
+        },
         role: Role::of(answers.variable("read_only").unwrap_or_default()),
         cascades: answers.cascades.clone(),
         disguised: tables::disguised(&answers.tables),
-        purged,
         start: answers.oldest.as_ref().map(file_start),
         end: answers.end.clone(),
     })
@@ -276,7 +276,9 @@ fn server(
             (Origin::MariaDb { domain, server_id }, executed.up_to(domain))
         }
     };
-    Ok(Server { origin, next_number: last.saturating_add(1), executed, predecessor: None })
+    let next_number = last.saturating_add(1);
+    let purged = GtidSet::empty(executed.dialect());
+    Ok(Server { origin, next_number, executed, purged, predecessor: None })
 }
 
 impl Answers {

@@ -32,15 +32,15 @@ pub(super) fn gone(report: &Report, ours: &Checkpoint, refused: Option<&str>) ->
     if ours.epoch.as_ref().is_some_and(by_position) {
         return everything("GTIDs were switched on, and our position is not one of them");
     }
-    if ours.executed.contains_all(&report.purged) {
+    if ours.executed.contains_all(&report.server.purged) {
         return refused.and_then(everything);
     }
     // What is gone, and no more: the rest is still read.
     let mut executed = ours.executed.clone();
-    if !executed.union(&report.purged) {
+    if !executed.union(&report.server.purged) {
         return everything("the purged transactions are of another kind than ours");
     }
-    let reason = format!("the server has purged its binlog up to {}", report.purged);
+    let reason = format!("the server has purged its binlog up to {}", report.server.purged);
     Some(Gone { executed, position: None, reason })
 }
 
@@ -105,11 +105,16 @@ mod tests {
             version: "9.7.0".to_owned(),
             mode,
             server_id: 1,
-            server: Server { origin, next_number: 10, executed, predecessor: None },
+            server: Server {
+                origin,
+                next_number: 10,
+                executed,
+                purged: set(&format!("{UUID}:1-{purged}")),
+                predecessor: None,
+            },
             role: Role::Writer,
             cascades: None,
             disguised: Vec::new(),
-            purged: set(&format!("{UUID}:1-{purged}")),
             start: Some(at(3, 4)),
             end: Some(at(5, 900)),
         }
@@ -131,6 +136,7 @@ mod tests {
             position,
             epoch: Some(epoch),
             version: Version::ZERO,
+            recent: Vec::new(),
         }
     }
 

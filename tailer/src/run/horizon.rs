@@ -1,61 +1,68 @@
 //! [`Horizon`]: where the binlog ended when we connected. Pure.
 //!
-//! Transactions that were published and that the server does not show come again from before the horizon, or not at all:
-//! then the server has lost them. Behind it, their numbers are those of other transactions.
+//! Transactions that were published come again from before the horizon, or not at all: then the server has lost them.
+//! Behind it, their numbers are those of other transactions.
 
-use std::sync::Arc;
+use std::{str, sync::Arc};
 
-use binlog::{dump::Piece, frame::Header};
-use bytes::Bytes;
+use binlog::dump::Piece;
 use schemas::record::FilePosition;
 
 use crate::position;
 
 const HEARTBEAT: u8 = 27;
 
-/// What a server says at the end of its binlog.
-pub(super) const END: Piece = Piece::Event {
-    header: Header {
-        timestamp_s: 0,
-        kind: HEARTBEAT,
-        server_id: 0,
-        event_bytes: 0,
-        end_position: 0,
-        flags: 0,
-    },
-    body: Bytes::new(),
-};
-
-/// `None` once it was passed, or where nobody may ask for it.
+/// `None` where nobody may ask for it: then a heartbeat stands for it, because an idle server sends them at the end.
 #[derive(Debug)]
-pub(super) struct Horizon(Option<FilePosition>);
+pub(super) struct Horizon {
+    end: Option<FilePosition>,
+    passed: bool,
+}
 
 impl Horizon {
     pub(super) fn at(end: Option<FilePosition>) -> Horizon {
-        Horizon(end)
+        Horizon { end, passed: false }
     }
 
     /// Whether `piece`, which comes after `position`, is the first one behind it.
     pub(super) fn is_passed_by(&mut self, piece: &Piece, position: Option<&FilePosition>) -> bool {
-        const LOW: u64 = 0xffff_ffff;
-        let (Some(end), Some(position)) = (&self.0, position) else { return false };
-        let Piece::Event { header, .. } = piece else { return false };
-        if header.end_position == 0 || header.kind == HEARTBEAT {
+        let Piece::Event { header, body } = piece else { return false };
+        if self.passed || header.end_position == 0 && header.kind != HEARTBEAT {
             return false; // It is in no file.
         }
-        let low = u64::from(header.end_position.saturating_sub(header.event_bytes));
-        let offset = ((position.offset & !LOW) | low).max(position.offset);
-        let start = FilePosition { file: Arc::clone(&position.file), offset };
-        let passed = position::compare(&start, end).is_ge();
-        if passed {
-            self.0 = None;
-        }
-        passed
+        self.passed = match (&self.end, position) {
+            (None, _) => header.kind == HEARTBEAT,
+            // It names the place up to which everything was sent, or was left out because we have it.
+            (Some(end), position) if header.kind == HEARTBEAT => {
+                str::from_utf8(body).is_ok_and(|file| {
+                    let from = position.filter(|at| *at.file == *file).map_or(0, |at| at.offset);
+                    let at = place(&Arc::from(file), from, header.end_position);
+                    position::compare(&at, end).is_ge()
+                })
+            }
+            (Some(end), Some(position)) => {
+                let start = header.end_position.saturating_sub(header.event_bytes);
+                let at = place(&position.file, position.offset, start);
+                position::compare(&at, end).is_ge()
+            }
+            (Some(_), None) => false,
+        };
+        self.passed
     }
+}
+
+/// The place in `file`, not before `from`, of which an event says the lower 32 bits.
+fn place(file: &Arc<str>, from: u64, low: u32) -> FilePosition {
+    const LOW: u64 = 0xffff_ffff;
+    let offset = ((from & !LOW) | u64::from(low)).max(from);
+    FilePosition { file: Arc::clone(file), offset }
 }
 
 #[cfg(test)]
 mod tests {
+    use binlog::frame::Header;
+    use bytes::Bytes;
+
     use super::*;
 
     const GTID: u8 = 33;
@@ -70,6 +77,20 @@ mod tests {
         Piece::Event { header, body: Bytes::new() }
     }
 
+    fn heartbeat(file: &'static str, end_position: u32) -> Piece {
+        let Piece::Event { header, .. } = event(HEARTBEAT, 0, end_position) else { unreachable!() };
+        Piece::Event { header, body: Bytes::from_static(file.as_bytes()) }
+    }
+
+    #[test]
+    fn a_server_that_has_nothing_more_to_send_is_at_its_end() {
+        let mut horizon = Horizon::at(Some(at("b.000002", 500)));
+        assert!(horizon.is_passed_by(&heartbeat("b.000002", 500), Some(&at("b.000001", 4))));
+        let mut unknown = Horizon::at(None);
+        assert!(!unknown.is_passed_by(&event(GTID, 100, 600), None));
+        assert!(unknown.is_passed_by(&heartbeat("b.000002", 500), None));
+    }
+
     #[test]
     fn it_is_passed_once() {
         let mut horizon = Horizon::at(Some(at("b.000002", 500)));
@@ -77,7 +98,8 @@ mod tests {
         assert!(!horizon.is_passed_by(&event(GTID, 100, 9000), Some(&first)), "another file");
         let second = at("b.000002", 4);
         assert!(!horizon.is_passed_by(&event(GTID, 100, 599), Some(&second)), "it starts before");
-        assert!(!horizon.is_passed_by(&event(HEARTBEAT, 0, 900), Some(&second)), "no event");
+        assert!(!horizon.is_passed_by(&heartbeat("b.000002", 499), Some(&second)), "not yet");
+        assert!(!horizon.is_passed_by(&heartbeat("b.000001", 900), Some(&second)), "another file");
         assert!(!horizon.is_passed_by(&event(GTID, 100, 0), Some(&second)), "in no file");
         assert!(!horizon.is_passed_by(&event(GTID, 100, 600), None), "nobody knows where");
         assert!(horizon.is_passed_by(&event(GTID, 100, 600), Some(&second)));

@@ -80,6 +80,7 @@ mod tests {
             position: None,
             epoch: Some(start),
             version: Version::ZERO,
+            recent: Vec::new(),
         }
     }
 }

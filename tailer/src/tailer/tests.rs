@@ -11,7 +11,7 @@ use binlog_writer::{BinlogWriter, User, Written};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use schemas::{
-    gtid::Dialect,
+    gtid::{Dialect, Gtid},
     record::{Origin, Record},
     rules::Rules,
 };
@@ -42,6 +42,7 @@ fn checkpoint() -> Checkpoint {
         position: None,
         epoch: None,
         version: Version::ZERO,
+        recent: Vec::new(),
     }
 }
 
@@ -315,6 +316,7 @@ fn an_earlier_reign_is_not_the_present_one() {
         origin: Origin::MariaDb { domain: 0, server_id: 1 },
         next_number: 3,
         executed: GtidSet::parse(Dialect::MariaDb, "0-1-1,0-2-2").unwrap(),
+        purged: GtidSet::empty(Dialect::MariaDb),
         predecessor: None,
     };
     tailer.connected(server, &mut out).unwrap();
@@ -347,6 +349,7 @@ fn in_hold_off_mode_connections_open_epochs() {
         origin: Origin::MariaDb { domain: 0, server_id },
         next_number: 1,
         executed: GtidSet::parse(Dialect::MariaDb, executed).unwrap(),
+        purged: GtidSet::empty(Dialect::MariaDb),
         predecessor: None,
     };
     let mut out = Vec::new();

@@ -61,6 +61,20 @@ fn invalidations() -> impl Strategy<Value = Invalidations> {
     })
 }
 
+fn witness() -> impl Strategy<Value = Witness> {
+    let gtid = prop_oneof![
+        (0..3_u8, any::<u64>()).prop_map(|(of, number)| Gtid::Mysql {
+            uuid: Uuid([of; 16]),
+            tag: "".into(),
+            number
+        }),
+        (0..2_u32, 0..3_u32, any::<u64>()).prop_map(|(domain, server_id, sequence)| {
+            Gtid::MariaDb { domain, server_id, sequence }
+        }),
+    ];
+    (gtid, any::<u64>()).prop_map(|(gtid, at)| Witness { gtid, committed_at: UnixMicros(at) })
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let scope = prop_oneof![Just(Scope::All), vec(text(), 1..3).prop_map(Scope::Prefixes)];
     prop_oneof![
@@ -115,9 +129,9 @@ proptest! {
     }
 
     #[test]
-    fn checkpoints_come_back(source in text(), executed in set(), at in option::of((text(), any::<u64>())), epoch in option::of(epoch()), version in version()) {
+    fn checkpoints_come_back(source in text(), executed in set(), at in option::of((text(), any::<u64>())), epoch in option::of(epoch()), version in version(), recent in vec(witness(), 0..6)) {
         let position = at.map(|(file, offset)| FilePosition { file, offset });
-        let checkpoint = Checkpoint { source, executed, position, epoch, version };
+        let checkpoint = Checkpoint { source, executed, position, epoch, version, recent };
         let mut bytes = Vec::new();
         encode_checkpoint(&checkpoint, &mut bytes);
         prop_assert_eq!(decode_checkpoint(FORMAT_VERSION, &bytes), Ok(checkpoint));

@@ -18,6 +18,7 @@ fn saved(term: u32, version: u64) -> Saved {
             position: None,
             epoch: None,
             version: Version::from_bits(version),
+            recent: Vec::new(),
         },
         ends: vec![Place { term: Term(term), sequence: version }, Place::START],
     }
