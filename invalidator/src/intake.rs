@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use protocol::control::RingPlace;
 use schemas::{
     cursor::{Cursor, Partition, Place},
     key::Key,
@@ -47,8 +48,10 @@ enum Found {
 /// One node's share of the work.
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
-    /// The rings by which clients spread keys, with the node's number in each that it is in.
+    /// The rings by which clients spread keys, with the node's number in each that it is in. The newest one first.
     pub(crate) rings: Vec<(Arc<Ring>, usize)>,
+    /// What a node of ours is told of them.
+    pub(crate) said: Vec<RingPlace>,
     pub(crate) on_floor: OnFloor,
 }
 

@@ -236,6 +236,8 @@ impl<R: Reader> NodeDelivery<R> {
             match message {
                 ToLane::Greeting(introduction) => {
                     greeted = true;
+                    // Before its heads are named, and before any record.
+                    visit.connection.say(&ToNode::Rings(self.share.said.clone()));
                     self.step(visit, Event::Greeted(introduction.greeting)).await?;
                 }
                 ToLane::Answer { partition, answer } => {

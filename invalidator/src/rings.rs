@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use schemas::ring::RingError;
+use protocol::control::RingPlace;
+use schemas::ring::{Hashing, RingError};
 
 use crate::{ControlPort, NodeSettings, Settings, intake::Share, settings};
 
@@ -28,10 +29,17 @@ pub(crate) fn members(cluster: &Settings) -> Result<Vec<Member>, RingError> {
     let former_nodes = || former.iter().flat_map(|(_, nodes)| nodes.iter());
     let at_former = |address: &str| former_nodes().position(|node| node.address == address);
     let share = |own: Option<usize>, address: &str| {
+        let own_place = own.map(|at| place(cluster.hashing, &cluster.nodes, at));
         let own = own.map(|at| (Arc::clone(&ring), at));
         let before =
             former.as_ref().and_then(|(ring, _)| Some((Arc::clone(ring), at_former(address)?)));
-        Share { rings: own.into_iter().chain(before).collect(), on_floor: cluster.on_floor }
+        let before_place = cluster.former.as_ref().zip(before.as_ref());
+        let before_place = before_place.map(|(it, (_, at))| place(it.hashing, &it.nodes, *at));
+        Share {
+            rings: own.into_iter().chain(before).collect(),
+            said: own_place.into_iter().chain(before_place).collect(),
+            on_floor: cluster.on_floor,
+        }
     };
     let mut members = Vec::new();
     for (at, NodeSettings { address, control, .. }) in cluster.nodes.iter().enumerate() {
@@ -42,7 +50,7 @@ pub(crate) fn members(cluster: &Settings) -> Result<Vec<Member>, RingError> {
         if cluster.nodes.iter().any(|node| node.address == *address) {
             continue;
         }
-        // It is not in this ring. If it comes back in a later one, it has missed this one, and forgets what it holds.
+        // It is not in this ring: its keys are those of the one before.
         let control = control
             .clone()
             .map(|port| ControlPort { ring_version: port.ring_version.saturating_sub(1), ..port });
@@ -51,11 +59,17 @@ pub(crate) fn members(cluster: &Settings) -> Result<Vec<Member>, RingError> {
     Ok(members)
 }
 
+/// What a node is told of a ring.
+fn place(hashing: Hashing, nodes: &[NodeSettings], own: usize) -> RingPlace {
+    let own = u16::try_from(own).expect("a ring has far fewer nodes");
+    RingPlace { hashing, nodes: settings::ring_nodes(nodes), own }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
-    use schemas::{key::Key, ring::Hashing};
+    use schemas::key::Key;
 
     use super::*;
     use crate::{Former, Markers, OnFloor};

@@ -35,8 +35,12 @@ impl Settings {
 }
 
 pub(crate) fn ring(hashing: Hashing, nodes: &[NodeSettings]) -> Result<Ring, RingError> {
+    Ring::new(hashing, &ring_nodes(nodes))
+}
+
+pub(crate) fn ring_nodes(nodes: &[NodeSettings]) -> Vec<RingNode> {
     let node = |node: &NodeSettings| RingNode { name: node.address.clone(), weight: node.weight };
-    Ring::new(hashing, &nodes.iter().map(node).collect::<Vec<_>>())
+    nodes.iter().map(node).collect()
 }
 
 /// A ring of before.

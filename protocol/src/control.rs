@@ -4,6 +4,7 @@
 //! lane                                      node
 //!   Hello                              ->
 //!                                      <-   Greeting: its cursors
+//!   RingPlace: which keys are its own  ->
 //!   Heads: where each partition ends   ->        in quarantine until there, if it was away
 //!   Begin: what is before will not come ->       where it has no cursor, or the stream has a gap
 //!   EpochNews, Push, Agreement         ->        at any time
@@ -21,6 +22,7 @@ use schemas::{
     cursor::{Partition, Place},
     key::Key,
     record::{Scope, UnixMicros},
+    ring::{Hashing, RingNode},
     version::Version,
 };
 
@@ -99,6 +101,16 @@ pub enum Agreement {
     Close,
     /// They are not: ages that are computed from them mean nothing.
     Apart,
+}
+
+/// A ring by which clients spread keys, and the place that the node has in it: it gets deletes of the keys that are its own there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingPlace {
+    pub hashing: Hashing,
+    /// In the order of the region file, which is what some hashings go by.
+    pub nodes: Vec<RingNode>,
+    /// Which of them the node is, from 0.
+    pub own: u16,
 }
 
 /// A batch that begins beyond the cursor: the lane must go back to it.

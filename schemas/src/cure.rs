@@ -133,6 +133,14 @@ cures! {
     CopyAppliedOfPartition,
     /// A peer copies out only what it would serve.
     CopyOnlyServable,
+    /// A fill of a key that is another node's is refused; else nobody deletes it.
+    AcceptAsksRing,
+    /// An entry of a key that has left is a miss until it is swept; else it is served again when its key comes back.
+    ServeAsksSweep,
+    /// A sweep that has not ended remembers the rings before; else what has left and come back was never away.
+    SweepRemembersRings,
+    /// Keys that come from other nodes are not filled below what the stream held then; else their tombstones are missed.
+    GainHasFillFloor,
 
     // --- markers ---
     /// Naming the version of a marked write is a delete; else the old value is served until the stream comes.

@@ -76,6 +76,19 @@ impl Hashing {
         }
     }
 
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Hashing> {
+        const ALL: [Hashing; 6] = [
+            Hashing::Ketama,
+            Hashing::KetamaJenkins,
+            Hashing::Rendezvous,
+            Hashing::Ch3,
+            Hashing::WeightedCh3,
+            Hashing::Crc32,
+        ];
+        ALL.into_iter().find(|hashing| hashing.name() == name)
+    }
+
     /// Whether it is one of mcrouter's, which go by the order of the nodes and may have a salt.
     pub fn is_by_order(self) -> bool {
         matches!(self, Hashing::Ch3 | Hashing::WeightedCh3 | Hashing::Crc32)

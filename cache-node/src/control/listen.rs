@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Control, nonce,
     session::{Next, Session},
-    wall,
+    sweep, wall,
 };
 use crate::{
     now::Now,
@@ -94,6 +94,7 @@ impl ControlServer {
     pub async fn run(self, shutdown: CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
+        connections.spawn(sweep::run(Arc::clone(&self.control), self.clock.clone()));
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -11,7 +11,10 @@ mod giving;
 mod listen;
 #[cfg(test)]
 mod restarts;
+#[cfg(test)]
+mod rings;
 mod session;
+mod sweep;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -28,6 +31,7 @@ use protocol::control::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use schemas::{cursor::StreamId, moment::Moment, record::UnixMicros};
+use tokio::sync::Notify;
 
 use self::giving::Giving;
 pub use self::{
@@ -53,6 +57,8 @@ pub struct Control {
     incarnation: u64,
     attached: Mutex<Attached>,
     giving: Giving,
+    /// Wakes who drops the entries of keys that have left.
+    sweep: Notify,
     counts: Counts,
 }
 
@@ -86,6 +92,8 @@ struct Counts {
     deletes: AtomicU64,
     rewinds: AtomicU64,
     refused: AtomicU64,
+    /// Entries that were dropped because their keys have left.
+    swept: AtomicU64,
 }
 
 /// The system gives no random numbers.
@@ -107,6 +115,7 @@ impl Control {
             incarnation: random()?,
             attached: Mutex::default(),
             giving: Giving::new(PERCENT_DEFAULT),
+            sweep: Notify::new(),
             counts: Counts::default(),
         })
     }
@@ -117,16 +126,20 @@ impl Control {
         attached.stream = Some((source.stream, partitions));
         attached.ring = source.ring;
         attached.restored = true;
+        if let Some(mut rules) = self.node.rules() {
+            rules.kept_by_ring(source.ring);
+        }
     }
 
     /// What the rules know, all of one moment: to be taken before the first entry is copied. `None` before the first lane: then there
-    /// is no cursor, and what the node has means nothing in another life.
+    /// is no cursor, and what the node has means nothing in another life; and for a while after keys have come from other nodes.
     pub fn keep(&self, now: Moment) -> Option<(Source, Kept)> {
         let attached = self.attached();
         let (stream, _) = attached.stream?;
         let source = Source { stream, ring: attached.ring };
-        let snapshot = self.node.rules_shared()?.snapshot();
-        drop(attached);
+        let rules = self.node.rules_shared()?;
+        let snapshot = (!rules.has_new_keys()).then(|| rules.snapshot())?;
+        drop((rules, attached));
         Some((source, snapshot.kept(now)))
     }
 
@@ -151,7 +164,7 @@ impl Control {
     }
 
     /// A lane of this stream is there. Entries that go with another stream, or with none, mean nothing any more: no cursor stands
-    /// behind them; nor do those of a node that has missed a ring. With a newer ring than the one that was known, lanes of the old one
+    /// behind them; nor do those of a node that has missed a ring, if nobody has said which keys were its own before. With a newer ring than the one that was known, lanes of the old one
     /// are sent away, and nothing is served until those of the new one have brought the node up to date. Returns the generation of the connection.
     fn attach(&self, now: Now, hello: &Hello) -> Result<u64, OldRing> {
         let mut attached = self.attached();
@@ -166,7 +179,9 @@ impl Control {
             tracing::warn!(named, known, "what was kept over the restart goes by an older ring");
             attached.stream = None;
         }
-        if named > known.saturating_add(1) && attached.stream == Some(stream) {
+        let knows_its_keys = self.node.rules_shared().is_some_and(|rules| rules.ring().is_some());
+        let missed = named > known.saturating_add(1) && !knows_its_keys;
+        if missed && attached.stream == Some(stream) {
             // In between, others had keys that are ours again, and what we hold of them got no deletes.
             tracing::warn!(named, known, "out of the ring for a while: everything is forgotten");
             attached.stream = None;

@@ -16,7 +16,7 @@ use super::{Control, Counts, OldRing};
 use crate::{
     node::Judged,
     now::Now,
-    rules::{Batch, Rules},
+    rules::{Batch, RingRefused, Rules},
 };
 
 /// What the connection must do now, once the output was sent.
@@ -70,6 +70,8 @@ enum Refusal {
     Outdated,
     #[error(transparent)]
     OldRing(#[from] OldRing),
+    #[error(transparent)]
+    Ring(#[from] RingRefused),
 }
 
 impl Session {
@@ -140,6 +142,10 @@ impl Session {
         match message {
             ToNode::Hello(_) | ToNode::Peer(_) | ToNode::Quarantine => {}
             ToNode::Copies(_) | ToNode::Walk { .. } => return Err(Refusal::NotAPeer),
+            ToNode::Rings(rings) => {
+                rules.rings(attached.ring, &rings)?;
+                control.sweep.notify_one();
+            }
             ToNode::Heads(heads) => rules.hello(now.moment, &heads),
             ToNode::Begin { partition, at } => rules.begin(partition, at),
             ToNode::Epoch(news) => rules.epoch(&news),
@@ -235,6 +241,9 @@ impl Session {
             ("age_floor", rules.age_floor().bits()),
             ("tombstones", count(rules.tombstones())),
             ("marks", count(rules.marks())),
+            ("ring", rules.ring().unwrap_or_default()),
+            ("sweeping", u64::from(rules.sweeping().is_some())),
+            ("swept", counts.swept.load(Ordering::Relaxed)),
             ("connections", counts.connections.load(Ordering::Relaxed)),
             ("batches", counts.batches.load(Ordering::Relaxed)),
             ("deletes", counts.deletes.load(Ordering::Relaxed)),

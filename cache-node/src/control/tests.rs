@@ -25,7 +25,7 @@ pub(super) const STREAM: &str = "00000000000000aa";
 
 pub(super) struct Stage {
     pub(super) node: Arc<Node>,
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
     pub(super) now: Now,
 }
 
@@ -406,6 +406,9 @@ fn statistics() {
         stat age_floor 281474976710665
         stat tombstones 0
         stat marks 0
+        stat ring 0
+        stat sweeping 0
+        stat swept 0
         stat connections 1
         stat batches 2
         stat deletes 0

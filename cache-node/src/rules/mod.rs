@@ -60,6 +60,7 @@ mod floors;
 mod kept;
 mod leases;
 mod markers;
+mod owned;
 mod position;
 mod progress;
 mod renumbered;
@@ -84,6 +85,7 @@ use self::{
     floors::Floors,
     leases::Leases,
     markers::{Known, Markers},
+    owned::Owned,
     position::Positions,
     progress::Progress,
     renumbered::Renumbered,
@@ -94,8 +96,11 @@ pub use self::{
     kept::{Kept, KeptMark, KeptMissing, KeptPartition},
     leases::{Lease, Token},
     markers::{MarkersFull, Named, Nonce},
+    owned::RingRefused,
 };
-pub use protocol::control::{Agreement, Batch, Continuity, EpochNews, Item, Push, Rewind};
+pub use protocol::control::{
+    Agreement, Batch, Continuity, EpochNews, Item, Push, Rewind, RingPlace,
+};
 
 /// The state that the rules need; see the module.
 ///
@@ -113,6 +118,7 @@ pub struct Rules {
     epoch: u16,
     renumbered: Renumbered,
     progress: Progress,
+    owned: Owned,
 }
 
 /// What a node keeps over a restart beside its entries. It must be taken before them, as a whole.
@@ -130,7 +136,8 @@ impl Rules {
         let quarantined = self.progress.is_quarantined() && Cure::ServeAsksQuarantine.works();
         let marked = self.is_marked(now, subject) && Cure::ServeAsksMarker.works();
         let too_old = !self.contains(subject, mark, ask.at_least) && Cure::ServeAsksToken.works();
-        if quarantined || marked || too_old {
+        let left = !self.owned.is_kept(subject.key) && Cure::ServeAsksSweep.works();
+        if quarantined || marked || too_old || left {
             return Served::Miss;
         }
         if self.is_stale(subject, mark) {
@@ -294,6 +301,7 @@ impl Rules {
         subject: &Subject<'_>,
         filled: Version,
     ) -> Result<(), Refused> {
+        self.check_ring(subject, filled)?;
         let hash = subject.hash();
         let deleted = self.tombstones.get(hash);
         let named = self.markers.named(now, hash, self.known());
@@ -419,7 +427,9 @@ impl Rules {
         at: UnixMicros,
     ) {
         let partition = batch.partition;
-        if self.progress.progressed(now, wall, (partition, batch.from), at) {
+        let covers = self.progress.progressed(now, wall, (partition, batch.from), at);
+        self.cover_ring(covers, version);
+        if covers.missing {
             // Every version that was published before is at most this one, or will be published again. The floor
             // makes misses of what is stored, and refuses what is as old.
             if Cure::AttachRaisesServeFloor.works() {
@@ -531,6 +541,7 @@ impl Rules {
                 settings.staleness_max,
                 settings.clock_skew_max,
             ),
+            owned: Owned::default(),
             settings,
         }
     }

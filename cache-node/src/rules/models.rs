@@ -4,6 +4,7 @@
 mod floors;
 mod leases;
 mod markers;
+mod owned;
 mod positions;
 mod progress;
 mod tombstones;

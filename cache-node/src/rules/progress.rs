@@ -25,7 +25,18 @@ struct State {
     deadline: Option<Moment>,
     /// What is missing: the next `Progress` behind it says up to which version.
     missing: Missing,
+    /// Keys came when the cursor was here: others got their deletes before it. The next `Progress` behind it says up to which version.
+    gained: Option<Place>,
     quarantine: Quarantine,
+}
+
+/// What a `Progress` says the end of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Covers {
+    /// Records were missing.
+    pub(super) missing: bool,
+    /// Keys have come.
+    pub(super) gained: bool,
 }
 
 /// Why a partition keeps the node from serving.
@@ -220,15 +231,32 @@ impl Progress {
         }
     }
 
+    /// Keys have come whose deletes went to others until now.
+    pub(super) fn gains(&mut self) {
+        for state in &mut self.partitions {
+            state.gained = state.cursor;
+        }
+    }
+
+    /// Whether nobody knows yet up to where others got the deletes of keys of this partition.
+    pub(super) fn is_gaining(&self, partition: Partition) -> bool {
+        self.state(partition).is_some_and(|state| state.gained.is_some())
+    }
+
+    /// Likewise, of any partition.
+    pub(super) fn gains_any(&self) -> bool {
+        self.partitions.iter().any(|state| state.gained.is_some())
+    }
+
     /// The partition has everything that the source had at `at`, as a batch says that begins after `from`; `wall` is this
-    /// node's clock. Returns whether records before it may be missing, up to the version that this `Progress` names.
+    /// node's clock. Returns what was not applied here before it, up to the version that this `Progress` names.
     pub(super) fn progressed(
         &mut self,
         now: Moment,
         wall: UnixMicros,
         (partition, from): (Partition, Place),
         at: UnixMicros,
-    ) -> bool {
+    ) -> Covers {
         let wall = self.believe(now, wall);
         let age =
             Duration::from_micros(wall.0.saturating_sub(at.0)).saturating_add(self.clock_skew_max);
@@ -245,9 +273,10 @@ impl Progress {
             if covered {
                 state.missing = Missing::Nothing;
             }
-            covered
+            let gained = state.gained.take_if(|place| *place <= from).is_some();
+            Covers { missing: covered, gained }
         });
-        covered.unwrap_or(false)
+        covered.unwrap_or_default()
     }
 
     /// What our wall clock says, unless it has jumped back: then what it would say.

@@ -189,6 +189,9 @@ pub enum Refused {
     /// Its epoch has ended.
     #[error("its epoch has ended")]
     EpochEnded,
+    /// The ring gives it to another node: nobody would delete it here.
+    #[error("the key is another node's")]
+    OtherNode,
     /// It is a copy of a key that comes from no source: nothing would ever delete it.
     #[error("a copy of what no source feeds would stay for ever")]
     Unsourced,

@@ -11,6 +11,7 @@
 
 mod decode;
 mod encode;
+mod rings;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,7 @@ pub use self::{
     decode::{Decoder, Malformed, decode_answer},
     encode::{encode, encode_answer},
 };
-use super::{Agreement, Answer, Batch, EpochNews, Greeting, Push};
+use super::{Agreement, Answer, Batch, EpochNews, Greeting, Push, RingPlace};
 
 /// What both sides say first; another number is another grammar.
 pub const PROTOCOL: u64 = 1;
@@ -41,6 +42,8 @@ pub const PARTITIONS_MAX: u16 = 1024;
 pub const COPIES_MAX: usize = 200;
 /// Largest value that is copied from one node to another.
 pub const COPY_BYTES_MAX: usize = 8 << 20;
+/// Most rings by which clients of one cluster spread keys: that of now, and the one before.
+pub const RINGS_MAX: usize = 2;
 /// Most prefixes that one floor lists; one with more covers all keys.
 pub const FLOOR_PREFIXES_MAX: usize = 200;
 
@@ -59,6 +62,9 @@ pub type Proof = [u8; 32];
 pub enum ToNode {
     /// Must come first.
     Hello(Hello),
+    /// The rings by which the lane spreads keys, those of which the node is a part: the one of the version that `Hello` named first. Must come
+    /// before `Heads`.
+    Rings(Vec<RingPlace>),
     /// Where partitions end now.
     Heads(Vec<(Partition, Place)>),
     /// What is before will not come.

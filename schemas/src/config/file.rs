@@ -193,7 +193,7 @@ pub(super) struct RawCluster {
     pub(super) name: Spanned<String>,
     /// How clients spread their keys over the nodes.
     pub(super) hashing: Hashing,
-    /// A higher one at each change of how keys are spread: by one where only new nodes get keys, by two or more where others do, too.
+    /// A higher one at each change of how keys are spread: nodes are told by which ring they get their deletes.
     #[serde(default)]
     pub(super) ring_version: u64,
     /// The nodes, in any order; their addresses as clients write them.

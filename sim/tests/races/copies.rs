@@ -1,6 +1,6 @@
 //! Entries that come from a peer, from a file, or with a node that was away.
 
-use cache_node::rules::Fill;
+use cache_node::rules::{Fill, Reader};
 use schemas::{
     cure::Cure,
     cursor::{Partition, Place},
@@ -10,6 +10,36 @@ use crate::{
     race::{broken_if, race},
     stage::{A, B, Keeps, PRIMARY, Stage, Wire},
 };
+
+#[test]
+fn r44_key_leaves_and_comes_back() {
+    // Nobody has had the time to drop its entry, and its delete went to the other node.
+    race(&[&[Cure::ServeAsksSweep], &[Cure::SweepRemembersRings]], || {
+        let mut s = Stage::new();
+        s.ring(0, 1, None);
+        s.pass_fill_age();
+        s.cache_by(Reader::Anywhere, 0, A, PRIMARY);
+        s.ring(0, 2, Some(A));
+        s.commit(A);
+        s.settle();
+        s.ring(0, 3, None);
+        s.ends_honest(0, A)
+    });
+}
+
+#[test]
+fn r45_reader_has_the_old_ring() {
+    race(&[&[Cure::AcceptAsksRing]], || {
+        let mut s = Stage::new();
+        s.ring(0, 1, Some(A));
+        s.sweep(0);
+        s.settle();
+        let (value, seen) = (s.read(PRIMARY, A), s.snapshot_version(PRIMARY));
+        s.fill(0, A, value, Fill::Version(seen));
+        s.commit(A);
+        s.ends_honest(0, A)
+    });
+}
 
 #[test]
 fn r42_node_comes_back() {

@@ -127,6 +127,20 @@ fn r63_node_gets_keys_without_their_tombstones() {
         s.fill(0, A, old, Fill::Version(seen));
         s.ends_honest(0, A)
     });
+    // It was a part of the ring all the time, and gets one key more.
+    race(&[&[Cure::GainHasFillFloor]], || {
+        let mut s = Stage::new();
+        s.ring(0, 1, Some(A));
+        s.sweep(0);
+        s.pass_fill_age();
+        let (old, seen) = (s.read(PRIMARY, A), s.snapshot_version(PRIMARY));
+        s.commit(A);
+        s.settle();
+        s.ring(0, 2, None);
+        s.settle();
+        s.fill(0, A, old, Fill::Version(seen));
+        s.ends_honest(0, A)
+    });
     // What it took before it was attached has no version.
     race(&[&[Cure::AttachRaisesServeFloor]], || {
         let mut s = Stage::new();

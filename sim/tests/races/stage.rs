@@ -120,6 +120,8 @@ pub(crate) struct Node {
     /// How far its clock is ahead, in milliseconds.
     pub(crate) clock_ahead: i64,
     pub(crate) wire: Wire,
+    /// A key that is another node's, which gets its deletes.
+    others: Option<KeyId>,
     /// What it was sent last.
     last: Option<Batch>,
 }
@@ -214,6 +216,7 @@ impl Stage {
                 lane: NodeLane::new((0..partitions).map(Partition).collect(), SKEW_MAX),
                 clock_ahead: 0,
                 wire: Wire::Whole,
+                others: None,
                 last: None,
             });
             stage.connect(node);

@@ -14,6 +14,7 @@ use super::{
     BATCH_BYTES_MAX, BATCH_ITEMS_MAX, COPIES_MAX, COPY_BYTES_MAX, Copied, Copy, FLOOR_PREFIXES_MAX,
     GiverState, Hello, Introduction, LINE_BYTES_MAX, NodeState, PARTITIONS_MAX, PROTOCOL, Peer,
     ToLane, ToNode,
+    rings::{OpenRings, Taken},
 };
 
 /// Bytes that are no message. The connection must be closed: nobody knows where the next one begins.
@@ -35,6 +36,7 @@ pub struct Decoder {
     /// Whole lines that were not looked at yet.
     lines: Bytes,
     open: Option<Open>,
+    rings: Option<OpenRings>,
 }
 
 /// A batch of which items are missing.
@@ -61,10 +63,18 @@ impl Decoder {
             }
             let line = self.lines.slice(..end);
             self.lines.advance(end.saturating_add(1));
+            if let Some(rings) = self.rings.take() {
+                match rings.take(&line)? {
+                    Taken::All(rings) => return Ok(Some(ToNode::Rings(rings))),
+                    Taken::More(rings) => self.rings = Some(rings),
+                }
+                continue;
+            }
             let Some(mut open) = self.open.take() else {
                 match opening(&line)? {
                     Opening::Whole(message) => return Ok(Some(message)),
                     Opening::Batch(open) => self.open = Some(open),
+                    Opening::Rings(rings) => self.rings = Some(rings),
                 }
                 if let Some(batch) = self.closed() {
                     return Ok(Some(ToNode::Apply(batch)));
@@ -139,6 +149,7 @@ impl Open {
 enum Opening {
     Whole(ToNode),
     Batch(Open),
+    Rings(OpenRings),
 }
 
 fn opening(line: &Bytes) -> Result<Opening, Malformed> {
@@ -149,6 +160,7 @@ fn opening(line: &Bytes) -> Result<Opening, Malformed> {
     }
     let opening = match verb {
         Some(b"batch") => batch(&mut words)?.map(Opening::Batch),
+        Some(b"rings") => OpenRings::begin(&mut words).map(Opening::Rings),
         Some(verb) => message(verb, &mut words).map(Opening::Whole),
         None => None,
     };
@@ -358,14 +370,14 @@ fn cursors(words: &mut Words<'_>) -> Option<Vec<Option<Place>>> {
 }
 
 /// The words of a line.
-struct Words<'a>(Option<&'a [u8]>);
+pub(super) struct Words<'a>(Option<&'a [u8]>);
 
 impl<'a> Words<'a> {
-    fn new(line: &'a [u8]) -> Words<'a> {
+    pub(super) fn new(line: &'a [u8]) -> Words<'a> {
         Words(Some(line))
     }
 
-    fn next(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.0.take()?;
         match memchr(b' ', rest) {
             Some(at) => {
@@ -380,15 +392,15 @@ impl<'a> Words<'a> {
         self.0.take().unwrap_or_default()
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.0.is_none()
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         self.next().and_then(number)
     }
 
-    fn small(&mut self) -> Option<u16> {
+    pub(super) fn small(&mut self) -> Option<u16> {
         self.number().and_then(|number| u16::try_from(number).ok())
     }
 
@@ -484,7 +496,7 @@ fn bytes<const N: usize>(word: &[u8]) -> Option<[u8; N]> {
     Some(out)
 }
 
-fn unknown(line: &[u8]) -> Malformed {
+pub(super) fn unknown(line: &[u8]) -> Malformed {
     let shown: String = line.escape_ascii().to_string().chars().take(100).collect();
     Malformed::Unknown(shown)
 }

@@ -11,13 +11,14 @@ use schemas::{
 use super::{
     super::{Agreement, Answer, Batch, Continuity, Item, Rewind},
     Copied, Copy, FLOOR_PREFIXES_MAX, GiverState, Hello, Introduction, NodeState, PROTOCOL, Peer,
-    ToLane, ToNode,
+    ToLane, ToNode, rings,
 };
 
 /// Appends a lane's message.
 pub fn encode(message: &ToNode, out: &mut BytesMut) {
     match message {
         ToNode::Hello(hello) => hello_line(hello, out),
+        ToNode::Rings(places) => rings::encode(places, out),
         ToNode::Heads(heads) => {
             out.put_slice(b"heads");
             for (partition, place) in heads {
@@ -199,7 +200,7 @@ fn listed(scope: &Scope) -> &[std::sync::Arc<str>] {
 
 const _: () = assert!(KEY_BYTES_MAX < 1 << 16);
 
-fn line(out: &mut BytesMut, verb: &str, words: &[&dyn std::fmt::Display]) {
+pub(super) fn line(out: &mut BytesMut, verb: &str, words: &[&dyn std::fmt::Display]) {
     out.put_slice(verb.as_bytes());
     for each in words {
         word(out, &each.to_string());

@@ -7,6 +7,7 @@ use schemas::{
     cursor::{Partition, Place, StreamId, Term},
     key::Key,
     record::{Scope, UnixMicros},
+    ring::{Hashing, RingNode},
     version::Version,
 };
 
@@ -87,6 +88,32 @@ fn a_conversation() {
     );
 }
 
+/// Golden: how rings are said.
+#[test]
+fn rings() {
+    let said = "rings 2\nring ketama 1 2\n1 10.0.0.1:11211\n3 [::1]:11211\nring weighted-ch3 0 1\n1000000 a\nstats\n";
+    let (messages, malformed) = decode(&[said.as_bytes()]);
+    let node = |name: &str, weight| RingNode { name: name.to_owned(), weight };
+    let nodes = vec![node("10.0.0.1:11211", 1), node("[::1]:11211", 3)];
+    let rings = vec![
+        RingPlace { hashing: Hashing::Ketama, nodes, own: 1 },
+        RingPlace { hashing: Hashing::WeightedCh3, nodes: vec![node("a", 1_000_000)], own: 0 },
+    ];
+    assert_eq!((messages, malformed), (vec![ToNode::Rings(rings), ToNode::Statistics], None));
+    check(
+        said,
+        expect![[r"
+            rings 2
+            ring ketama 1 2
+            1 10.0.0.1:11211
+            3 [::1]:11211
+            ring weighted-ch3 0 1
+            1000000 a
+            stats
+        "]],
+    );
+}
+
 #[test]
 fn what_is_malformed_is_not_handed_out() {
     for (text, why) in [
@@ -109,6 +136,14 @@ fn what_is_malformed_is_not_handed_out() {
         ("begin 0 4294967296:1\n", "not a message"),
         ("push 1.7 1.8 1.9 1.2 65536\n", "not a message"),
         ("push 1.281474976710656 1.8 1.9 1.2 1\n", "not a message"),
+        ("rings 0\n", "not a message: rings 0"),
+        ("rings 3\n", "not a message: rings 3"),
+        ("rings 1\nring other 0 1\n1 a\n", "not a message: ring other 0 1"),
+        ("rings 1\nring ketama 1 1\n1 a\n", "not a message: ring ketama 1 1"),
+        ("rings 1\nring ketama 0 0\n", "not a message: ring ketama 0 0"),
+        ("rings 1\nring ketama 0 1025\n", "not a message: ring ketama 0 1025"),
+        ("rings 1\nring ketama 0 1\n1 a b\n", "not a message: 1 a b"),
+        ("rings 2\nring ketama 0 1\n1 a\nstats\n", "not a message: stats"),
         ("batch 0 1:1 1:2 1048577 1.1\n", "a batch is larger"),
         ("batch 0 1:1 1:2 2 1.1\nd a\nd b c\n", "not a message: d b c"),
         ("batch 0 1:1 1:2 2 1.1\nd a\nstats\n", "not a message: stats"),
@@ -281,6 +316,16 @@ fn item() -> impl Strategy<Value = Item> {
     ]
 }
 
+fn ring_place() -> impl Strategy<Value = RingPlace> {
+    let hashing = prop_oneof![Just(Hashing::Ketama), Just(Hashing::Rendezvous), Just(Hashing::Ch3)];
+    let node = ("[a-z:.0-9]{1,20}", any::<u32>());
+    let node = node.prop_map(|(name, weight)| RingNode { name, weight });
+    (hashing, vec(node, 1..4), any::<u16>()).prop_map(|(hashing, nodes, own)| {
+        let own = own % u16::try_from(nodes.len()).expect("few");
+        RingPlace { hashing, nodes, own }
+    })
+}
+
 fn message() -> impl Strategy<Value = ToNode> {
     let partition = || (0..PARTITIONS_MAX).prop_map(Partition);
     let continuity = prop_oneof![
@@ -296,6 +341,7 @@ fn message() -> impl Strategy<Value = ToNode> {
             }
         ),
         vec((partition(), place()), 0..4).prop_map(ToNode::Heads),
+        vec(ring_place(), 1..=RINGS_MAX).prop_map(ToNode::Rings),
         (partition(), place()).prop_map(|(partition, at)| ToNode::Begin { partition, at }),
         (any::<u16>(), version(), continuity, version()).prop_map(
             |(epoch, last, continuity, resumed)| {

@@ -1,12 +1,13 @@
 //! Stage directions for cache nodes and their clients.
 
 use cache_node::rules::{
-    Accepted, Ask, Fill, Leased, MarkersFull, Named, Nonce, Reader, Refused, Rules, Served,
-    Snapshot, Subject, Token,
+    Accepted, Ask, Fill, Leased, MarkersFull, Named, Nonce, Reader, Refused, RingPlace, Rules,
+    Served, Snapshot, Subject, Token,
 };
 use schemas::{
     cure::Cure,
     cursor::{Partition, Place, partition_of},
+    ring::{Hashing, Ring, RingNode},
     version::Version,
 };
 use sim::{
@@ -155,6 +156,26 @@ impl Stage {
         self.cut(node);
         self.nodes[node].rules = Rules::new(self.moment(), self.plan.settings.clone());
         self.nodes[node].shelf.0.clear();
+    }
+
+    /// The ring of this version gives the node all keys but `others`.
+    pub(crate) fn ring(&mut self, node: usize, version: u64, others: Option<KeyId>) {
+        let of =
+            |count: u16| (0..count).map(|at| RingNode { name: format!("node-{at}"), weight: 1 });
+        let nodes: Vec<RingNode> = of(if others.is_some() { 2 } else { 1 }).collect();
+        let ring = Ring::new(Hashing::Crc32, &nodes).unwrap();
+        let own = others.map_or(0, |id| 1 - u16::try_from(ring.owner(&key(id))).unwrap());
+        let place = RingPlace { hashing: Hashing::Crc32, nodes, own };
+        self.nodes[node].rules.rings(version, &[place]).unwrap();
+        self.nodes[node].others = others;
+    }
+
+    /// What has left the node is dropped.
+    pub(crate) fn sweep(&mut self, node: usize) {
+        let Node { rules, shelf, .. } = &mut self.nodes[node];
+        let Some(round) = rules.sweeping() else { return };
+        shelf.0.retain(|id, _| rules.is_kept(&Subject::new(key(*id).as_bytes())));
+        rules.swept(round);
     }
 
     /// What a node saves first, and what it saves then.

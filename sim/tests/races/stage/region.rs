@@ -10,7 +10,7 @@ use schemas::{
 };
 use stream::Read;
 
-use super::{Node, SKEW_MAX, Stage, Wire, instance};
+use super::{Node, SKEW_MAX, Stage, Wire, instance, key};
 
 /// A lane that is not done by then goes round in circles, and is left there.
 const STEPS_MAX: usize = 1000;
@@ -127,8 +127,14 @@ impl Stage {
             Action::Read { partition, after } => {
                 return vec![match self.log.read_after(partition, after, 8) {
                     Read::Gap { resume } => Event::Gap { partition, after, resume },
-                    Read::Entries(entries) => {
-                        for entry in &entries {
+                    Read::Entries(mut entries) => {
+                        let others = self.nodes[node].others.map(key);
+                        for entry in &mut entries {
+                            if let Record::Invalidations(all) = &mut entry.record {
+                                for transaction in &mut all.transactions {
+                                    transaction.keys.retain(|it| Some(&it.key) != others.as_ref());
+                                }
+                            }
                             if let Record::Progress(progress) = &entry.record {
                                 self.poller.source_executed(&progress.executed);
                             }
