@@ -98,3 +98,71 @@ fn to_others(file: &Path, tls: &config::ControlTls) -> Result<Wrap, Failure> {
 fn boxed(socket: impl Socket + 'static) -> Box<dyn Socket> {
     Box::new(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, time::Duration};
+
+    use stream::{
+        Reader as _,
+        embedded::{Embedded, Options},
+        relay::{RelayMetrics, RelayReader},
+    };
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const OPTIONS: Options = Options {
+        partitions: 2,
+        retention_bytes: 1 << 30,
+        retention_age: Duration::from_secs(3600),
+        now: clock::now,
+    };
+
+    /// Reads from `address`, if it may.
+    async fn reads(address: &str, wrap: Option<Wrap>) -> Option<RelayReader> {
+        let opening = RelayReader::open(Settings {
+            addresses: vec![address.to_owned()],
+            trust: Trust { secret: None, wrap },
+            log: None,
+            now: clock::now,
+            metrics: RelayMetrics::default(),
+        });
+        timeout(Duration::from_secs(5), opening).await.ok()?.ok()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_stream_is_read_over_tls_by_those_who_show_who_they_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.db");
+        let log = Embedded::open(&path, OPTIONS).expect("a log");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/fixtures/region.toml");
+        let (chain, key) = (PathBuf::from("node.crt"), PathBuf::from("node.key"));
+        let ours = config::ListenTls {
+            certificate_chain: chain.clone(),
+            key: key.clone(),
+            client_authorities: Some(chain.clone()),
+        };
+        let wrap = from_others(&file, &ours).expect("certificates");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let trust = Trust { secret: None, wrap: Some(wrap) };
+        let reader = Embedded::read_only(&path).expect("a reader");
+        let stream = reader.stream_id();
+        let serving = tokio::spawn(relay::serve(reader, listener, trust, RelayMetrics::default()));
+
+        let shows = |identity: Option<config::Identity>, authority: &str| {
+            let tls = config::ControlTls { ca_file: PathBuf::from(authority), identity };
+            to_others(&file, &tls).expect("certificates")
+        };
+        let us = config::Identity { certificate_chain: chain, key };
+        let read = reads(&address, Some(shows(Some(us.clone()), "node.crt"))).await;
+        assert_eq!(read.map(|read| read.stream_id()), Some(stream));
+        // Who shows nothing, who believes another authority, and who speaks no TLS.
+        for wrap in [Some(shows(None, "node.crt")), Some(shows(Some(us), "other-ca.pem")), None] {
+            assert!(reads(&address, wrap).await.is_none());
+        }
+        serving.abort();
+        drop(log);
+    }
+}
