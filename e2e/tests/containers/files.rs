@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use e2e::{http, lab::repository, servers::CacheNode};
+use e2e::{
+    http,
+    lab::repository,
+    servers::{CacheNode, mcsqueal_binary},
+};
 use serde_json::Value;
 use tokio::process::Command;
 use yaml_rust2::{Yaml, YamlLoader};
@@ -78,6 +82,95 @@ fn every_alert_says_what_to_do() {
         assert!(rule["expr"].as_str().is_some(), "{name} has no expression");
         assert!(rule["labels"]["severity"].as_str().is_some(), "{name} has no severity");
     }
+}
+
+#[test]
+fn what_compose_mounts_and_keeps_secret_is_there() {
+    let compose = yaml("compose.yaml");
+    let mut named = Vec::new();
+    for (_, secret) in compose["secrets"].as_hash().expect("secrets") {
+        named.push(secret["file"].as_str().expect("a file").to_owned());
+    }
+    for (_, service) in compose["services"].as_hash().expect("services") {
+        for volume in whole(service, "volumes").into_iter().flatten() {
+            let (from, _) = volume.as_str().expect("text").split_once(':').expect("two places");
+            if from.starts_with('.') {
+                named.push(from.to_owned());
+            }
+        }
+    }
+    assert!(named.len() > 10, "{named:?}");
+    for path in named {
+        assert!(docker(&path).exists(), "compose.yaml names {path}, which is not in docker/");
+    }
+}
+
+/// Of our own services: the subcommand, each option, and the file that it names.
+#[tokio::test]
+async fn the_binary_understands_what_compose_tells_it() {
+    let Ok(binary) = mcsqueal_binary() else {
+        let test = "the_binary_understands_what_compose_tells_it";
+        e2e::lab::skip(test, "mcsqueal", "there is no binary");
+        return;
+    };
+    let mut told = BTreeSet::new();
+    for (name, service) in yaml("compose.yaml")["services"].as_hash().expect("services") {
+        if merged(service, "image").and_then(Yaml::as_str) != Some("mcsqueal") {
+            continue;
+        }
+        let words = whole(service, "command").expect("a command");
+        let words: Vec<&str> = words.iter().map(|word| word.as_str().expect("text")).collect();
+        let secrets = whole(service, "secrets").unwrap_or_default();
+        let config = words.iter().find_map(|word| word.strip_prefix("/etc/mcsqueal/"));
+        let path = repository().join("region-configs").join(config.expect("a file"));
+        let text = fs::read_to_string(&path).expect("it is there");
+        // What it reads from `/run/secrets` it was given.
+        for rest in text.lines().filter(|line| !line.starts_with('#')) {
+            for secret in rest.split("/run/secrets/").skip(1) {
+                let secret = secret.split('"').next().expect("a name");
+                let given = secrets.iter().any(|it| it.as_str() == Some(secret));
+                assert!(given, "{name:?} reads the secret {secret:?}, and is not given it");
+            }
+        }
+        told.insert(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    }
+    assert!(told.len() >= 3, "{told:?}");
+    for words in told {
+        let (subcommand, options) = words.split_first().expect("a subcommand");
+        let help = Command::new(&binary).args([subcommand, "--help"]).output().await;
+        let help = help.expect("it runs");
+        assert!(help.status.success(), "there is no {subcommand}");
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        for option in options.iter().filter(|word| word.starts_with("--")) {
+            let known = help.split([' ', '\n', ',']).any(|word| word == option);
+            assert!(known, "{subcommand} does not know {option}");
+        }
+    }
+}
+
+/// The image cannot be built where no registry is reached: so what it copies, builds and starts is looked at.
+#[test]
+fn the_image_is_made_of_what_there_is() {
+    let lines = fs::read_to_string(docker("Dockerfile")).expect("a Dockerfile");
+    let line = |verb: &str| {
+        let found = lines.lines().filter_map(|line| line.strip_prefix(verb));
+        found.map(|rest| rest.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let build =
+        line("RUN ").into_iter().find(|run| run.starts_with("cargo build")).expect("a build");
+    let after = |option: &str| {
+        let rest = build.split_once(option).expect(option).1;
+        rest.split_whitespace().next().expect("a name").to_owned()
+    };
+    let (package, bin) = (after("--package "), after("--bin "));
+    let manifest = repository().join(&package).join("Cargo.toml");
+    let manifest = fs::read_to_string(manifest).expect("the package's manifest");
+    assert!(manifest.contains(&format!("[[bin]]\nname = \"{bin}\"")), "{package} has no {bin}");
+    assert!(build.contains("--locked") && repository().join("Cargo.lock").exists());
+    let copied = line("COPY --from=build ");
+    assert_eq!(copied, [format!("/build/target/release/{bin} /usr/local/bin/{bin}")]);
+    assert_eq!(line("ENTRYPOINT "), [format!("[\"{bin}\"]")]);
+    assert_eq!((line("WORKDIR "), line("COPY . ")), (vec!["/build".into()], vec![".".into()]));
 }
 
 /// Where the engine's client knows compose files, it reads ours.
