@@ -15,14 +15,14 @@ use e2e::{
     servers::{CacheNode, Database, Kind, Link, options_of},
 };
 use mysql_async::{Conn, prelude::Queryable};
-use schemas::ring::{Hashing, RingNode};
+use schemas::ring::{Hashing, Ring, RingNode};
 use serde_json::Value;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use super::{DEADLINE, POLL, RULES, Stage};
+use super::{DEADLINE, POLL, RULES, Stage, ask};
 use crate::{
     look_aside::key_of,
     support::{enter, until},
@@ -48,6 +48,7 @@ async fn nodes_clusters_and_rules_come_and_go_under_load() {
     stage.until("it runs", |health| health["ok"] == true).await;
     let a_says = entry(&stage.node);
     let mut load = Load::start(&stage.chain[0]).await;
+    let quiet = stage.keeps_quiet_things().await;
     load.read(&stage.chain[0], &[&stage.node]).await;
 
     // A node comes: the file is looked at.
@@ -69,20 +70,30 @@ async fn nodes_clusters_and_rules_come_and_go_under_load() {
     load.goes_on().await;
 
     stage.refuses_what_it_cannot_take().await;
+    // All that nobody has changed is still where it was.
+    assert_eq!(stage.held(&quiet).await, quiet);
 
     // The clients of the first ring have changed. A node goes: while some clients ask it still, it has its deletes.
     load.first_leaves();
-    let main = format!("{MAIN}ring_version = 4\nnodes = [{}]\n", entry(&b));
+    stage.clusters(&format!("{main}{second}"));
+    stage.runs(4, 3).await;
+    let ring = [&stage.node, &b].map(|node| RingNode { name: node.address(), weight: 1 });
+    let ring = Ring::new(Hashing::Ketama, &ring).expect("a ring");
+    let is_own = |thing: &&u32| ring.owner(&key_of(**thing)) == 0;
+    let own: Vec<u32> = quiet.iter().filter(is_own).copied().collect();
+    assert!(!own.is_empty() && own.len() < quiet.len(), "{own:?}");
+    until("what has left is dropped", DEADLINE, async || stage.held(&quiet).await == own).await;
+    let main = format!("{MAIN}ring_version = 3\nnodes = [{}]\n", entry(&b));
     let both = format!("former = {{ nodes = [{a_says}, {}] }}", entry(&b));
     stage.clusters(&format!("{main}{both}\n{second}"));
-    stage.runs(4, 3).await;
+    stage.runs(5, 3).await;
     load.read(&stage.chain[0], &[&b]).await;
     load.goes_on().await;
     load.ends(&stage.chain[0]).await;
 
     // When none does, it goes for good, and answers nothing to whoever has not heard.
     stage.clusters(&format!("{main}{second}"));
-    stage.runs(5, 2).await;
+    stage.runs(6, 2).await;
     let mut cache = Cache::new(&stage.nodes);
     until("the node serves nothing any more", DEADLINE, async || {
         let mut all_gone = true;
@@ -127,6 +138,35 @@ impl Stage {
         .await;
     }
 
+    /// Fills things that nobody changes; and says which.
+    async fn keeps_quiet_things(&self) -> Vec<u32> {
+        let quiet: Vec<u32> = (50..80).collect();
+        let mut cache = Cache::new(&self.nodes);
+        // What is stored before every partition has said where it is goes again.
+        until("the node is up to date", DEADLINE, async || {
+            self.fill(&mut cache, 0, 50).await;
+            let (line, _) = ask(&mut cache, "mg thing:50 v V\r\n").await;
+            line.starts_with("VA") && !line.ends_with(" D")
+        })
+        .await;
+        for thing in &quiet {
+            self.fill(&mut cache, 0, *thing).await;
+        }
+        quiet
+    }
+
+    /// Which of these the first node has.
+    async fn held(&self, things: &[u32]) -> Vec<u32> {
+        let mut cache = Cache::new(&self.nodes);
+        let mut held = Vec::new();
+        for thing in things {
+            if ask(&mut cache, &format!("mg thing:{thing} v\r\n")).await.0 != "EN" {
+                held.push(*thing);
+            }
+        }
+        held
+    }
+
     async fn refuses_what_it_cannot_take(&self) {
         let file = self.mcsqueal.directory().join("region.toml");
         let good = std::fs::read_to_string(&file).expect("a region file");
@@ -160,7 +200,7 @@ impl Stage {
     async fn maps_by_other_rules(&self, node: &CacheNode) {
         let rules = self.mcsqueal.directory().join("shop.rules.toml");
         replace(&rules, &RULES.replace("thing:{id}", "other:{id}"));
-        self.runs(6, 2).await;
+        self.runs(7, 2).await;
         let nodes = Nodes::new(vec![node.address()]).expect("a ring");
         let mut cache = Cache::new(&nodes);
         let mut round = 0;
@@ -223,7 +263,8 @@ struct Load {
 impl Load {
     async fn start(database: &Database) -> Load {
         let mut conn = database.connect().await.expect("a connection");
-        conn.query_drop("UPDATE shop.things SET value = '0'").await.expect("a change");
+        let begin = format!("UPDATE shop.things SET value = '0' WHERE id < {THINGS}");
+        conn.query_drop(begin).await.expect("a change");
         let (stop, book) = (Arc::new(AtomicBool::new(false)), Book::default());
         book.lock().unwrap_or_else(PoisonError::into_inner).resize(THINGS as usize, Vec::new());
         let (until, told) = (Arc::clone(&stop), Arc::clone(&book));
