@@ -9,7 +9,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use client::route::{Condition, Failure, Kind, health::Event};
+use client::route::{
+    Condition, Failure, Kind,
+    health::Event,
+    returning::{Knows, Returning},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Instant, Sleep, sleep_until, timeout},
@@ -246,6 +250,7 @@ fn take(cutter: &mut Cutter, target: &Target, lane: usize, bytes: &[u8]) -> io::
 
 /// Probes the node whenever it is out of use and its time has come.
 pub(crate) async fn probe(target: Rc<Target>) {
+    let mut returning = Returning::default();
     loop {
         let changed = target.changed.notified();
         let Some(at) = target.probe_at() else {
@@ -257,25 +262,27 @@ pub(crate) async fn probe(target: Rc<Target>) {
             continue;
         }
         target.happened(Event::Probing);
-        let asked =
-            timeout(target.connect_timeout + target.server_timeout, is_ready(&target)).await;
-        match asked {
-            Ok(Ok(ready)) => target.happened(Event::Returned { ready }),
-            Ok(Err(_)) | Err(_) => target.happened(Event::ProbeFailed),
+        let asking = is_ready(&target, &mut returning);
+        let asked = timeout(target.connect_timeout + target.server_timeout, asking).await;
+        if let Ok(Ok(ready)) = asked {
+            target.happened(Event::Returned { ready });
+        } else {
+            returning.unreachable();
+            target.happened(Event::ProbeFailed);
         }
     }
 }
 
-/// Asks for the version, and a node of ours whether it is in quarantine.
-async fn is_ready(target: &Target) -> Result<bool, LinkError> {
+/// Asks for the version, and a node of ours how far it has caught up.
+async fn is_ready(target: &Target, returning: &mut Returning) -> Result<bool, LinkError> {
     let mut stream = target.link.connect(&target.facts.address).await?;
     ask(&mut stream, b"version\r\n", Shape::Line).await?;
     match target.kind {
         Kind::Memcached => Ok(target.facts.owed.load(std::sync::atomic::Ordering::Acquire) == 0),
         Kind::Mcsqueal => {
+            let asked = Instant::now();
             let said = ask(&mut stream, b"stats\r\n", Shape::Block).await?;
-            let quarantined = b"STAT quarantined 1\r\n";
-            Ok(memchr::memmem::find(&said, quarantined).is_none())
+            Ok(returning.reached(asked, Instant::now(), Knows::parse(&said)))
         }
     }
 }

@@ -263,6 +263,32 @@ cures! {
     TermStartSeesLostTail,
     /// Binlogs that were purged before they were read become a floor.
     PurgeRaisesFloor,
+
+    // --- rings ---
+    /// While some client uses the former ring, its owners get deletes, too; else what he fills there stays.
+    DeletesAtFormerOwner,
+    /// A node that has missed a ring forgets what it holds; else it gets back a key whose deletes went elsewhere.
+    MissedRingForgets,
+
+    // --- routes ---
+    /// A token of a node that stood in goes back to it; else the one that has the key may take it for its own.
+    TokenGoesBack,
+    /// What comes with a token of a node that is away goes to no other; else one that stands in may take it for its own.
+    TokenAsksItsNode,
+    /// A delete goes to every node that a read may reach; else the gutter has at the second absence what it got at the first.
+    DeletesReachEveryRead,
+    /// What the gutter is given lives for a short time; else a delete that did not come through a router never reaches it.
+    GutterCapsTime,
+    /// A change that a node has not got is missing there, whatever it said; else one that is too busy for deletes is read from.
+    FailedChangeIsMissed,
+    /// A node on which changes are missing is not read from; else it serves what was true before them.
+    MissedKeepsFromReads,
+    /// Only a probe brings a node back; else a late answer does, and with it what the node had when it went away.
+    ReturnAsksProbe,
+    /// A node of ours that answers again is not asked while it is in quarantine; else its keys are misses, and nobody else has them.
+    ReturnAsksQuarantine,
+    /// A node of ours that answers again is asked when it has heard of the stream since; else it may not know yet that it was away.
+    ReturnAsksNews,
 }
 
 #[cfg(debug_assertions)]

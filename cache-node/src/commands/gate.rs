@@ -1,6 +1,9 @@
 //! [`Gate`]: the rules as commands see them. Without a source it lets everything through.
 
-use std::sync::{RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    sync::{RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
 
 use schemas::{key::Key, version::Version};
 
@@ -82,6 +85,12 @@ impl<'a> Gate<'a> {
             Hold::Alone(rules) => Some(rules),
             Hold::Nothing | Hold::Shared(_) => None,
         }
+    }
+
+    /// Whether nothing is served until the node has caught up, and how old what it knows is; `None` without a source.
+    pub(super) fn catching_up(&self, now: Now) -> Option<(bool, Option<Duration>)> {
+        let rules = self.asked()?;
+        Some((rules.is_quarantined(), rules.age(now.moment)))
     }
 
     pub(super) fn serve(&self, now: Now, key: &[u8], entry: &Entry, ask: Ask) -> Served {

@@ -80,6 +80,16 @@ impl Turn<'_> {
         stat("evictions", totals.losses.evicted, out);
         stat("reclaimed", totals.losses.expired, out);
         stat("crawler_reclaimed", totals.losses.expired, out);
+        self.catching_up(out);
+    }
+
+    /// With a source: whether it serves, and how old what it knows is. Whoever had not asked it for a while goes by that.
+    fn catching_up(&self, out: &mut Vec<u8>) {
+        let Some((quarantined, age)) = self.gate.catching_up(self.now) else { return };
+        stat("quarantined", u8::from(quarantined), out);
+        if let Some(age) = age {
+            stat("stream_age_ms", age.as_millis(), out);
+        }
     }
 
     fn settings(&mut self, out: &mut Vec<u8>) {

@@ -306,6 +306,27 @@ fn one_reader_at_a_time_renews_what_is_not_served() {
     stage.check("ms a 3 C102\r\nnew\r\n", expect!["HD|"]);
 }
 
+/// Routers read that of a node that was away.
+#[test]
+fn stats_say_whether_it_has_caught_up() {
+    let mut stage = Stage::new();
+    stage.reach(10);
+    let of_versions = |stage: &mut Stage| {
+        let said = stage.ask("stats\r\n");
+        let lines =
+            said.lines().filter(|line| line.contains("quarantined") || line.contains("stream"));
+        lines.collect::<Vec<_>>().join("|")
+    };
+    assert_eq!(of_versions(&mut stage), "STAT quarantined 0|STAT stream_age_ms 1000");
+    stage.now.moment = stage.now.moment.later(2 * SECOND);
+    assert_eq!(of_versions(&mut stage), "STAT quarantined 0|STAT stream_age_ms 3000");
+    stage.now.moment = stage.now.moment.later(3600 * SECOND);
+    assert_eq!(of_versions(&mut stage), "STAT quarantined 0|STAT stream_age_ms 3603000");
+    stage.node.rules().expect("a source").quarantine();
+    stage.node.rules().expect("a source").clocks(Agreement::Apart);
+    assert_eq!(of_versions(&mut stage), "STAT quarantined 1");
+}
+
 /// A writer marks, writes at 11, and says so; meanwhile, and until the region shows 11, nobody is served what was before.
 #[test]
 fn a_writer_marks_what_he_writes() {

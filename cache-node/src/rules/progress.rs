@@ -157,6 +157,13 @@ impl Progress {
         !self.skewed && self.together.fresh_until.is_some_and(|until| now < until)
     }
 
+    /// How long ago the stream had no more than what was applied here; `None` while that is not known.
+    pub(super) fn age(&self, now: Moment) -> Option<Duration> {
+        let until = self.together.fresh_until.filter(|_| !self.skewed)?;
+        let (left, over) = (until.since(now), now.since(until));
+        Some(self.staleness_max.saturating_sub(left).saturating_add(over))
+    }
+
     /// Whether some partition has not yet reached the head that its lane named, or has a hole that no floor covers.
     pub(super) fn is_quarantined(&self) -> bool {
         self.together.quarantined

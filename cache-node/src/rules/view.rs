@@ -1,5 +1,7 @@
 //! What others may know of the rules' state: statistics, answers to lanes, checks.
 
+use std::time::Duration;
+
 use schemas::{
     cursor::{Partition, Place},
     moment::Moment,
@@ -57,6 +59,11 @@ impl Rules {
     /// Whether every partition is recent.
     pub fn is_fresh(&self, now: Moment) -> bool {
         self.progress.is_fresh(now)
+    }
+
+    /// How long ago the stream had no more than what was applied here, `clock_skew_max` included; `None` while that is not known.
+    pub fn age(&self, now: Moment) -> Option<Duration> {
+        self.progress.age(now)
     }
 
     /// Whether what was filled at this version is a miss, because what it was read from may have been lost.

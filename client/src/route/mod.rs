@@ -17,7 +17,8 @@
 //!    sending until [`Errand::is_over`]. In each step: keep what is in `missed`, send what is in `sends`, give the `reply`.
 //! 4. [`Health`](health::Health) is told what happens to a target; [`Nodes`] is how the daemon hands its conditions to the
 //!    routes. A target of kind `memcached` that missed a change is told [`Event::FellBehind`](health::Event) until what was
-//!    kept for it was replayed.
+//!    kept for it was replayed. A node of ours that is out of use is asked by [`Returning`](returning::Returning) when it may
+//!    be used again.
 //! 5. Requests with a token are looked up in [`Leases`](leases::Leases) first: one that came from a node which stood in goes
 //!    back to that node.
 
@@ -30,6 +31,7 @@ pub mod health;
 mod judge;
 pub mod leases;
 pub mod mcrouter;
+pub mod returning;
 mod tree;
 
 pub use self::{

@@ -38,7 +38,7 @@ impl Four {
     }
 }
 
-async fn say(wire: &mut Wire, asked: &str) -> String {
+pub(super) async fn say(wire: &mut Wire, asked: &str) -> String {
     String::from_utf8(wire.ask_with_noop(asked.as_bytes()).await.expect("an answer")).expect("text")
 }
 

@@ -4,6 +4,7 @@ mod chaos;
 mod clients;
 mod life;
 mod missed;
+mod quarantine;
 mod relay;
 
 use std::fmt::Write as _;
