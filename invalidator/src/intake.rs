@@ -47,12 +47,13 @@ enum Found {
 
 /// One node's share of the work.
 #[derive(Clone, Debug)]
-pub(crate) struct Share {
+pub struct Share {
     /// The rings by which clients spread keys, with the node's number in each that it is in. The newest one first.
-    pub(crate) rings: Vec<(Arc<Ring>, usize)>,
+    pub rings: Vec<(Arc<Ring>, usize)>,
     /// What a node of ours is told of them.
-    pub(crate) said: Vec<RingPlace>,
-    pub(crate) on_floor: OnFloor,
+    pub said: Vec<RingPlace>,
+    /// What is done with a floor.
+    pub on_floor: OnFloor,
 }
 
 /// What lanes need of the stream.
@@ -313,7 +314,7 @@ impl Share {
     }
 
     /// Whether some client may look for the key here.
-    pub(crate) fn owns(&self, key: &Key) -> bool {
+    pub fn owns(&self, key: &Key) -> bool {
         self.rings.iter().any(|(ring, node)| ring.owner(key) == *node)
     }
 

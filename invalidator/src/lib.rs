@@ -27,7 +27,7 @@ pub mod node_lane;
 pub mod poller;
 mod positions;
 mod report;
-mod rings;
+pub mod rings;
 mod settings;
 mod shell;
 mod socket;

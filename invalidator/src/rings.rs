@@ -3,24 +3,30 @@
 use std::sync::Arc;
 
 use protocol::control::RingPlace;
-use schemas::ring::{Hashing, RingError};
+use schemas::{
+    cure::Cure,
+    ring::{Hashing, RingError},
+};
 
-use crate::{ControlPort, NodeSettings, Settings, intake::Share, settings};
+pub use crate::intake::Share;
+use crate::{ControlPort, NodeSettings, Settings, settings};
 
 /// A node that gets deletes.
 #[derive(Clone, Debug)]
-pub(crate) struct Member {
+pub struct Member {
     /// `host:port`, as clients write it.
-    pub(crate) address: String,
-    pub(crate) control: Option<ControlPort>,
-    pub(crate) share: Share,
+    pub address: String,
+    /// Where it takes deletes with versions.
+    pub control: Option<ControlPort>,
+    /// The keys of which it gets deletes.
+    pub share: Share,
 }
 
 /// The nodes of the ring, and behind them those that only the former one has.
-pub(crate) fn members(cluster: &Settings) -> Result<Vec<Member>, RingError> {
+pub fn members(cluster: &Settings) -> Result<Vec<Member>, RingError> {
     let ring = Arc::new(cluster.ring()?);
     let former = match &cluster.former {
-        Some(former) if !former.nodes.is_empty() => {
+        Some(former) if !former.nodes.is_empty() && Cure::DeletesAtFormerOwner.works() => {
             let ring = settings::ring(former.hashing, &former.nodes)?;
             Some((Arc::new(ring), &former.nodes))
         }

@@ -22,9 +22,9 @@ const TOGETHER: [(Cure, &[Cure]); 11] = [
     (Cure::AgeAsksBothClocks, &[Cure::LaneMeasuresSkew]),
 ];
 
-/// Cures of what the simulated world has not (statements, row images, tables, rings that change, operators that let readers at an
-/// instance too early): named tests switch them off.
-const ELSEWHERE: [Cure; 13] = [
+/// Cures of what the simulated world has not (statements, row images, tables, routers, rings that change, operators that let
+/// readers at an instance too early): named tests switch them off.
+const ELSEWHERE: [Cure; 24] = [
     Cure::AcceptAsksRing,
     Cure::ServeAsksSweep,
     Cure::SweepRemembersRings,
@@ -38,6 +38,17 @@ const ELSEWHERE: [Cure; 13] = [
     Cure::UndecodableRaisesFloor,
     Cure::UnlistedKeysRaiseFloor,
     Cure::EpochOnLowerNumber,
+    Cure::DeletesAtFormerOwner,
+    Cure::MissedRingForgets,
+    Cure::TokenGoesBack,
+    Cure::TokenAsksItsNode,
+    Cure::DeletesReachEveryRead,
+    Cure::GutterCapsTime,
+    Cure::FailedChangeIsMissed,
+    Cure::MissedKeepsFromReads,
+    Cure::ReturnAsksProbe,
+    Cure::ReturnAsksQuarantine,
+    Cure::ReturnAsksNews,
 ];
 
 /// Cures of what one random history in a hundred thousand meets (two promotions to and fro while the tailer was away, clocks that

@@ -30,7 +30,7 @@ use protocol::control::{
     wire::{Hello, Nonce},
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use schemas::{cursor::StreamId, moment::Moment, record::UnixMicros};
+use schemas::{cure::Cure, cursor::StreamId, moment::Moment, record::UnixMicros};
 use tokio::sync::Notify;
 
 use self::giving::Giving;
@@ -180,9 +180,8 @@ impl Control {
             attached.stream = None;
         }
         let knows_its_keys = self.node.rules_shared().is_some_and(|rules| rules.ring().is_some());
-        let missed = named > known.saturating_add(1) && !knows_its_keys;
+        let missed = misses_ring(named, known) && !knows_its_keys;
         if missed && attached.stream == Some(stream) {
-            // In between, others had keys that are ours again, and what we hold of them got no deletes.
             tracing::warn!(named, known, "out of the ring for a while: everything is forgotten");
             attached.stream = None;
             self.node.flush(0, now);
@@ -223,6 +222,12 @@ impl Counts {
     fn up(counter: &AtomicU64, by: usize) {
         counter.fetch_add(u64::try_from(by).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
+}
+
+/// Whether a node that knew the ring `known` must forget what it holds when it hears of the ring `named`: in between, others had keys
+/// that are its own again, and what it holds of them got no deletes.
+pub fn misses_ring(named: u64, known: u64) -> bool {
+    named > known.saturating_add(1) && Cure::MissedRingForgets.works()
 }
 
 /// For names that must not come twice.

@@ -12,6 +12,8 @@
 
 use std::sync::Arc;
 
+use schemas::cure::Cure;
+
 use super::{
     Condition, LimitId, NodeId, Nodes, TargetId,
     ask::{Ask, Class, Failure, Op, Outcome},
@@ -387,11 +389,9 @@ impl Errand {
                 let next = series.children.get(child + 1);
                 if let Some(&next) = next.filter(|_| goes_on(series, call.op, &answer, world.nodes))
                 {
-                    let call = Call {
-                        ttl_s_max: least(call.ttl_s_max, series.ttl_s_max),
-                        place: Place::Away,
-                        ..call
-                    };
+                    let cap = series.ttl_s_max.filter(|_| Cure::GutterCapsTime.works());
+                    let call =
+                        Call { ttl_s_max: least(call.ttl_s_max, cap), place: Place::Away, ..call };
                     let up = Up::Frame { at, child: child + 1 };
                     return self.spawn(world, next, call, up);
                 }
@@ -478,7 +478,8 @@ impl Errand {
     }
 
     fn note_missed(&mut self, target: TargetId, op: Op, outcome: Outcome) {
-        if op.changes() && matches!(outcome, Outcome::Failed(_)) {
+        let failed = matches!(outcome, Outcome::Failed(_)) && Cure::FailedChangeIsMissed.works();
+        if op.changes() && failed {
             self.step.missed.push(Missed { target, strip: self.strip });
         }
     }

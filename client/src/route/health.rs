@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use schemas::cure::Cure;
 use tokio::time::Instant;
 
 use super::{Condition, Failure, Outcome};
@@ -122,6 +123,9 @@ impl Health {
             // It is on its way: soon is soon enough, but the wait does not grow.
             (Event::Returned { ready: false }, State::OutOfUse { .. }) => {
                 self.wait(now, self.terms.probe_first, dice);
+            }
+            (Event::Ended(_), State::OutOfUse { .. }) if !Cure::ReturnAsksProbe.works() => {
+                self.state = State::InUse { timeouts: 0 };
             }
             // What comes late from before it went out of use says nothing.
             (Event::Ended(_) | Event::Disconnected, State::OutOfUse { .. })

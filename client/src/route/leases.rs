@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use schemas::cure::Cure;
 use tokio::time::Instant;
 
 use super::{Change, Place, TargetId};
@@ -65,7 +66,8 @@ impl Leases {
     /// What the client is given in place of a node's token. 0 and 1 are no tokens: they say that there is no lease.
     pub fn give(&mut self, now: Instant, lease: Lease, place: Place) -> u64 {
         let is_like_ours = lease.token & MARK_BITS == MARK;
-        if lease.token <= 1 || (place == Place::Home && !is_like_ours) {
+        let stays = place == Place::Home && !is_like_ours;
+        if lease.token <= 1 || stays || !Cure::TokenGoesBack.works() {
             return lease.token;
         }
         self.forget(now);

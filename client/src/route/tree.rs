@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use schemas::ring::Ring;
+use schemas::{cure::Cure, ring::Ring};
 
 use super::{
     Condition, LimitId, NodeId, Nodes, TargetId,
@@ -323,8 +323,10 @@ impl Routes {
             Work::Operation { by_op } => nth(by_op, op as usize),
             Work::All { children, judge } => Plan::All { children, judge: *judge },
             Work::Series(series) => match op.class() {
-                Class::Delete => Plan::All { children: &series.children, judge: Judge::Nth(0) },
-                Class::Update if op.is_bound() || series.on == GoOn::Misses => {
+                Class::Delete if Cure::DeletesReachEveryRead.works() => {
+                    Plan::All { children: &series.children, judge: Judge::Nth(0) }
+                }
+                Class::Update if is_bound(op) || series.on == GoOn::Misses => {
                     nth(&series.children, 0)
                 }
                 _ => Plan::Series(series),
@@ -356,9 +358,14 @@ impl Routes {
 pub(super) fn may_ask(condition: Condition, op: Op) -> bool {
     match condition {
         Condition::Ready => true,
-        Condition::Behind => op.class() != Class::Read,
+        Condition::Behind => op.class() != Class::Read || !Cure::MissedKeepsFromReads.works(),
         Condition::Down => false,
     }
+}
+
+/// Whether a request is worth something to one node alone.
+fn is_bound(op: Op) -> bool {
+    op.is_bound() && Cure::TokenAsksItsNode.works()
 }
 
 fn nth<'r>(children: &[NodeId], at: usize) -> Plan<'r> {
@@ -368,7 +375,9 @@ fn nth<'r>(children: &[NodeId], at: usize) -> Plan<'r> {
 /// One of several that all may have the key: a delete goes to all of them.
 fn one_of(children: &[NodeId], at: usize, op: Op) -> Plan<'_> {
     match op.class() {
-        Class::Delete => Plan::All { children, judge: Judge::Nth(at) },
+        Class::Delete if Cure::DeletesReachEveryRead.works() => {
+            Plan::All { children, judge: Judge::Nth(at) }
+        }
         _ => nth(children, at),
     }
 }

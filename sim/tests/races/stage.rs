@@ -18,6 +18,7 @@ use cache_node::rules::{
 use invalidator::{
     node_lane::NodeLane,
     poller::{InstanceId, Poller, Role},
+    rings::Share,
 };
 use protocol::control::Batch;
 use schemas::{
@@ -122,6 +123,8 @@ pub(crate) struct Node {
     pub(crate) wire: Wire,
     /// A key that is another node's, which gets its deletes.
     others: Option<KeyId>,
+    /// The keys of which it gets deletes: all, if no ring says otherwise.
+    pub(crate) share: Option<Share>,
     /// What it was sent last.
     last: Option<Batch>,
 }
@@ -217,6 +220,7 @@ impl Stage {
                 clock_ahead: 0,
                 wire: Wire::Whole,
                 others: None,
+                share: None,
                 last: None,
             });
             stage.connect(node);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use invalidator::node_lane::{Action, Event, NodeLane};
-use protocol::control::{Answer, Batch, Greeting};
+use protocol::control::{Answer, Batch, Greeting, Item};
 use schemas::{
     cursor::{Partition, Place},
     record::Record,
@@ -145,7 +145,7 @@ impl Stage {
             }
             _ => {}
         }
-        let Node { rules, shelf, wire, last, .. } = &mut self.nodes[node];
+        let Node { rules, shelf, wire, last, share, .. } = &mut self.nodes[node];
         let lost = match (*wire, &action) {
             (Wire::LosesBatches, Action::Apply(_)) => true,
             (Wire::LosesBatchesOf(partition), Action::Apply(batch)) => batch.partition == partition,
@@ -167,7 +167,13 @@ impl Stage {
             Action::Push(push) => rules.push(now, &push),
             Action::Epoch(news) => rules.epoch(&news),
             Action::Clocks(agreement) => rules.clocks(agreement),
-            Action::Apply(batch) => {
+            Action::Apply(mut batch) => {
+                if let Some(share) = share {
+                    batch.items.retain(|item| match item {
+                        Item::Delete { key, .. } => share.owns(key),
+                        _ => true,
+                    });
+                }
                 let cursor = rules.apply(now, there, &batch, shelf);
                 *last = Some(batch.clone());
                 let answer = Answer { cursor, age_floor: rules.age_floor(), wall: there };
