@@ -114,7 +114,7 @@ impl Stage {
     }
 
     /// Fills a key by the rules of the node, from the server at `at`; the primary if the node says so.
-    async fn fill(&self, cache: &mut Cache, at: usize, thing: u32) -> String {
+    pub(crate) async fn fill(&self, cache: &mut Cache, at: usize, thing: u32) -> String {
         let key = format!("thing:{thing}");
         let mut filled = None;
         let mut conns = BTreeMap::new();
