@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// (`degraded_ttl_ms`, by default), and what the stream's absence means for the others, it means for this one.
 pub const STREAM_WAIT: Duration = Duration::from_secs(10);
 
+/// How old the newest thing may be that it knows: it may have stood still once more since it was probed last.
+pub const NEWS_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// What a node of ours says of itself: `stats`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knows {
@@ -66,7 +69,7 @@ impl Returning {
             Knows::NoSource => true,
             Knows::CatchingUp => !Cure::ReturnAsksQuarantine.works(),
             Knows::Published(age) => {
-                age.is_some_and(|age| age <= shown)
+                age.is_some_and(|age| age <= shown.min(NEWS_AGE_MAX))
                     || since >= STREAM_WAIT
                     || !Cure::ReturnAsksNews.works()
             }
@@ -129,6 +132,8 @@ mod tests {
         check(&[(0, age(150), false), (100, age(150), false), (200, age(150), true)]);
         // It stood still for two seconds, and still hears nothing.
         check(&[(0, age(2000), false), (1000, age(3000), false), (2000, age(100), true)]);
+        // It stood still once more, and no probe came in between.
+        check(&[(0, age(150), false), (5000, age(1500), false), (6500, age(150), true)]);
         // It was away once more.
         check(&[(0, age(150), false), (900, None, false), (1000, age(150), false)]);
         let catching_up = Some(Knows::CatchingUp);

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use cache_node::{
     control::misses_ring,
-    rules::{Fill, Reader},
+    rules::{Fill, OnStale, Reader},
 };
-use client::route::{Op, Outcome, health::Event, returning::Knows};
+use client::route::{Condition, Failure, Op, Outcome, health::Event, returning::Knows};
 use invalidator::{
     ControlPort, Former, Markers, NodeSettings, OnFloor, Settings,
     rings::{self, Share},
 };
 use schemas::{cure::Cure, ring::Hashing};
-use sim::database::KeyId;
+use sim::database::{KeyId, Value};
 
 use crate::{
     race::{Ending, Promise, broken_if, promise, race},
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A reader gets what the row says, or nothing.
-fn honest(fleet: &mut Fleet) -> Ending {
+pub(crate) fn honest(fleet: &mut Fleet) -> Ending {
     match fleet.get() {
         Some(got) if got != fleet.row => {
             Err(format!("a reader gets {got}, the row says {}", fleet.row))
@@ -77,46 +77,44 @@ fn r15_copy_in_the_memory_of_an_application() {
 }
 
 /// One of ours, and another that stands in for it, both with every delete.
-struct Ours {
+pub(crate) struct Ours {
     stage: Stage,
     router: Router,
-    away: bool,
+    pub(crate) away: bool,
+    /// How many times the row had changed when the newest value was read that somebody has seen.
+    seen: u32,
 }
 
 impl Ours {
-    fn new() -> Ours {
-        let stage = Stage::with(|plan| plan.nodes = 2);
-        Ours { stage, router: Router::new("mcsqueal", GUTTER), away: false }
+    pub(crate) fn new() -> Ours {
+        let stage = Stage::with(|plan| (plan.nodes, plan.settings.on_stale) = (2, OnStale::Ttl));
+        Ours { stage, router: Router::new("mcsqueal", GUTTER), away: false, seen: 0 }
     }
 
     /// A reader, who fills what he misses. What he gets, and whether somebody had it.
-    fn read(&mut self) -> (sim::database::Value, bool) {
-        let Ours { stage, router, away } = self;
-        let mut got = None;
+    fn read(&mut self) -> (Value, bool) {
+        let Ours { stage, router, away, .. } = self;
+        let (mut got, mut asked) = (None, STAND_IN);
         let answer = router.ask(Op::Get, KEY, 0, 0, &mut |at, _| {
             if at == HOME && *away {
-                return Outcome::Failed(client::route::Failure::Timeout).into();
+                return Outcome::Failed(Failure::Timeout).into();
             }
-            got = stage.get(at, A);
+            (got, asked) = (stage.get(at, A), at);
             if got.is_some() { Outcome::Hit.into() } else { Outcome::NotFound.into() }
         });
         if let (Outcome::Hit, Some(got)) = (answer.outcome, got) {
             return (got, true);
         }
-        let value = stage.read(PRIMARY, A);
-        let at = if *away { STAND_IN } else { HOME };
-        stage.cache_by(Reader::Anywhere, at, A, PRIMARY);
-        (value, false)
+        stage.cache_by(Reader::Anywhere, asked, A, PRIMARY);
+        (stage.read(PRIMARY, A), false)
     }
 
     /// The home stands still with a value in it, which changes; the gutter gets the new one.
-    fn stands_still(ms: u64) -> Ours {
+    fn has_stood_still(ms: u64) -> Ours {
         let mut o = Ours::new();
         o.read();
-        o.away = true;
-        o.stage.nodes[HOME].wire = Wire::Cut;
-        o.router.tell(HOME, Event::Disconnected);
-        o.stage.commit(A);
+        o.stands_still();
+        o.commit();
         o.pass(ms);
         o.stage.settle();
         o.read();
@@ -125,12 +123,43 @@ impl Ours {
         o
     }
 
-    fn pass(&mut self, ms: u64) {
+    /// Nothing reaches it, and the router has noticed.
+    pub(crate) fn stands_still(&mut self) {
+        self.away = true;
+        self.stage.nodes[HOME].wire = Wire::Cut;
+        self.router.loses(HOME);
+    }
+
+    /// Clients reach it, and no lane yet.
+    pub(crate) fn goes_on(&mut self) {
+        self.away = false;
+    }
+
+    /// Its lane, too.
+    pub(crate) fn connects(&mut self) {
+        if !self.away {
+            self.stage.connect(HOME);
+            self.stage.settle();
+        }
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.stage.commit(A);
+        self.stage.settle();
+    }
+
+    pub(crate) fn answers_late(&mut self) {
+        if self.router.is(HOME, Condition::Down) {
+            self.router.tell(HOME, Event::Ended(Outcome::Hit));
+        }
+    }
+
+    pub(crate) fn pass(&mut self, ms: u64) {
         self.stage.pass(ms);
         self.router.pass(ms);
     }
 
-    fn probe(&mut self) {
+    pub(crate) fn probe(&mut self) {
         let (now, rules) = (self.stage.moment(), &self.stage.nodes[HOME].rules);
         let held = rules.is_quarantined();
         let knows = if held { Knows::CatchingUp } else { Knows::Published(rules.age(now)) };
@@ -142,13 +171,22 @@ impl Ours {
         let (got, _) = self.read();
         broken_if!(got != self.stage.db.settled(A), "a reader gets what the gutter had replaced")
     }
+
+    /// Nobody gets an older value than somebody has got before.
+    pub(crate) fn never_goes_back(&mut self) -> Ending {
+        let (got, _) = self.read();
+        let age = got.map_or(0, |txn| txn.0);
+        let before = self.seen;
+        self.seen = before.max(age);
+        broken_if!(age < before, "a reader gets what somebody has seen replaced")
+    }
 }
 
 #[test]
 fn r42_router_asks_before_the_node_knows() {
     // It was away for so short a time that by its own clock it has missed nothing.
     race(&[&[Cure::ReturnAsksNews]], || {
-        let mut o = Ours::stands_still(2000);
+        let mut o = Ours::has_stood_still(2000);
         o.probe();
         o.honest()?;
         o.pass(1500);
@@ -157,13 +195,13 @@ fn r42_router_asks_before_the_node_knows() {
     });
     // What it answers late says nothing of how it is.
     race(&[&[Cure::ReturnAsksProbe]], || {
-        let mut o = Ours::stands_still(2000);
+        let mut o = Ours::has_stood_still(2000);
         o.router.tell(HOME, Event::Ended(Outcome::Hit));
         o.honest()
     });
     // In quarantine it has nothing for anybody, and the gutter would have had it.
     race(&[&[Cure::ReturnAsksQuarantine]], || {
-        let mut o = Ours::stands_still(6000);
+        let mut o = Ours::has_stood_still(6000);
         let saved = o.stage.save(HOME);
         o.stage.restore(HOME, saved);
         o.probe();
@@ -171,7 +209,7 @@ fn r42_router_asks_before_the_node_knows() {
         broken_if!(!cached, "the database is asked for what the gutter has")
     });
     // And then it is used.
-    let mut o = Ours::stands_still(2000);
+    let mut o = Ours::has_stood_still(2000);
     o.stage.connect(HOME);
     o.stage.settle();
     o.probe();

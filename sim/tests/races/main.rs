@@ -22,3 +22,4 @@ mod routed;
 mod stage;
 mod tail;
 mod transport;
+mod wander;

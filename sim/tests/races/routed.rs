@@ -90,6 +90,10 @@ impl Router {
         }
     }
 
+    pub(crate) fn is(&self, at: usize, condition: Condition) -> bool {
+        self.health.borrow()[at].condition() == condition
+    }
+
     pub(crate) fn pass(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
     }
@@ -112,6 +116,14 @@ impl Router {
         self.tell(at, Event::Returned { ready });
     }
 
+    /// A node does not answer, and is found so when it is probed.
+    pub(crate) fn loses(&mut self, at: usize) {
+        self.tell(at, Event::Disconnected);
+        self.tell(at, Event::Probing);
+        self.returning[at].unreachable();
+        self.tell(at, Event::ProbeFailed);
+    }
+
     /// A stock node is told what was kept for it, and is used again.
     pub(crate) fn replay(&mut self, at: usize, node: &mut Stock) {
         for key in std::mem::take(&mut self.kept[at]) {
@@ -120,6 +132,11 @@ impl Router {
         self.tell(at, Event::CaughtUp);
         self.tell(at, Event::Probing);
         self.tell(at, Event::Returned { ready: true });
+    }
+
+    /// Whether nothing is kept for a stock node.
+    fn knows_all(&self, at: usize) -> bool {
+        self.kept[at].is_empty()
     }
 
     /// A client's request; `node` answers for all of them.
@@ -323,9 +340,18 @@ impl Fleet {
         self.nodes[at].away = false;
     }
 
+    /// A probe: one that answers, and was told everything, is used again.
+    pub(crate) fn probe(&mut self, at: usize) {
+        let ready = self.router.knows_all(at);
+        self.router.tell(at, Event::Probing);
+        let away = self.nodes[at].away;
+        self.router.tell(at, if away { Event::ProbeFailed } else { Event::Returned { ready } });
+    }
+
     /// It is told what it has missed, and used again.
     pub(crate) fn returns(&mut self, at: usize) {
         self.answers_again(at);
+        self.nodes[at].busy = false;
         self.router.replay(at, &mut self.nodes[at]);
     }
 }
