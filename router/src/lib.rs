@@ -192,6 +192,9 @@ impl Router {
         if let Ok(workers) = Arc::try_unwrap(workers) {
             workers.into_iter().for_each(Worker::end);
         }
+        if let Some(spool) = self.spool {
+            spool.close();
+        }
         Ok(())
     }
 }

@@ -15,7 +15,6 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
 };
 
 use tokio::sync::{Notify, oneshot};
@@ -35,9 +34,6 @@ const BATCH_MAX: usize = 4096;
 const EMPTIED_BYTES: u64 = 1 << 20;
 /// What a key takes beside itself, about.
 const KEY_OVERHEAD_BYTES: u64 = 64;
-/// How often, and how many times, it is tried to become the one who has the log: for five seconds.
-const LOCK_POLL: Duration = Duration::from_millis(20);
-const LOCK_TRIES: u32 = 250;
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +51,7 @@ pub struct Spool {
     number: AtomicU64,
     bytes_max: u64,
     jobs: SyncSender<Job>,
+    writer: thread::JoinHandle<()>,
     /// Something is owed to a node.
     pub(crate) news: Notify,
 }
@@ -101,18 +98,8 @@ impl Spool {
         lock(&file)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let (jobs, waiting) = sync_channel(WAITING_MAX);
-        let spool = Spool {
-            owed: Mutex::default(),
-            number: AtomicU64::new(0),
-            bytes_max: settings.bytes_max,
-            jobs,
-            news: Notify::new(),
-        };
         let mut records = Records(&bytes);
-        for record in records.by_ref() {
-            spool.read(&record, all);
-        }
+        let known: Vec<Record<'_>> = records.by_ref().collect();
         let good = bytes.len().saturating_sub(records.0.len());
         if good < bytes.len() {
             let lost = bytes.len().saturating_sub(good);
@@ -122,9 +109,33 @@ impl Spool {
         file.set_len(good)?;
         file.seek(io::SeekFrom::End(0))?;
         File::open(&settings.directory)?.sync_all()?;
+        let (jobs, waiting) = sync_channel(WAITING_MAX);
         let writer = Writer { file, path, bytes: good };
-        thread::Builder::new().name("deletes".to_owned()).spawn(move || writer.run(&waiting))?;
+        let thread = thread::Builder::new().name("deletes".to_owned());
+        let spool = Spool {
+            owed: Mutex::default(),
+            number: AtomicU64::new(0),
+            bytes_max: settings.bytes_max,
+            jobs,
+            writer: thread.spawn(move || writer.run(&waiting))?,
+            news: Notify::new(),
+        };
+        for record in &known {
+            spool.read(record, all);
+        }
         Ok(Arc::new(spool))
+    }
+
+    /// Writes what waits, and leaves the log to others. Nobody else may have the spool any more.
+    pub(crate) fn close(self: Arc<Spool>) {
+        let Some(Spool { jobs, writer, .. }) = Arc::into_inner(self) else {
+            tracing::error!("somebody still has the log of deletes");
+            return;
+        };
+        drop(jobs);
+        if writer.join().is_err() {
+            tracing::error!("the thread that keeps deletes has panicked");
+        }
     }
 
     fn read(&self, record: &Record<'_>, all: &AllFacts) {
@@ -254,16 +265,14 @@ fn size(key: &[u8]) -> u64 {
     u64::try_from(key.len()).unwrap_or(u64::MAX).saturating_add(KEY_OVERHEAD_BYTES)
 }
 
-/// One process has the log. A lock that ends with the process: one that is about to end is waited for.
+/// One process has the log, until it closes it or ends.
 fn lock(file: &File) -> io::Result<()> {
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
-            Err(std::fs::TryLockError::Error(err)) => return Err(err),
+    file.try_lock().map_err(|err| match err {
+        std::fs::TryLockError::WouldBlock => {
+            io::Error::new(io::ErrorKind::WouldBlock, "another router has the log of deletes")
         }
-    }
-    Err(io::Error::new(io::ErrorKind::WouldBlock, "another router has the log of deletes"))
+        std::fs::TryLockError::Error(err) => err,
+    })
 }
 
 /// The thread that writes.
@@ -324,7 +333,11 @@ mod tests {
     use super::*;
 
     fn settings(directory: &std::path::Path, bytes_max: u64) -> SpoolSettings {
-        SpoolSettings { directory: directory.to_owned(), bytes_max, retry: Duration::ZERO }
+        SpoolSettings {
+            directory: directory.to_owned(),
+            bytes_max,
+            retry: std::time::Duration::ZERO,
+        }
     }
 
     fn keep(spool: &Spool, facts: &Arc<NodeFacts>, key: &[u8]) {
@@ -332,16 +345,11 @@ mod tests {
     }
 
     /// The log again, as the next process finds it.
-    fn again(directory: &std::path::Path) -> (Arc<Spool>, AllFacts) {
+    fn again(directory: &std::path::Path, before: Arc<Spool>) -> (Arc<Spool>, AllFacts) {
+        before.close();
         let all = AllFacts::default();
-        for _ in 0..1000 {
-            // The thread of the one before may still have its file.
-            if let Ok(spool) = Spool::open(&settings(directory, 1000), &all) {
-                return (spool, all);
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        panic!("the log stays locked");
+        let spool = Spool::open(&settings(directory, 1000), &all).expect("nobody has the log");
+        (spool, all)
     }
 
     #[test]
@@ -354,18 +362,16 @@ mod tests {
         keep(&spool, &b, b"two");
         keep(&spool, &a, b"three");
         assert_eq!((a.owed.load(Ordering::Acquire), b.owed.load(Ordering::Acquire)), (2, 1));
-        drop(spool);
 
-        let (spool, all) = again(directory.path());
+        let (spool, all) = again(directory.path(), spool);
         assert_eq!(all.of("a:1").owed.load(Ordering::Acquire), 2);
         let Some(Debt::Keys(keys, last)) = spool.debt("a:1", 10) else { panic!("keys") };
         assert_eq!(keys, [Box::from(&b"one"[..]), Box::from(&b"three"[..])]);
         spool.told("a:1", last);
         assert_eq!(spool.debt("a:1", 10), None);
         keep(&spool, &all.of("b:1"), b"four");
-        drop(spool);
 
-        let (spool, all) = again(directory.path());
+        let (spool, all) = again(directory.path(), spool);
         assert_eq!(all.of("a:1").owed.load(Ordering::Acquire), 0);
         assert_eq!(all.of("b:1").owed.load(Ordering::Acquire), 2);
         assert_eq!(spool.debtors(), [Arc::from("b:1")]);

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use client::route::{self, Condition, LimitId, Nodes, Routes, TargetId, leases::Leases};
+use client::route::{self, Condition, Failure, LimitId, Nodes, Routes, TargetId, leases::Leases};
 use tokio::time::Instant;
 
 use crate::{
@@ -86,6 +86,8 @@ struct Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        // Those who wait for its answers have a hub, which has this: nobody would ever let go.
+        self.target.forget();
     }
 }
 
@@ -142,7 +144,7 @@ impl Hub {
                 tokio::time::sleep(live.target.server_timeout * 2).await;
                 handles.iter().for_each(tokio::task::JoinHandle::abort);
                 (0..live.target.lanes()).for_each(|lane| {
-                    live.target.fail(lane, client::route::Failure::ConnectError);
+                    live.target.fail(lane, Failure::ConnectError);
                 });
             });
         }
@@ -161,6 +163,14 @@ impl Hub {
         };
         *self.table.borrow_mut() = Rc::new(table);
         *self.current.borrow_mut() = current;
+    }
+
+    /// Nobody is served any more. What nodes have not answered counts as missed, and is kept.
+    pub(crate) fn end(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        for Live { target, .. } in tasks.values() {
+            (0..target.lanes()).for_each(|lane| target.fail(lane, Failure::ConnectError));
+        }
     }
 
     fn begin(

@@ -252,6 +252,13 @@ impl Target {
         }
     }
 
+    /// Nobody is told anything any more.
+    pub(crate) fn forget(&self) {
+        for lane in &self.lanes {
+            drop(lane.take());
+        }
+    }
+
     /// Whether a lane has nothing to send and awaits nothing.
     pub(crate) fn is_idle(&self, lane: usize) -> bool {
         self.lanes.get(lane).is_none_or(|lane| {

@@ -98,7 +98,7 @@ async fn receive(
                 Some(client) => {
                     tokio::task::spawn_local(attend(client, Rc::clone(&hub), around.clone()));
                 }
-                None => return,
+                None => return hub.end(),
             },
             Ok(()) = current.changed() => {
                 let next = Arc::clone(&current.borrow_and_update());

@@ -7,7 +7,10 @@ use e2e::servers::{CacheNode, Memcached, RunningRouter};
 use tokio::time::sleep;
 
 use super::{NEEDS, file};
-use crate::{node::wire::Wire, support::enter};
+use crate::{
+    node::wire::Wire,
+    support::{enter, until},
+};
 
 /// Four of either kind.
 enum Four {
@@ -99,6 +102,29 @@ async fn a_node_that_returns_does_not_serve_the_old_value() {
         let mut router = lab.servers.router(&file).await.expect("a router");
         seven_steps(&nodes, &mut router).await;
     }
+}
+
+/// Whoever stops does not know what became of it, and leaves a note to the next one, who finds nobody at the log.
+#[tokio::test]
+async fn what_is_under_way_at_the_end_is_kept() {
+    let name = "what_is_under_way_at_the_end_is_kept";
+    let Some(lab) = enter(name, &NEEDS).await else { return };
+    let node = lab.servers.memcached().await.expect("a node");
+    let text = file(&[node.address()], None).replace("timeout_ms = 300", "timeout_ms = 5000");
+    let mut router = lab.servers.router(&format!("drain_ms = 100\n{text}")).await.expect("one");
+    let mut wire = Wire::connect(&router.address()).await.expect("connect");
+    assert_eq!(say(&mut wire, "set a 0 0 1\r\nx\r\n").await, "STORED\r\n");
+    node.freeze().expect("it stops");
+    wire.send(b"delete a\r\n").await.expect("it is sent");
+    sleep(Duration::from_millis(100)).await;
+    router.upgrade().await.expect("a newer process");
+    assert!(owed(&router).await.contains("owed:1"), "{}", owed(&router).await);
+    node.thaw().expect("it goes on");
+    until("the node is told", Duration::from_secs(10), async || {
+        sleep(Duration::from_millis(20)).await;
+        owed(&router).await.contains("owed:0")
+    })
+    .await;
 }
 
 /// Only the keys of a dead node are in the gutter; without one, they are errors, and nobody waits for long.
