@@ -62,6 +62,11 @@ impl Tls {
         Ok(Tls(TlsConnector::from(Arc::new(config))))
     }
 
+    /// For who connects by himself.
+    pub fn connector(&self) -> TlsConnector {
+        self.0.clone()
+    }
+
     /// Shakes hands; the certificate must be for the host of `address`.
     pub async fn encrypt(
         &self,

@@ -1,11 +1,8 @@
 //! [`Link`]: how nodes are connected to: addresses, TLS, user and password.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, lookup_host},
@@ -20,7 +17,8 @@ const LOGIN_REPLY_BYTES_MAX: usize = 256;
 /// How nodes are connected to.
 #[derive(Clone)]
 pub struct Link {
-    pub tls: Option<NodeTls>,
+    /// Encrypts them, if they want that.
+    pub tls: Option<TlsConnector>,
     /// `name password`, as memcached's `-Y` wants it.
     pub login: Option<Arc<[u8]>>,
     /// Connections of each worker to each node.
@@ -36,19 +34,6 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// TLS towards nodes.
-#[derive(Clone)]
-pub struct NodeTls(TlsConnector);
-
-/// Files of TLS towards nodes.
-#[derive(Clone, Debug)]
-pub struct NodeTlsFiles<'a> {
-    /// Who signs the nodes' certificates.
-    pub authorities: &'a Path,
-    /// Certificate and key of the router.
-    pub identity: Option<(&'a Path, &'a Path)>,
-}
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -60,37 +45,6 @@ pub enum LinkError {
     Login(String),
     #[error("set up TLS: {0}")]
     Tls(String),
-}
-
-impl NodeTls {
-    /// Reads the files.
-    pub fn load(files: &NodeTlsFiles<'_>) -> Result<NodeTls, LinkError> {
-        let wrong = |path: &Path, err: &dyn std::fmt::Display| {
-            LinkError::Tls(format!("{}: {err}", path.display()))
-        };
-        let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, LinkError> {
-            let read = CertificateDer::pem_file_iter(path).map_err(|err| wrong(path, &err))?;
-            read.collect::<Result<_, _>>().map_err(|err| wrong(path, &err))
-        };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(files.authorities)? {
-            roots.add(certificate).map_err(|err| wrong(files.authorities, &err))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|err| LinkError::Tls(err.to_string()))?
-            .with_root_certificates(roots);
-        let config = match files.identity {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let chain = certificates(chain)?;
-                let read = PrivateKeyDer::from_pem_file(key).map_err(|err| wrong(key, &err))?;
-                builder.with_client_auth_cert(chain, read).map_err(|err| wrong(key, &err))?
-            }
-        };
-        Ok(NodeTls(TlsConnector::from(Arc::new(config))))
-    }
 }
 
 /// A connection to a node.
@@ -122,7 +76,7 @@ impl Link {
         stream.set_nodelay(true)?;
         let mut stream = match &self.tls {
             None => Stream::Plain(stream),
-            Some(NodeTls(connector)) => {
+            Some(connector) => {
                 let name = ServerName::try_from(host.to_owned());
                 let name = name.map_err(|err| LinkError::Tls(err.to_string()))?;
                 Stream::Tls(Box::new(connector.connect(name, stream).await?))

@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use client::route::{Routes, RoutesFile, mcrouter};
+use invalidator::{Identity, Tls};
 use router::{
-    link::{Link, NodeTls, NodeTlsFiles},
+    link::Link,
     settings::{Current, Discovery, FlushAll, Settings, SpoolSettings},
 };
 use schemars::JsonSchema;
@@ -278,6 +279,7 @@ impl RawNodes {
         ensure!(lanes <= LANES_MAX, "nodes.connections_per_thread: more than {LANES_MAX}");
         let outstanding_max = self.outstanding_max.map_or(OUTSTANDING_MAX, NonZeroUsize::get);
         let tls = self.tls.as_ref().map(|tls| tls.load(folder)).transpose()?;
+        let tls = tls.as_ref().map(Tls::connector);
         let login = self.login.as_ref().map(|login| login.load(folder)).transpose()?;
         let number = xxh64(format!("{self:?} {login:?}").as_bytes(), 0);
         let number = usize::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
@@ -286,16 +288,16 @@ impl RawNodes {
 }
 
 impl RawNodeTls {
-    fn load(&self, folder: &Path) -> Result<NodeTls> {
-        let authorities = folder.join(&self.ca_file);
+    fn load(&self, folder: &Path) -> Result<Tls> {
         let chain = self.certificate_chain.as_ref().map(|path| folder.join(path));
         let key = self.key.as_ref().map(|path| folder.join(path));
         ensure!(
             chain.is_some() == key.is_some(),
             "nodes.tls: a certificate and its key go together"
         );
-        let identity = chain.as_deref().zip(key.as_deref());
-        let loaded = NodeTls::load(&NodeTlsFiles { authorities: &authorities, identity });
+        let identity = chain.zip(key);
+        let identity = identity.map(|(certificate_chain, key)| Identity { certificate_chain, key });
+        let loaded = Tls::load(&folder.join(&self.ca_file), identity.as_ref());
         loaded.context("nodes.tls")
     }
 }
