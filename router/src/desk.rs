@@ -29,6 +29,9 @@ pub(crate) const SLOTS_MAX: usize = 1024;
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
+/// What a reply is thought to have until there was one.
+const FIRST_REPLY_BYTES: usize = 64 << 10;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -47,6 +50,8 @@ struct State {
     first: u64,
     /// Replies that wait for one before them, in bytes.
     held_bytes: usize,
+    /// What a reply to this client has, about: as much as the longest of the last ones.
+    reply_bytes: Option<usize>,
     /// Trips whose reply was given, and which await more answers.
     late: Vec<(u64, Box<Trip>)>,
     waker: Option<Waker>,
@@ -126,6 +131,10 @@ impl Desk {
     /// What a node has said, or that it has not.
     pub(crate) fn arrived(self: &Rc<Desk>, slot: u64, part: u64, arrival: Arrival<'_>) {
         let mut state = self.state.borrow_mut();
+        if let Arrival::Reply(reply, _) = arrival {
+            let before = state.reply_bytes.unwrap_or_default();
+            state.reply_bytes = Some(reply.len().max(before.saturating_sub(before >> 4)));
+        }
         let Some(at) = state.place(slot) else {
             return state.late(self, slot, part, arrival);
         };
@@ -223,11 +232,14 @@ impl Desk {
         }
     }
 
-    /// Whether more commands are taken: there are not too many, and their replies are not too long.
+    /// Whether more commands are taken: there are not too many, and their replies, with those that are still to come, are not too
+    /// long.
     pub(crate) fn has_room(&self, bytes_max: usize) -> bool {
         let state = self.state.borrow();
+        let one = state.reply_bytes.unwrap_or(FIRST_REPLY_BYTES);
+        let to_come = state.slots.len().saturating_mul(one);
         state.slots.len() < SLOTS_MAX
-            && state.out.len().saturating_add(state.held_bytes) < bytes_max
+            && state.out.len().saturating_add(state.held_bytes).saturating_add(to_come) < bytes_max
     }
 
     /// Whether everything was answered.

@@ -37,6 +37,7 @@ pub(super) async fn serve(args: &RouterArgs, config: Config) -> Result<(), Failu
         }
         None => None,
     };
+    let unix = settings.server.unix.as_ref().map(|socket| socket.path.clone());
     let mut router = Router::bind(settings, current, &mut sockets).await.map_err(not_started)?;
     if let Some(older) = older {
         // Until it has said that it does not serve any more, the log of deletes is its own.
@@ -80,6 +81,9 @@ pub(super) async fn serve(args: &RouterArgs, config: Config) -> Result<(), Failu
     shutdown.cancel();
     serving.await.context("the router panicked")?.map_err(not_started)?;
     let Some(newer) = taken else {
+        if let Some(path) = unix {
+            drop(std::fs::remove_file(path));
+        }
         tracing::info!("stopped");
         return Ok(());
     };

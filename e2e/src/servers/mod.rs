@@ -16,6 +16,7 @@ mod port;
 mod proxy;
 mod replica;
 mod router;
+mod served;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub use port::free_port;
 pub use proxy::{Proxy, Way, Weather};
 pub use replica::{Link, options_of};
 pub use router::RunningRouter;
+pub use served::Served;
 
 /// The variable that names the directory in which everything of this run is kept.
 pub const RUN_DIR_ENV: &str = "MCSQUEAL_RUN_DIR";

@@ -18,9 +18,9 @@ use crate::support::{enter, output, repository};
 
 const NEEDS: [&str; 1] = ["mcsqueal"];
 const REQUEST: &[u8] = b"set a 0 0 5\r\nhello\r\nget a\r\nquit\r\n";
-const ANSWER: &[u8] = b"STORED\r\nVALUE a 0 5\r\nhello\r\nEND\r\n";
+pub(crate) const ANSWER: &[u8] = b"STORED\r\nVALUE a 0 5\r\nhello\r\nEND\r\n";
 
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>> {
+pub(crate) async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>> {
     stream.write_all(REQUEST).await.context("write")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.context("read")?;
@@ -56,7 +56,7 @@ pub(crate) fn connector(fixtures: &Path, shows: Shows) -> TlsConnector {
 }
 
 /// Shakes hands and converses.
-async fn over_tls(address: &str, connector: TlsConnector) -> Result<Vec<u8>> {
+pub(crate) async fn over_tls(address: &str, connector: TlsConnector) -> Result<Vec<u8>> {
     let tcp = TcpStream::connect(address).await.context("connect")?;
     let name = ServerName::try_from("127.0.0.1").expect("a name");
     converse(connector.connect(name, tcp).await.context("shake hands")?).await

@@ -2,10 +2,12 @@
 
 mod chaos;
 mod clients;
+mod crowd;
 mod life;
 mod missed;
 mod quarantine;
 mod relay;
+mod sockets;
 
 use std::fmt::Write as _;
 
