@@ -150,7 +150,15 @@ fn show(out: &mut String, routes: &Routes, step: &Step) {
     }
 }
 
+/// Each request with the answers to it, one after the other.
 #[track_caller]
-fn check(routes: &Arc<Routes>, ask: &str, answers: &str, expect: Expect) {
-    expect.assert_eq(&play(routes, ask, answers, 0));
+fn check(routes: &Arc<Routes>, cases: &[(&str, &str)], expect: Expect) {
+    let mut out = String::new();
+    for (ask, answers) in cases {
+        let bar = if answers.is_empty() { "" } else { " | " };
+        let played = play(routes, ask, answers, 0);
+        let (_, steps) = played.split_once('\n').expect("a first line");
+        write!(out, "{ask}{bar}{answers}\n{steps}").unwrap();
+    }
+    expect.assert_eq(&out);
 }

@@ -14,82 +14,40 @@ fn selection() {
     );
     check(
         &routes,
-        "get popular:1",
-        "b=hit",
+        &[
+            ("get popular:1", "b=hit"),
+            ("delete popular:1", "d=deleted"),
+            ("lease-get popular:1", "e=hit"),
+            ("get populous", "a=hit"),
+            ("get po", "c=hit"),
+            ("get q", ""),
+            ("set q", ""),
+            ("delete q", ""),
+        ],
         expect![[r"
-        get
+        get popular:1 | b=hit
         direct b: hit
-    "]],
-    );
-    check(
-        &routes,
-        "delete popular:1",
-        "d=deleted",
-        expect![[r"
-        delete
+        delete popular:1 | d=deleted
         direct d: deleted
-    "]],
-    );
-    check(
-        &routes,
-        "lease-get popular:1",
-        "e=hit",
-        expect![[r"
-        lease-get
+        lease-get popular:1 | e=hit
         direct e: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get populous",
-        "a=hit",
-        expect![[r"
-        get
+        get populous | a=hit
         direct a: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get po",
-        "c=hit",
-        expect![[r"
-        get
+        get po | c=hit
         direct c: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get q",
-        "",
-        expect![[r"
-        get
+        get q
           reply Local(NotFound)
-    "]],
-    );
-    check(
-        &routes,
-        "set q",
-        "",
-        expect![[r"
-        set
+        set q
           reply Local(NotStored)
-    "]],
-    );
-    check(
-        &routes,
-        "delete q",
-        "",
-        expect![[r"
-        delete
+        delete q
           reply Local(NotFound)
     "]],
     );
     check(
         &routes,
-        "get r",
-        "",
+        &[("get r", "")],
         expect![[r#"
-        get
+        get r | 
           reply Error("not here")
     "#]],
     );
@@ -155,10 +113,9 @@ fn roll_over_moves_each_key_once() {
     .assert_debug_eq(&moved);
     check(
         &at(0.0),
-        "delete k",
-        "a=deleted b=not-found",
+        &[("delete k", "a=deleted b=not-found")],
         expect![[r"
-        delete
+        delete k | a=deleted b=not-found
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
@@ -168,10 +125,9 @@ fn roll_over_moves_each_key_once() {
     );
     check(
         &at(100.0),
-        "delete k",
-        "a=deleted b=not-found",
+        &[("delete k", "a=deleted b=not-found")],
         expect![[r"
-        delete
+        delete k | a=deleted b=not-found
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
@@ -211,60 +167,36 @@ fn routing_prefixes() {
     let routes = routes(prefixes);
     check(
         &routes,
-        "get k",
-        "d=hit",
+        &[("get k", "d=hit"), ("get /k", "d=hit"), ("get /west/y/k", "b=timeout")],
         expect![[r"
-        get
+        get k | d=hit
         direct d: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get /k",
-        "d=hit",
-        expect![[r"
-        get
+        get /k | d=hit
         direct d: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get /west/y/k",
-        "b=timeout",
-        expect![[r"
-        get
+        get /west/y/k | b=timeout
         direct b: timeout
           reply Of { ticket: Ticket(0), place: Home }
     "]],
     );
     check(
         &routes,
-        "get /north/x/k",
-        "",
+        &[("get /north/x/k", "")],
         expect![[r#"
-        get
+        get /north/x/k
           reply Error("no such routing prefix")
     "#]],
     );
     check(
         &routes,
-        "get /west/*/k",
-        "b=hit a=miss",
+        &[("get /west/*/k", "b=hit a=miss"), ("delete /*/*/k", "a=deleted b=deleted c=timeout")],
         expect![[r"
-        get
+        get /west/*/k | b=hit a=miss
           Ticket(1) to a strip 8
           Ticket(2) to b strip 8
         b: hit
         a: miss
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "delete /*/*/k",
-        "a=deleted b=deleted c=timeout",
-        expect![[r"
-        delete
+        delete /*/*/k | a=deleted b=deleted c=timeout
           Ticket(1) to c strip 5
           Ticket(2) to a strip 5
           Ticket(3) to b strip 5
@@ -278,10 +210,9 @@ fn routing_prefixes() {
     let lax = super::routes(&format!("unknown_prefix = \"start\"\n{prefixes}"));
     check(
         &lax,
-        "get /north/x/k",
-        "d=timeout",
+        &[("get /north/x/k", "d=timeout")],
         expect![[r"
-        get
+        get /north/x/k | d=timeout
         direct d: timeout
           reply Of { ticket: Ticket(0), place: Away }
     "]],
@@ -295,10 +226,12 @@ fn a_failure_in_a_nested_route_goes_up_one_level_at_a_time() {
     );
     check(
         &routes,
-        "get k",
-        "a=down b=timeout c=hit e=hit",
+        &[
+            ("get k", "a=down b=timeout c=hit e=hit"),
+            ("delete k", "a=down b=deleted c=deleted e=timeout"),
+        ],
         expect![[r"
-        get
+        get k | a=down b=timeout c=hit e=hit
           Ticket(3) to b
           Ticket(4) to c
         b: timeout
@@ -306,14 +239,7 @@ fn a_failure_in_a_nested_route_goes_up_one_level_at_a_time() {
           Ticket(5) to e for 60 s
         e: hit
           reply Of { ticket: Ticket(5), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=down b=deleted c=deleted e=timeout",
-        expect![[r"
-        delete
+        delete k | a=down b=deleted c=deleted e=timeout
           missed by a
           Ticket(3) to b
           Ticket(4) to c

@@ -10,81 +10,52 @@ fn warm_up() {
     let routes = routes("[route.start]\nkind = \"warm-up\"\ncold = \"a\"\nwarm = \"b\"");
     check(
         &routes,
-        "get k",
-        "a=hit",
+        &[
+            ("get k", "a=hit"),
+            ("get k", "a=miss b=hit a=stored"),
+            ("get k", "a=miss b=miss"),
+            ("get k", "a=miss b=timeout"),
+            ("get k", "a=timeout b=hit"),
+            ("get k", "a=timeout b=miss"),
+            ("gets k", "a=miss b=hit a=not-stored a=hit"),
+            ("gat k", "a=miss b=hit a=timeout"),
+            ("lease-get k", "a=hot"),
+            ("lease-get k", "a=miss b=hit a=stored"),
+            ("lease-get k", "a=miss b=miss"),
+            ("set k", "a=timeout"),
+            ("delete k", "a=deleted"),
+        ],
         expect![[r"
-        get
+        get k | a=hit
         direct a: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=miss b=hit a=stored",
-        expect![[r"
-        get
+        get k | a=miss b=hit a=stored
         direct a: miss
           Ticket(2) to b Look
         b: hit
           Ticket(3) to a AddOf(Ticket(2))
           reply Of { ticket: Ticket(2), place: Away }
         a: stored
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=miss b=miss",
-        expect![[r"
-        get
+        get k | a=miss b=miss
         direct a: miss
           Ticket(2) to b Look
         b: miss
           reply Of { ticket: Ticket(1), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=miss b=timeout",
-        expect![[r"
-        get
+        get k | a=miss b=timeout
         direct a: miss
           Ticket(2) to b Look
         b: timeout
           reply Of { ticket: Ticket(1), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=timeout b=hit",
-        expect![[r"
-        get
+        get k | a=timeout b=hit
         direct a: timeout
           Ticket(2) to b Look
         b: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=timeout b=miss",
-        expect![[r"
-        get
+        get k | a=timeout b=miss
         direct a: timeout
           Ticket(2) to b Look
         b: miss
           reply Of { ticket: Ticket(1), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "gets k",
-        "a=miss b=hit a=not-stored a=hit",
-        expect![[r"
-        gets
+        gets k | a=miss b=hit a=not-stored a=hit
         direct a: miss
           Ticket(2) to b Look
         b: hit
@@ -93,74 +64,32 @@ fn warm_up() {
           Ticket(4) to a
         a: hit
           reply Of { ticket: Ticket(4), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "gat k",
-        "a=miss b=hit a=timeout",
-        expect![[r"
-        gat
+        gat k | a=miss b=hit a=timeout
         direct a: miss
           Ticket(2) to b Look
         b: hit
           Ticket(3) to a AddOf(Ticket(2))
         a: timeout
           reply Of { ticket: Ticket(1), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "lease-get k",
-        "a=hot",
-        expect![[r"
-        lease-get
+        lease-get k | a=hot
         direct a: hot
-    "]],
-    );
-    check(
-        &routes,
-        "lease-get k",
-        "a=miss b=hit a=stored",
-        expect![[r"
-        lease-get
+        lease-get k | a=miss b=hit a=stored
         direct a: miss
           Ticket(2) to b Look
         b: hit
           Ticket(3) to a LeaseSetOf { value: Ticket(2), token: Ticket(1) }
           reply Of { ticket: Ticket(2), place: Away }
         a: stored
-    "]],
-    );
-    check(
-        &routes,
-        "lease-get k",
-        "a=miss b=miss",
-        expect![[r"
-        lease-get
+        lease-get k | a=miss b=miss
         direct a: miss
           Ticket(2) to b Look
         b: miss
           reply Of { ticket: Ticket(1), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "a=timeout",
-        expect![[r"
-        set
+        set k | a=timeout
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=deleted",
-        expect![[r"
-        delete
+        delete k | a=deleted
         direct a: deleted
     "]],
     );
@@ -169,10 +98,9 @@ fn warm_up() {
     );
     check(
         &capped,
-        "get k",
-        "a=down b=miss c=hit b=stored",
+        &[("get k", "a=down b=miss c=hit b=stored"), ("get k", "a=miss c=hit a=stored")],
         expect![[r"
-        get
+        get k | a=down b=miss c=hit b=stored
           Ticket(2) to b for 60 s
         b: miss
           Ticket(3) to c Look
@@ -180,14 +108,7 @@ fn warm_up() {
           Ticket(4) to b AddOf(Ticket(3)) for 60 s
           reply Of { ticket: Ticket(3), place: Away }
         b: stored
-    "]],
-    );
-    check(
-        &capped,
-        "get k",
-        "a=miss c=hit a=stored",
-        expect![[r"
-        get
+        get k | a=miss c=hit a=stored
         direct a: miss
           Ticket(3) to c Look
         c: hit
@@ -203,10 +124,13 @@ fn all_sync() {
     let routes = routes("[route.start]\nkind = \"all-sync\"\nchildren = [\"a\", \"b\", \"c\"]");
     check(
         &routes,
-        "set k",
-        "b=stored a=timeout c=stored",
+        &[
+            ("set k", "b=stored a=timeout c=stored"),
+            ("set k", "b=stored a=stored c=stored"),
+            ("get k", "a=hit b=miss c=hit"),
+        ],
         expect![[r"
-        set
+        set k | b=stored a=timeout c=stored
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -215,14 +139,7 @@ fn all_sync() {
           missed by a
         c: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "b=stored a=stored c=stored",
-        expect![[r"
-        set
+        set k | b=stored a=stored c=stored
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -230,14 +147,7 @@ fn all_sync() {
         a: stored
         c: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=hit b=miss c=hit",
-        expect![[r"
-        get
+        get k | a=hit b=miss c=hit
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -250,30 +160,19 @@ fn all_sync() {
     // A replica that may not be read is not in the set that is read.
     check(
         &routes,
-        "get k",
-        "a=down b=hit c=behind",
+        &[
+            ("get k", "a=down b=hit c=behind"),
+            ("get k", "a=down b=down c=behind"),
+            ("delete k", "a=deleted b=deleted c=down"),
+        ],
         expect![[r"
-        get
+        get k | a=down b=hit c=behind
           Ticket(1) to b
         b: hit
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=down b=down c=behind",
-        expect![[r"
-        get
+        get k | a=down b=down c=behind
           reply Local(Failed(Tko))
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=deleted b=deleted c=down",
-        expect![[r"
-        delete
+        delete k | a=deleted b=deleted c=down
           missed by c
           Ticket(1) to a
           Ticket(2) to b
@@ -289,10 +188,14 @@ fn all_fastest() {
     let routes = routes("[route.start]\nkind = \"all-fastest\"\nchildren = [\"a\", \"b\", \"c\"]");
     check(
         &routes,
-        "get k",
-        "b=timeout a=miss c=hit",
+        &[
+            ("get k", "b=timeout a=miss c=hit"),
+            ("get k", "a=behind b=timeout c=timeout"),
+            ("set k", "c=stored a=timeout b=stored"),
+            ("delete k", "c=not-found a=timeout b=deleted"),
+        ],
         expect![[r"
-        get
+        get k | b=timeout a=miss c=hit
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -300,27 +203,13 @@ fn all_fastest() {
         a: miss
           reply Of { ticket: Ticket(1), place: Away }
         c: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=behind b=timeout c=timeout",
-        expect![[r"
-        get
+        get k | a=behind b=timeout c=timeout
           Ticket(1) to b
           Ticket(2) to c
         b: timeout
         c: timeout
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "c=stored a=timeout b=stored",
-        expect![[r"
-        set
+        set k | c=stored a=timeout b=stored
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -329,14 +218,7 @@ fn all_fastest() {
         a: timeout
           missed by a
         b: stored
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "c=not-found a=timeout b=deleted",
-        expect![[r"
-        delete
+        delete k | c=not-found a=timeout b=deleted
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -354,10 +236,15 @@ fn all_majority() {
     let routes = routes("[route.start]\nkind = \"all-majority\"\nchildren = [\"a\", \"b\", \"c\"]");
     check(
         &routes,
-        "get k",
-        "a=miss b=hit c=hit",
+        &[
+            ("get k", "a=miss b=hit c=hit"),
+            ("get k", "a=hit b=hit c=miss"),
+            ("get k", "a=down b=timeout c=hit"),
+            ("set k", "a=timeout b=refused c=stored"),
+            ("delete k", "a=deleted b=deleted c=timeout"),
+        ],
         expect![[r"
-        get
+        get k | a=miss b=hit c=hit
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -365,14 +252,7 @@ fn all_majority() {
         b: hit
         c: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=hit b=hit c=miss",
-        expect![[r"
-        get
+        get k | a=hit b=hit c=miss
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -380,27 +260,13 @@ fn all_majority() {
         b: hit
           reply Of { ticket: Ticket(1), place: Away }
         c: miss
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=down b=timeout c=hit",
-        expect![[r"
-        get
+        get k | a=down b=timeout c=hit
           Ticket(1) to b
           Ticket(2) to c
         b: timeout
         c: hit
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "a=timeout b=refused c=stored",
-        expect![[r"
-        set
+        set k | a=timeout b=refused c=stored
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -410,14 +276,7 @@ fn all_majority() {
           missed by b
           reply Of { ticket: Ticket(1), place: Away }
         c: stored
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=deleted b=deleted c=timeout",
-        expect![[r"
-        delete
+        delete k | a=deleted b=deleted c=timeout
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c

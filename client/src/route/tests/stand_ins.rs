@@ -12,77 +12,36 @@ fn one_pool_needs_no_routes() {
     let routes = Arc::new(Routes::parse("[pool.main]\nservers = [\"a:1\"]").unwrap());
     check(
         &routes,
-        "get k",
-        "a=hit",
+        &[
+            ("get k", "a=hit"),
+            ("get k", "a=timeout"),
+            ("get k", "a=down"),
+            ("get k", "a=behind"),
+            ("set k", "a=behind a=stored"),
+            ("delete k", "a=timeout"),
+            ("delete k", "a=down"),
+            ("lease-set k", "a=timeout"),
+        ],
         expect![[r"
-        get
+        get k | a=hit
         direct a: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=timeout",
-        expect![[r"
-        get
+        get k | a=timeout
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=down",
-        expect![[r"
-        get
+        get k | a=down
           reply Local(Failed(Tko))
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=behind",
-        expect![[r"
-        get
+        get k | a=behind
           reply Local(Failed(Tko))
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "a=behind a=stored",
-        expect![[r"
-        set
+        set k | a=behind a=stored
         direct a: stored
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=timeout",
-        expect![[r"
-        delete
+        delete k | a=timeout
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=down",
-        expect![[r"
-        delete
+        delete k | a=down
           missed by a
           reply Local(Failed(Tko))
-    "]],
-    );
-    check(
-        &routes,
-        "lease-set k",
-        "a=timeout",
-        expect![[r"
-        lease-set
+        lease-set k | a=timeout
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
     "]],
@@ -94,87 +53,47 @@ fn failover() {
     let routes = routes("[route.start]\nkind = \"failover\"\nchildren = [\"a\", \"b\", \"c\"]");
     check(
         &routes,
-        "get k",
-        "a=miss",
+        &[
+            ("get k", "a=miss"),
+            ("get k", "a=timeout b=refused c=hit"),
+            ("get k", "a=down b=down c=down"),
+            ("set k", "a=down b=stored"),
+            ("cas k", "a=timeout"),
+            ("lease-get k", "a=timeout b=miss"),
+            ("lease-set k", "a=timeout"),
+            ("delete k", "b=deleted c=not-found a=timeout"),
+            ("delete k", "c=down a=deleted b=not-found"),
+        ],
         expect![[r"
-        get
+        get k | a=miss
         direct a: miss
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=timeout b=refused c=hit",
-        expect![[r"
-        get
+        get k | a=timeout b=refused c=hit
         direct a: timeout
           Ticket(2) to b
         b: refused
           Ticket(3) to c
         c: hit
           reply Of { ticket: Ticket(3), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=down b=down c=down",
-        expect![[r"
-        get
+        get k | a=down b=down c=down
           reply Local(Failed(Tko))
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "a=down b=stored",
-        expect![[r"
-        set
+        set k | a=down b=stored
           missed by a
           Ticket(1) to b
         b: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "cas k",
-        "a=timeout",
-        expect![[r"
-        cas
+        cas k | a=timeout
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "lease-get k",
-        "a=timeout b=miss",
-        expect![[r"
-        lease-get
+        lease-get k | a=timeout b=miss
         direct a: timeout
           Ticket(2) to b
         b: miss
           reply Of { ticket: Ticket(2), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "lease-set k",
-        "a=timeout",
-        expect![[r"
-        lease-set
+        lease-set k | a=timeout
         direct a: timeout
           reply Of { ticket: Ticket(0), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "b=deleted c=not-found a=timeout",
-        expect![[r"
-        delete
+        delete k | b=deleted c=not-found a=timeout
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
@@ -183,14 +102,7 @@ fn failover() {
         a: timeout
           missed by a
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "c=down a=deleted b=not-found",
-        expect![[r"
-        delete
+        delete k | c=down a=deleted b=not-found
           missed by c
           Ticket(1) to a
           Ticket(2) to b
@@ -208,20 +120,12 @@ fn failover_for_some_errors_and_within_a_limit() {
     let timeouts = routes_of("errors = [\"timeout\"]");
     check(
         &timeouts,
-        "get k",
-        "a=busy",
+        &[("get k", "a=busy"), ("get k", "a=timeout b=hit")],
         expect![[r"
-        get
+        get k | a=busy
         direct a: busy
           reply Of { ticket: Ticket(1), place: Home }
-    "]],
-    );
-    check(
-        &timeouts,
-        "get k",
-        "a=timeout b=hit",
-        expect![[r"
-        get
+        get k | a=timeout b=hit
         direct a: timeout
           Ticket(2) to b
         b: hit
@@ -231,22 +135,14 @@ fn failover_for_some_errors_and_within_a_limit() {
     let by_class = routes_of("errors = { updates = [] }");
     check(
         &by_class,
-        "get k",
-        "a=busy b=hit",
+        &[("get k", "a=busy b=hit"), ("set k", "a=busy")],
         expect![[r"
-        get
+        get k | a=busy b=hit
         direct a: busy
           Ticket(2) to b
         b: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "]],
-    );
-    check(
-        &by_class,
-        "set k",
-        "a=busy",
-        expect![[r"
-        set
+        set k | a=busy
         direct a: busy
           missed by a
           reply Of { ticket: Ticket(1), place: Home }
@@ -256,10 +152,9 @@ fn failover_for_some_errors_and_within_a_limit() {
     assert_eq!(limited.limits().len(), 1);
     check(
         &limited,
-        "get k",
-        "a=timeout b=hit",
+        &[("get k", "a=timeout b=hit")],
         expect![[r"
-        get
+        get k | a=timeout b=hit
         direct a: timeout
           reply Of { ticket: Ticket(1), place: Home }
     "]],
@@ -272,55 +167,32 @@ fn gutter() {
     // A miss is not looked for in the gutter.
     check(
         &routes,
-        "get k",
-        "a=miss",
+        &[
+            ("get k", "a=miss"),
+            ("get k", "a=timeout b=hit"),
+            ("set k", "a=down b=stored"),
+            ("delete k", "a=down b=deleted"),
+            ("delete k", "a=deleted b=timeout"),
+        ],
         expect![[r"
-        get
+        get k | a=miss
         direct a: miss
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=timeout b=hit",
-        expect![[r"
-        get
+        get k | a=timeout b=hit
         direct a: timeout
           Ticket(2) to b for 60 s
         b: hit
           reply Of { ticket: Ticket(2), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "a=down b=stored",
-        expect![[r"
-        set
+        set k | a=down b=stored
           missed by a
           Ticket(1) to b for 60 s
         b: stored
           reply Of { ticket: Ticket(1), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=down b=deleted",
-        expect![[r"
-        delete
+        delete k | a=down b=deleted
           missed by a
           Ticket(1) to b
         b: deleted
           reply Local(Failed(Tko))
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=deleted b=timeout",
-        expect![[r"
-        delete
+        delete k | a=deleted b=timeout
           Ticket(1) to a
           Ticket(2) to b
         a: deleted
@@ -338,10 +210,9 @@ fn gutter_and_standby_of_a_pool() {
     );
     check(
         &routes,
-        "set k",
-        "m=timeout a=timeout b=stored",
+        &[("set k", "m=timeout a=timeout b=stored"), ("delete k", "m=deleted a=deleted b=deleted")],
         expect![[r"
-        set
+        set k | m=timeout a=timeout b=stored
         direct m: timeout
           missed by m
           Ticket(3) to a
@@ -350,14 +221,7 @@ fn gutter_and_standby_of_a_pool() {
           Ticket(4) to b for 60 s
         b: stored
           reply Of { ticket: Ticket(4), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "m=deleted a=deleted b=deleted",
-        expect![[r"
-        delete
+        delete k | m=deleted a=deleted b=deleted
           Ticket(3) to m
           Ticket(4) to a
           Ticket(5) to b
@@ -375,58 +239,35 @@ fn miss_failover() {
         routes("[route.start]\nkind = \"miss-failover\"\nchildren = [\"a\", \"b\", \"c\"]");
     check(
         &routes,
-        "get k",
-        "a=hit",
+        &[
+            ("get k", "a=hit"),
+            ("get k", "a=miss b=timeout c=hit"),
+            ("lease-get k", "a=miss b=miss c=timeout"),
+            ("set k", "a=timeout"),
+            ("delete k", "a=not-found b=deleted c=not-found"),
+        ],
         expect![[r"
-        get
+        get k | a=hit
         direct a: hit
-    "]],
-    );
-    check(
-        &routes,
-        "get k",
-        "a=miss b=timeout c=hit",
-        expect![[r"
-        get
+        get k | a=miss b=timeout c=hit
         direct a: miss
           Ticket(2) to b
         b: timeout
           Ticket(3) to c
         c: hit
           reply Of { ticket: Ticket(3), place: Away }
-    "]],
-    );
-    check(
-        &routes,
-        "lease-get k",
-        "a=miss b=miss c=timeout",
-        expect![[r"
-        lease-get
+        lease-get k | a=miss b=miss c=timeout
         direct a: miss
           Ticket(2) to b
         b: miss
           Ticket(3) to c
         c: timeout
           reply Of { ticket: Ticket(1), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "set k",
-        "a=timeout",
-        expect![[r"
-        set
+        set k | a=timeout
         direct a: timeout
           missed by a
           reply Of { ticket: Ticket(0), place: Home }
-    "]],
-    );
-    check(
-        &routes,
-        "delete k",
-        "a=not-found b=deleted c=not-found",
-        expect![[r"
-        delete
+        delete k | a=not-found b=deleted c=not-found
           Ticket(1) to a
           Ticket(2) to b
           Ticket(3) to c
