@@ -81,16 +81,12 @@ pub(super) async fn serve(args: &RouterArgs, config: Config) -> Result<(), Failu
     shutdown.cancel();
     serving.await.context("the router panicked")?.map_err(not_started)?;
     let Some(newer) = taken else {
-        if let Some(path) = unix {
-            drop(std::fs::remove_file(path));
-        }
+        drop(unix.map(std::fs::remove_file));
         tracing::info!("stopped");
         return Ok(());
     };
-    if let Some(path) = &handover_path {
-        // The newer process has one of its own there soon.
-        drop(std::fs::remove_file(path));
-    }
+    // The newer process has one of its own there soon.
+    drop(handover_path.map(std::fs::remove_file));
     handover::yours(newer).context("hand over")?;
     tracing::info!("handed over");
     Ok(())

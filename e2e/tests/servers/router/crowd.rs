@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::servers::Memcached;
 use tokio::time::{Instant, sleep};
 
-use super::{NEEDS, file, missed::say};
+use super::{NEEDS, missed::say, patient};
 use crate::{node::wire::Wire, support::enter};
 
 const CLIENTS: usize = 500;
@@ -21,7 +21,7 @@ async fn five_hundred_clients_are_few_connections() {
     let Some(lab) = enter(name, &NEEDS).await else { return };
     let nodes = lab.servers.memcached_nodes(2).await.expect("nodes");
     let addresses: Vec<String> = nodes.iter().map(Memcached::address).collect();
-    let text = format!("idle_seconds_max = 1\n{}", file(&addresses, None));
+    let text = format!("idle_seconds_max = 1\n{}", patient(&addresses));
     let router = lab.servers.router(&text).await.expect("a router");
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -58,7 +58,7 @@ async fn a_client_that_does_not_read_is_not_read_from() {
     let name = "a_client_that_does_not_read_is_not_read_from";
     let Some(lab) = enter(name, &NEEDS).await else { return };
     let node = lab.servers.memcached().await.expect("a node");
-    let router = lab.servers.router(&file(&[node.address()], None)).await.expect("a router");
+    let router = lab.servers.router(&patient(&[node.address()])).await.expect("a router");
     let mut other = Wire::connect(&router.address()).await.expect("connect");
     let set = format!("set large 0 0 {VALUE_BYTES}\r\n{}\r\n", "v".repeat(VALUE_BYTES));
     assert_eq!(say(&mut other, &set).await, "STORED\r\n");

@@ -3,7 +3,7 @@
 use e2e::servers::{CacheNode, Memcached};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{NEEDS, file};
+use super::{NEEDS, patient};
 use crate::{
     node::{
         sockets::{ANSWER, Shows, connector, converse, over_tls},
@@ -14,7 +14,7 @@ use crate::{
 
 /// Where pools are named, other sections may come first.
 fn with_nodes(nodes: &[String], before: &str, section: &str) -> String {
-    format!("{before}\n{}\n[nodes]\n{section}\n", file(nodes, None))
+    format!("{before}\n{}\n[nodes]\n{section}\n", patient(nodes))
 }
 
 #[tokio::test]
