@@ -1,5 +1,4 @@
 //! Routes that choose: by prefix, command, hash, dice and share; routing prefixes; and the way in words.
-#![expect(clippy::too_many_lines, reason = "tables")]
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,4 @@
 //! Routes that ask another node for a reason: failover, gutter, standby, miss-failover.
-#![expect(clippy::too_many_lines, reason = "tables")]
 
 use std::sync::Arc;
 
