@@ -46,9 +46,9 @@ fn selection() {
         &routes,
         &[("get r", "")],
         expect![[r#"
-        get r | 
-          reply Error("not here")
-    "#]],
+            get r
+              reply Error("not here")
+        "#]],
     );
 }
 
