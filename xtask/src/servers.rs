@@ -6,7 +6,7 @@
 //! {"mysql": {"version": "...", "argv": ["program", "..."], "args": ["--option"], "share": "folder"}, "memcached": {...}}
 //! ```
 //!
-//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `mysqlbinlog`, `mariadb-binlog`, `python`, `go`, `kafka` (to which
+//! Names: `mysql`, `mariadb`, `memcached`, `memccapable`, `nutcracker`, `mysqlbinlog`, `mariadb-binlog`, `python`, `go`, `kafka` (to which
 //! the name of a class is added). `argv` starts the program, `args`
 //! are options that its place needs, `share` is where MariaDB keeps the SQL of its system tables.
 
@@ -93,6 +93,15 @@ const MEMCCAPABLE: Recipe = Recipe {
     parts: &[],
     image: None,
 };
+/// Twemproxy: another router, to measure ours beside it.
+const NUTCRACKER: Recipe = Recipe {
+    name: "nutcracker",
+    file: "nutcracker",
+    packages: &["nutcracker"],
+    tools: &[],
+    parts: &[],
+    image: None,
+};
 
 /// What is used to get what is missing.
 struct Fetcher {
@@ -166,6 +175,12 @@ impl Servers {
                 let program = program("memccapable", root.as_deref());
                 let program = program.context("memccapable was not unpacked")?;
                 self.programs.insert("memccapable", program);
+            }
+            "nutcracker" => {
+                let root = fetcher.root(&NUTCRACKER, cache)?;
+                let program = program("nutcracker", root.as_deref());
+                let program = program.context("nutcracker was not unpacked")?;
+                self.programs.insert("nutcracker", program);
             }
             "kafka" => {
                 let kafka::Kafka { version, argv } = kafka::provide(cache, fetcher.pull)?;
@@ -442,14 +457,15 @@ fn loader(root: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The first number with dots that the program says with `--version`.
+/// The first number with dots that the program says with `--version`, wherever it says it, or that stands behind a dash.
 fn version(argv: &[String]) -> String {
     let Some((program, args)) = argv.split_first() else { return String::new() };
     let output = Command::new(program).args(args).arg("--version").stdin(Stdio::null()).output();
     let Ok(output) = output else { return "unknown".to_owned() };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let word = text
-        .split_whitespace()
-        .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()));
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let is_number =
+        |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
+    let behind_dash = || text.split_whitespace().filter_map(|word| Some(word.split_once('-')?.1));
+    let word = text.split_whitespace().find(is_number).or_else(|| behind_dash().find(is_number));
     word.unwrap_or("unknown").trim_end_matches(',').to_owned()
 }

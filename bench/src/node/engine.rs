@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::load::log_normal;
+use crate::load::log_normal;
 use anyhow::{Context, Result, ensure};
 use e2e::random::{Random, Zipf};
 use engine::{Engine, Meta, Now, Settings};

@@ -7,7 +7,6 @@
 )]
 
 mod engine;
-mod load;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -17,6 +16,7 @@ use e2e::servers::Servers;
 use crate::{
     args,
     figures::{Figures, median},
+    load,
 };
 
 /// How much is measured.

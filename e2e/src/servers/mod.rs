@@ -12,6 +12,7 @@ mod manifest;
 mod mcsqueal;
 mod memcached;
 mod node;
+mod peer;
 mod port;
 mod proxy;
 mod replica;
@@ -33,6 +34,7 @@ pub use mcsqueal::{
 };
 pub use memcached::Memcached;
 pub use node::{AnyNode, CacheNode, NodeKind};
+pub use peer::Twemproxy;
 pub use port::free_port;
 pub use proxy::{Proxy, Way, Weather};
 pub use replica::{Link, options_of};

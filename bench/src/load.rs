@@ -18,8 +18,8 @@ const SKEW: f64 = 0.99;
 const VALUE_BYTES_MEAN: f64 = 350.0;
 const VALUE_BYTES_MAX: usize = 8000;
 /// Threads of clients, and connections of each.
-const THREADS: usize = 2;
-const CONNECTIONS: usize = 32;
+pub(crate) const THREADS: usize = 2;
+pub(crate) const CONNECTIONS: usize = 32;
 /// Rounds of requests that are made before the clock starts; they are sent again and again.
 const ROUNDS: usize = 200;
 /// A server that does not answer by then has failed.
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// One `get`, then the answer.
     Get,
     /// Sixteen at a time.
@@ -39,11 +39,11 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    pub(super) const ALL: [Shape; 4] =
+    pub(crate) const ALL: [Shape; 4] =
         [Shape::Get, Shape::Pipelined, Shape::Multiget, Shape::Mixed];
 
     /// In a figure's name.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Shape::Get => "get",
             Shape::Pipelined => "pipelined",
@@ -63,20 +63,20 @@ impl Shape {
 
 /// A server under load.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) address: String,
-    pub(super) pid: u32,
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) pid: u32,
 }
 
 /// What some seconds of load came to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Keys read or written for each second.
-    pub(super) keys_per_s: f64,
+    pub(crate) keys_per_s: f64,
     /// The same for each second of the server's processor time.
-    pub(super) keys_per_cpu_s: f64,
+    pub(crate) keys_per_cpu_s: f64,
     /// The server's processor seconds for each second.
-    pub(super) busy: f64,
+    pub(crate) busy: f64,
 }
 
 /// Bytes of a key's value: log-normal, and the same each time.
@@ -86,7 +86,7 @@ fn value_bytes(key: u32) -> usize {
 }
 
 /// With a deviation of one in the logarithm.
-pub(super) fn log_normal(random: &mut Random, mean: f64) -> f64 {
+pub(crate) fn log_normal(random: &mut Random, mean: f64) -> f64 {
     let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
     let normal = radius * (std::f64::consts::TAU * random.unit()).cos();
     (mean.ln() - 0.5 + normal).exp()
@@ -103,8 +103,8 @@ fn set(key: &str, bytes: usize, out: &mut Vec<u8>) {
 }
 
 /// Stores every key.
-pub(super) fn fill(target: &Target) -> Result<()> {
-    let mut stream = connect(target)?;
+pub(crate) fn fill(target: &Target) -> Result<()> {
+    let mut stream = connect(&target.address)?;
     let mut answers = vec![0; 8 * 100];
     for first in (0..KEYS).step_by(100) {
         let mut bytes = Vec::new();
@@ -118,8 +118,8 @@ pub(super) fn fill(target: &Target) -> Result<()> {
     Ok(())
 }
 
-fn connect(target: &Target) -> Result<TcpStream> {
-    let stream = TcpStream::connect(&target.address).context("connect to a server")?;
+pub(crate) fn connect(address: &str) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).context("connect to a server")?;
     stream.set_nodelay(true).context("connect to a server")?;
     stream.set_read_timeout(Some(PATIENCE)).context("connect to a server")?;
     Ok(stream)
@@ -127,9 +127,9 @@ fn connect(target: &Target) -> Result<TcpStream> {
 
 /// What one connection sends at once, and how many bytes answer it.
 #[derive(Debug)]
-struct Round {
-    request: Vec<u8>,
-    answer_bytes: usize,
+pub(crate) struct Round {
+    pub(crate) request: Vec<u8>,
+    pub(crate) answer_bytes: usize,
 }
 
 fn round(shape: Shape, zipf: &Zipf, random: &mut Random) -> Round {
@@ -155,8 +155,27 @@ fn round(shape: Shape, zipf: &Zipf, random: &mut Random) -> Round {
     out
 }
 
+/// Everything that a thread of clients sends, again and again.
+pub(crate) fn rounds(shape: Shape, number: u64) -> Vec<Round> {
+    let (zipf, mut random) = (Zipf::with_skew(KEYS, SKEW), Random::new(21, number));
+    (0..ROUNDS * CONNECTIONS).map(|_| round(shape, &zipf, &mut random)).collect()
+}
+
+/// Clients that have asked for one key, and ask for nothing more.
+pub(crate) fn idle(target: &Target, count: usize) -> Result<Vec<TcpStream>> {
+    let (mut clients, mut answer) = (Vec::new(), vec![0; 1 << 16]);
+    let round = &rounds(Shape::Get, 0)[0];
+    for _ in 0..count {
+        let mut client = connect(&target.address)?;
+        client.write_all(&round.request).context("send")?;
+        client.read_exact(&mut answer[..round.answer_bytes]).context("read an answer")?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
 /// Loads a server as much as the clients can for so long.
-pub(super) fn load(target: &Target, shape: Shape, length: Duration) -> Result<Load> {
+pub(crate) fn load(target: &Target, shape: Shape, length: Duration) -> Result<Load> {
     let clients: Vec<_> = (0..THREADS)
         .map(|number| {
             let target = target.clone();
@@ -183,11 +202,9 @@ struct Done {
 }
 
 fn client(target: &Target, shape: Shape, length: Duration, number: u64) -> Result<Done> {
-    let (zipf, mut random) = (Zipf::with_skew(KEYS, SKEW), Random::new(21, number));
-    let rounds: Vec<Round> =
-        (0..ROUNDS * CONNECTIONS).map(|_| round(shape, &zipf, &mut random)).collect();
+    let rounds = rounds(shape, number);
     let mut streams: Vec<TcpStream> =
-        (0..CONNECTIONS).map(|_| connect(target)).collect::<Result<_>>()?;
+        (0..CONNECTIONS).map(|_| connect(&target.address)).collect::<Result<_>>()?;
     let mut answer = vec![0; rounds.iter().map(|round| round.answer_bytes).max().unwrap_or(0)];
     let (begin, cpu, mut keys) = (Instant::now(), cpu_seconds(target.pid)?, 0);
     for group in rounds.chunks(CONNECTIONS).cycle() {
@@ -207,13 +224,13 @@ fn client(target: &Target, shape: Shape, length: Duration, number: u64) -> Resul
 }
 
 /// Microseconds of single gets, sent at a rate that both servers bear: the 99th percentile.
-pub(super) fn latency_p99_us(target: &Target, length: Duration) -> Result<f64> {
+pub(crate) fn latency_p99_us(target: &Target, length: Duration) -> Result<f64> {
     const PER_SECOND: u32 = 10_000;
     let (zipf, mut random) = (Zipf::with_skew(KEYS, SKEW), Random::new(22, 0));
     let rounds: Vec<Round> =
         (0..ROUNDS * CONNECTIONS).map(|_| round(Shape::Get, &zipf, &mut random)).collect();
     let mut streams: Vec<TcpStream> =
-        (0..CONNECTIONS).map(|_| connect(target)).collect::<Result<_>>()?;
+        (0..CONNECTIONS).map(|_| connect(&target.address)).collect::<Result<_>>()?;
     let mut answer = vec![0; 1 << 16];
     let mut times = Histogram::<u64>::new(3).context("a histogram")?;
     let (begin, step) = (Instant::now(), Duration::from_secs(1) / PER_SECOND);
@@ -249,8 +266,8 @@ fn cpu_seconds(pid: u32) -> Result<f64> {
 }
 
 /// Bytes of memory for each item above key and value: fills the server far beyond its limit with a realistic mix.
-pub(super) fn overhead_bytes(target: &Target, megabytes: u32) -> Result<f64> {
-    let mut stream = connect(target)?;
+pub(crate) fn overhead_bytes(target: &Target, megabytes: u32) -> Result<f64> {
+    let mut stream = connect(&target.address)?;
     let mut random = Random::new(31, 0);
     let wanted = u64::from(megabytes) * (1 << 20) * 3 / 2;
     let (mut sent, mut number, mut sizes) = (0, 0_u32, Vec::new());
@@ -288,7 +305,7 @@ fn stat(stream: &mut TcpStream, name: &str) -> Result<usize> {
     line.and_then(|number| number.parse().ok()).with_context(|| format!("there is no {name}"))
 }
 
-fn resident_bytes(pid: u32) -> Result<u64> {
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("read status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes: u64 = line

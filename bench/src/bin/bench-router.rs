@@ -1,0 +1,7 @@
+//! `cargo xtask bench router`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bench::router::main()
+}

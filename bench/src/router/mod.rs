@@ -1,0 +1,174 @@
+//! How much a router does for its processor time, beside the routers of others; how much later answers come through it; and what clients
+//! cost that ask nothing.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes and times of a benchmark are small and positive"
+)]
+
+mod latency;
+
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
+
+use anyhow::{Result, ensure};
+use e2e::servers::{Memcached, Servers};
+
+use crate::{
+    args,
+    figures::{Figures, median},
+    load::{self, Shape, Target},
+};
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    runs: usize,
+    /// Of each kind of load, each time.
+    load: Duration,
+    idle_clients: usize,
+}
+
+const FULL: Scale = Scale { runs: 7, load: Duration::from_secs(3), idle_clients: 10_000 };
+const QUICK: Scale = Scale { runs: 1, load: Duration::from_secs(1), idle_clients: 2000 };
+const NODES: usize = 4;
+
+/// The program.
+pub fn main() -> ExitCode {
+    let scales = (FULL, &[("--quick", QUICK)][..]);
+    args::program("router", std::env::args().skip(1), scales, |scale, figures| {
+        args::runtime()?.block_on(run(scale, figures))
+    })
+}
+
+/// What stands between clients and nodes.
+struct Router {
+    name: &'static str,
+    target: Target,
+}
+
+/// All routers have one thread, because twemproxy has no more, and the same nodes, each of which has all keys: so it does not matter
+/// which of them a router takes for a key.
+#[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
+async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
+    let servers = Servers::from_env()?;
+    let mut nodes = Vec::new();
+    for _ in 0..NODES {
+        nodes.push(servers.memcached_with(&["-t", "1", "-m", "256"]).await?);
+    }
+    for node in &nodes {
+        load::fill(&Target { address: node.address(), pid: node.pid()? })?;
+    }
+    let addresses: Vec<String> = nodes.iter().map(Memcached::address).collect();
+    let ours = servers.router(&file(&addresses)).await?;
+    let twemproxy = servers.twemproxy(&addresses).await?;
+    let memcached = servers.memcached_proxy(&addresses).await?;
+    let ours = Router { name: "", target: Target { address: ours.address(), pid: ours.pid()? } };
+    let mut peers = Vec::new();
+    if let Some(it) = &twemproxy {
+        let target = Target { address: it.address(), pid: it.pid() };
+        peers.push(Router { name: "twemproxy_", target });
+    } else {
+        println!("there is no twemproxy (nutcracker)");
+    }
+    if let Some(it) = &memcached {
+        let target = Target { address: it.address(), pid: it.pid()? };
+        peers.push(Router { name: "memcached_", target });
+    } else {
+        println!("the memcached here has no proxy built in");
+    }
+    ensure!(!peers.is_empty(), "there is no other router to measure ours beside");
+    println!(
+        "routers with one thread, {NODES} memcached; clients are 2 threads with 32 connections each"
+    );
+    let per_second = beside_others(scale, &ours, &peers, figures)?;
+    added_latency(scale, &ours.target.address, &addresses, per_second / 2.0, figures)?;
+    idle_clients(scale, &servers, &addresses, figures).await
+}
+
+/// One pool of these nodes, and whatever a router has by default.
+fn file(nodes: &[String]) -> String {
+    let mut text = "threads = 1\n[routes]\nstart = \"main\"\n[routes.pool.main]\n".to_owned();
+    writeln!(text, "servers = {nodes:?}").expect("a text takes everything");
+    text
+}
+
+/// In turns; returns how many single gets a second ours has answered.
+fn beside_others(
+    scale: Scale,
+    ours: &Router,
+    peers: &[Router],
+    figures: &mut Figures,
+) -> Result<f64> {
+    let mut gets_per_s = 0.0;
+    for shape in [Shape::Get, Shape::Multiget] {
+        let per_request = if shape == Shape::Multiget { 24.0 } else { 1.0 };
+        let (mut ratios, mut rates, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+        let mut costs = vec![Vec::new(); peers.len() + 1];
+        for _ in 0..scale.runs {
+            let mut best = 0.0;
+            for (peer, costs) in peers.iter().zip(costs.iter_mut().skip(1)) {
+                let done = load::load(&peer.target, shape, scale.load)?;
+                best = f64::max(best, done.keys_per_cpu_s);
+                costs.push(done.keys_per_cpu_s / per_request);
+            }
+            let done = load::load(&ours.target, shape, scale.load)?;
+            ratios.push(done.keys_per_cpu_s / best);
+            costs[0].push(done.keys_per_cpu_s / per_request);
+            rates.push(done.keys_per_s / per_request);
+            busy.push(done.busy);
+        }
+        let name = shape.name();
+        figures.say(&format!("router_{name}_ratio"), median(ratios), "");
+        for (router, costs) in std::iter::once(ours).chain(peers).zip(costs) {
+            let name = format!("router_{}{name}_per_cpu_s", router.name);
+            figures.say(&name, median(costs), "1/s");
+        }
+        let rate = median(rates);
+        figures.say(&format!("router_{name}_per_s"), rate, "1/s");
+        figures.say(&format!("router_{name}_busy_cores"), median(busy), "");
+        if shape == Shape::Get {
+            gets_per_s = rate;
+        }
+    }
+    Ok(gets_per_s)
+}
+
+/// In turns, at the same rate: through the router, and to the nodes themselves.
+fn added_latency(
+    scale: Scale,
+    router: &str,
+    nodes: &[String],
+    per_second: f64,
+    figures: &mut Figures,
+) -> Result<()> {
+    let (mut added, mut direct) = (Vec::new(), Vec::new());
+    for _ in 0..scale.runs {
+        let to_node = latency::p99_ms(nodes, per_second, scale.load)?;
+        let through = latency::p99_ms(&[router.to_owned()], per_second, scale.load)?;
+        added.push(through - to_node);
+        direct.push(to_node);
+    }
+    figures.say("router_half_load_per_s", per_second, "1/s");
+    figures.say("router_added_p99_ms", median(added), "ms");
+    figures.say("router_direct_p99_ms", median(direct), "ms");
+    Ok(())
+}
+
+/// Of a router of its own, whose clients have asked once, and then ask nothing.
+async fn idle_clients(
+    scale: Scale,
+    servers: &Servers,
+    nodes: &[String],
+    figures: &mut Figures,
+) -> Result<()> {
+    let router = servers.router(&file(nodes)).await?;
+    let target = Target { address: router.address(), pid: router.pid()? };
+    load::load(&target, Shape::Get, Duration::from_millis(200))?;
+    let before = load::resident_bytes(target.pid)?;
+    let clients = load::idle(&target, scale.idle_clients)?;
+    let after = load::resident_bytes(target.pid)?;
+    let bytes = after.saturating_sub(before) as f64 / clients.len() as f64;
+    figures.say("router_idle_memory_mib", bytes * 10_000.0 / f64::from(1 << 20), "MiB");
+    Ok(())
+}
