@@ -18,8 +18,8 @@ const SKEW: f64 = 0.99;
 const VALUE_BYTES_MEAN: f64 = 350.0;
 const VALUE_BYTES_MAX: usize = 8000;
 /// Threads of clients, and connections of each.
-pub(crate) const THREADS: usize = 2;
-pub(crate) const CONNECTIONS: usize = 32;
+const THREADS: usize = 2;
+const CONNECTIONS: usize = 32;
 /// Rounds of requests that are made before the clock starts; they are sent again and again.
 const ROUNDS: usize = 200;
 /// A server that does not answer by then has failed.
@@ -254,7 +254,7 @@ pub(crate) fn latency_p99_us(target: &Target, length: Duration) -> Result<f64> {
 }
 
 /// Processor seconds of all threads of a process.
-fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let mut nanos = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task")).context("list threads")? {
         let path = thread.context("list threads")?.path().join("schedstat");

@@ -7,7 +7,7 @@
     reason = "sizes and times of a benchmark are small and positive"
 )]
 
-mod latency;
+mod clients;
 
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
@@ -79,7 +79,8 @@ async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
     }
     ensure!(!peers.is_empty(), "there is no other router to measure ours beside");
     println!(
-        "routers with one thread, {NODES} memcached; clients are 2 threads with 32 connections each"
+        "routers with one thread, {NODES} memcached; clients are 2 threads with {} connections each",
+        clients::CONNECTIONS
     );
     let per_second = beside_others(scale, &ours, &peers, figures)?;
     added_latency(scale, &ours.target.address, &addresses, per_second / 2.0, figures)?;
@@ -102,21 +103,19 @@ fn beside_others(
 ) -> Result<f64> {
     let mut gets_per_s = 0.0;
     for shape in [Shape::Get, Shape::Multiget] {
-        let per_request = if shape == Shape::Multiget { 24.0 } else { 1.0 };
-        let (mut ratios, mut rates, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ratios, mut rates) = (Vec::new(), Vec::new());
         let mut costs = vec![Vec::new(); peers.len() + 1];
         for _ in 0..scale.runs {
             let mut best = 0.0;
             for (peer, costs) in peers.iter().zip(costs.iter_mut().skip(1)) {
-                let done = load::load(&peer.target, shape, scale.load)?;
-                best = f64::max(best, done.keys_per_cpu_s);
-                costs.push(done.keys_per_cpu_s / per_request);
+                let rate = clients::rate(&peer.target, shape, scale.load)?;
+                best = f64::max(best, rate.per_cpu_s);
+                costs.push(rate.per_cpu_s);
             }
-            let done = load::load(&ours.target, shape, scale.load)?;
-            ratios.push(done.keys_per_cpu_s / best);
-            costs[0].push(done.keys_per_cpu_s / per_request);
-            rates.push(done.keys_per_s / per_request);
-            busy.push(done.busy);
+            let rate = clients::rate(&ours.target, shape, scale.load)?;
+            ratios.push(rate.per_cpu_s / best);
+            costs[0].push(rate.per_cpu_s);
+            rates.push(rate.per_s);
         }
         let name = shape.name();
         figures.say(&format!("router_{name}_ratio"), median(ratios), "");
@@ -126,7 +125,6 @@ fn beside_others(
         }
         let rate = median(rates);
         figures.say(&format!("router_{name}_per_s"), rate, "1/s");
-        figures.say(&format!("router_{name}_busy_cores"), median(busy), "");
         if shape == Shape::Get {
             gets_per_s = rate;
         }
@@ -144,8 +142,8 @@ fn added_latency(
 ) -> Result<()> {
     let (mut added, mut direct) = (Vec::new(), Vec::new());
     for _ in 0..scale.runs {
-        let to_node = latency::p99_ms(nodes, per_second, scale.load)?;
-        let through = latency::p99_ms(&[router.to_owned()], per_second, scale.load)?;
+        let to_node = clients::p99_ms(nodes, per_second, scale.load)?;
+        let through = clients::p99_ms(&[router.to_owned()], per_second, scale.load)?;
         added.push(through - to_node);
         direct.push(to_node);
     }
