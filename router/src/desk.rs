@@ -28,6 +28,8 @@ use crate::{
 pub(crate) const SLOTS_MAX: usize = 1024;
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Room for commands that an idle client keeps.
+const KEPT_SLOTS_MAX: usize = 4;
 
 /// What a reply is thought to have until there was one.
 const FIRST_REPLY_BYTES: usize = 64 << 10;
@@ -146,14 +148,21 @@ impl Desk {
             let outcome = speak::outcome_of(single.op, reply, cut);
             if single.direct.ends_with(outcome) && !is_ours(single.op, reply) {
                 if !entry.silence.hides(cut.said) {
-                    let into = if at == 0 { out } else { &mut entry.said };
+                    let into = if at == 0 {
+                        self.hub.spare.lend(out);
+                        out
+                    } else {
+                        &mut entry.said
+                    };
                     let before = into.len();
                     say(single, reply, into);
                     if at > 0 {
                         *held_bytes = held_bytes.saturating_add(into.len().saturating_sub(before));
                     }
                 }
-                entry.work = Work::Done;
+                if let Work::Direct(single) = std::mem::take(&mut entry.work) {
+                    self.hub.spare.give(single.raw);
+                }
                 return state.flush();
             }
         }
@@ -263,11 +272,18 @@ impl Desk {
     /// Gives back what an idle client does not need.
     pub(crate) fn rest(&self) {
         let mut state = self.state.borrow_mut();
-        if state.slots.is_empty() {
+        if state.slots.is_empty() && state.slots.capacity() > KEPT_SLOTS_MAX {
             state.slots = VecDeque::new();
         }
-        if state.out.is_empty() {
-            state.out = Vec::new();
+        if state.out.is_empty() && state.out.capacity() > 0 {
+            self.hub.spare.give(std::mem::take(&mut state.out));
+        }
+    }
+
+    /// Wakes the client's task.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &self.state.borrow().waker {
+            waker.wake_by_ref();
         }
     }
 
@@ -328,8 +344,8 @@ impl State {
             self.slots.pop_front();
             self.first = self.first.wrapping_add(1);
         }
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
         }
     }
 }

@@ -25,6 +25,7 @@ mod replay;
 mod session;
 pub mod settings;
 pub mod shared;
+mod spare;
 mod speak;
 pub mod spool;
 mod submit;

@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 use crate::{desk::Desk, submit, table::Hub};
 
@@ -52,14 +52,9 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     around: &Around,
 ) -> io::Result<()> {
     let mut session = Session::new(Rc::clone(&desk), around);
-    let draining = around.draining.clone().cancelled_owned();
-    tokio::pin!(draining);
     let mut idle = around.idle_max.map(|idle_max| Box::pin(sleep(idle_max)));
-    let served = poll_fn(|context| {
-        session.drain(draining.as_mut(), context);
-        session.turn(&mut stream, idle.as_mut().map(Pin::as_mut), context)
-    })
-    .await;
+    let served =
+        poll_fn(|context| session.turn(&mut stream, idle.as_mut().map(Pin::as_mut), context)).await;
     desk.left.set(true);
     served
 }
@@ -77,6 +72,16 @@ struct Session<'a> {
     written: usize,
     state: Life,
     last: Cell<Option<Instant>>,
+}
+
+/// What came of trying to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Some,
+    /// There is nothing; the task is woken when there is.
+    None,
+    /// There are enough commands and replies.
+    NoRoom,
 }
 
 enum Who {
@@ -115,16 +120,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn drain(
-        &mut self,
-        draining: Pin<&mut WaitForCancellationFutureOwned>,
-        context: &mut Context<'_>,
-    ) {
-        if self.state == Life::Open && draining.poll(context).is_ready() {
-            self.state = Life::Draining;
-        }
-    }
-
     fn turn<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
@@ -132,14 +127,14 @@ impl<'a> Session<'a> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         self.desk.wakes(context.waker());
+        if self.state == Life::Open && self.desk.hub.draining.get() {
+            self.state = Life::Draining;
+        }
         let mut reads = 0;
         loop {
-            let mut progress = false;
-            if self.read(stream, context)?.is_ready() {
-                progress = true;
-                reads += 1;
-            }
-            progress |= self.write(stream, context)?;
+            let read = self.read(stream, context)?;
+            reads += usize::from(read == Read::Some);
+            let progress = self.write(stream, context)?;
             let between = self.partial.is_empty() && self.desk.is_done();
             if self.written == self.writing.len() && self.desk.is_done() {
                 let leaves = match self.state {
@@ -156,44 +151,43 @@ impl<'a> Session<'a> {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !progress {
+            if read == Read::None || read == Read::NoRoom && !progress {
                 self.rest();
                 return self.idle(idle, context);
             }
         }
     }
 
-    /// Pending: nothing to read, or no room for it.
     fn read<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
         context: &mut Context<'_>,
-    ) -> io::Result<Poll<()>> {
+    ) -> io::Result<Read> {
         let bytes_max = self.desk.hub.current.borrow().client_bytes_max;
         if self.state == Life::Closing
             || !self.desk.has_room(bytes_max)
             || self.written < self.writing.len()
         {
-            return Ok(Poll::Pending);
+            return Ok(Read::NoRoom);
         }
         if self.stalled {
             let partial = std::mem::take(&mut self.partial);
             let used = self.take(&partial, bytes_max);
             self.keep(partial, used);
-            return Ok(Poll::Ready(()));
+            return Ok(Read::Some);
         }
         let hub = Rc::clone(&self.desk.hub);
         let mut scratch = hub.scratch.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         match Pin::new(stream).poll_read(context, &mut buffer) {
-            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Pending => return Ok(Read::None),
             Poll::Ready(read) => read?,
         }
         let filled = buffer.filled();
         if filled.is_empty() {
             // Replies that are on their way go to nobody.
             self.state = Life::Closing;
-            return Ok(Poll::Ready(()));
+            return Ok(Read::Some);
         }
         self.last.set(None);
         hub.counters.bytes_read.add(filled.len().try_into().unwrap_or(u64::MAX));
@@ -206,7 +200,7 @@ impl<'a> Session<'a> {
             let used = self.take(&partial, bytes_max);
             self.keep(partial, used);
         }
-        Ok(Poll::Ready(()))
+        Ok(Read::Some)
     }
 
     fn keep(&mut self, mut partial: Vec<u8>, used: usize) {
@@ -285,7 +279,6 @@ impl<'a> Session<'a> {
                 self.written = 0;
                 self.desk.take_output(&mut self.writing);
                 if self.writing.is_empty() {
-                    self.desk.wakes(context.waker());
                     if let Poll::Ready(flushed) = Pin::new(stream).poll_flush(context) {
                         flushed?;
                     }
@@ -311,7 +304,7 @@ impl<'a> Session<'a> {
     /// A client who is idle has no buffers.
     fn rest(&mut self) {
         if self.writing.is_empty() && self.writing.capacity() > 0 && self.desk.is_done() {
-            self.writing = Vec::new();
+            self.desk.hub.spare.give(std::mem::take(&mut self.writing));
             self.desk.rest();
         }
         if self.partial.is_empty() && self.partial.capacity() > 0 {

@@ -103,7 +103,8 @@ fn about_key(desk: &Rc<Desk>, command: &Command<'_>, raw: &[u8], now: Instant) {
         return;
     };
     let Some(target) = table.targets.get(direct.target.index()).cloned() else { return };
-    let single = Single { table, direct, op, dice, raw: raw.to_vec() };
+    let raw = desk.hub.spare.copy(raw);
+    let single = Single { table, direct, op, dice, raw };
     let slot = desk.put(silence, Work::Direct(single));
     let from = From { desk: Rc::clone(desk), slot, part: 0 };
     target.send(from, now, |out| {

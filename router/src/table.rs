@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{Arc, Mutex},
 };
 
@@ -11,10 +11,12 @@ use client::route::{self, Condition, Failure, LimitId, Nodes, Routes, TargetId, 
 use tokio::time::Instant;
 
 use crate::{
+    desk::Desk,
     lane::{self, Scratch},
     link::Link,
     settings::Current,
     shared::{AllFacts, Counters},
+    spare::Spare,
     spool::Spool,
     target::Target,
 };
@@ -69,6 +71,10 @@ pub(crate) struct Hub {
     pub(crate) all_counters: Arc<Vec<Arc<Counters>>>,
     pub(crate) facts: Arc<AllFacts>,
     pub(crate) scratch: Scratch,
+    pub(crate) spare: Spare,
+    /// Clients that are between two commands leave.
+    pub(crate) draining: Cell<bool>,
+    desks: RefCell<HashMap<usize, Weak<Desk>>>,
     pub(crate) started: Instant,
     pub(crate) unix_s: Cell<u64>,
     pub(crate) workers: usize,
@@ -114,6 +120,9 @@ impl Hub {
             all_counters: parts.all_counters,
             facts: parts.facts,
             scratch: lane::scratch(),
+            spare: Spare::default(),
+            draining: Cell::new(false),
+            desks: RefCell::default(),
             started: parts.started,
             unix_s: Cell::new(0),
             workers: parts.workers,
@@ -121,6 +130,26 @@ impl Hub {
         });
         hub.take_up(current);
         hub
+    }
+
+    /// A client's place at the router.
+    pub(crate) fn seat(self: &Rc<Hub>, number: usize) -> Rc<Desk> {
+        let desk = Desk::new(number, Rc::clone(self));
+        self.desks.borrow_mut().insert(number, Rc::downgrade(&desk));
+        desk
+    }
+
+    /// The client is gone.
+    pub(crate) fn unseat(&self, number: usize) {
+        self.desks.borrow_mut().remove(&number);
+    }
+
+    /// Lets every client go that is between two commands.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        for desk in self.desks.borrow().values().filter_map(Weak::upgrade) {
+            desk.wake();
+        }
     }
 
     /// Routes by another configuration from now on. What was begun goes on as it was; nodes that stay keep their connections.

@@ -139,7 +139,7 @@ impl Target {
                 tracing::info!(node = address, "a node is in use again");
             }
             for lane in &self.lanes {
-                wake(&mut lane.borrow_mut());
+                wake(&lane.borrow());
             }
         }
         self.changed.notify_waiters();
@@ -165,7 +165,7 @@ impl Target {
         }
         let shape = encode(&mut lane.out);
         lane.sent.push_back(Sent { shape, until, from: Some(from) });
-        wake(&mut lane);
+        wake(&lane);
     }
 
     /// Bytes to write, in place of `written`, which is empty.
@@ -284,8 +284,8 @@ pub(crate) enum Work {
     Write,
 }
 
-fn wake(lane: &mut Lane) {
-    if let Some(waker) = lane.waker.take() {
-        waker.wake();
+fn wake(lane: &Lane) {
+    if let Some(waker) = &lane.waker {
+        waker.wake_by_ref();
     }
 }

@@ -17,7 +17,6 @@ use tokio::{
 };
 
 use crate::{
-    desk::Desk,
     session::{self, Around},
     settings::Current,
     table::{Hub, Parts},
@@ -94,6 +93,7 @@ async fn receive(
     tokio::task::spawn_local(tick(Rc::clone(&hub)));
     loop {
         tokio::select! {
+            () = around.draining.cancelled(), if !hub.draining.get() => hub.drain(),
             client = waiting.recv() => match client {
                 Some(client) => {
                     tokio::task::spawn_local(attend(client, Rc::clone(&hub), around.clone()));
@@ -121,7 +121,7 @@ async fn tick(hub: Rc<Hub>) {
 async fn attend(client: Client, hub: Rc<Hub>, around: Around) {
     let Client { accepted, place, number } = client;
     hub.counters.connections.add(1);
-    let desk = Desk::new(number, Rc::clone(&hub));
+    let desk = hub.seat(number);
     let served = match accepted.socket {
         Socket::Tcp(socket, tls) => match (TcpStream::from_std(socket), tls) {
             (Ok(socket), None) => session::serve(socket, desk, &around).await,
@@ -142,6 +142,7 @@ async fn attend(client: Client, hub: Rc<Hub>, around: Around) {
     if let Err(err) = served {
         tracing::debug!(peer = accepted.peer, error = %err, "a connection broke");
     }
+    hub.unseat(number);
     hub.counters.connections_ended.add(1);
     drop(place);
 }

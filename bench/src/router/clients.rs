@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::load::{self, Round, Shape, Target};
 
 /// Of each thread of clients.
-pub(super) const CONNECTIONS: usize = 32;
+pub(super) const CONNECTIONS: usize = 100;
 /// Answers are read in parts of this size at most.
 const PART_BYTES: usize = 64 << 10;
 
