@@ -1,6 +1,16 @@
 //! [`Metrics`]: what a router has counted, for Prometheus and for its health.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
 
 use crate::shared::{AllFacts, Counter, Counters, NodeFacts};
 
@@ -53,8 +63,40 @@ const COUNTERS: [Family; 12] = [
     },
 ];
 
-/// One number of a node.
-type Of = fn(&NodeFacts) -> u64;
+/// One number of each node.
+struct NodeFamily {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    of: fn(&NodeFacts) -> u64,
+}
+
+const OF_NODES: [NodeFamily; 4] = [
+    NodeFamily {
+        name: "down",
+        help: "Workers for which the node is out of use",
+        kind: MetricType::Gauge,
+        of: |it| it.down_workers.load(Ordering::Relaxed),
+    },
+    NodeFamily {
+        name: "owed",
+        help: "Changes that are kept for the node",
+        kind: MetricType::Gauge,
+        of: |it| it.owed.load(Ordering::Acquire),
+    },
+    NodeFamily {
+        name: "tkos",
+        help: "How often the node went out of use, for any worker",
+        kind: MetricType::Counter,
+        of: |it| it.tkos.load(Ordering::Relaxed),
+    },
+    NodeFamily {
+        name: "timeouts",
+        help: "Requests that the node has not answered in time",
+        kind: MetricType::Counter,
+        of: |it| it.timeouts.load(Ordering::Relaxed),
+    },
+];
 
 /// How a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,40 +124,71 @@ impl Metrics {
     }
 
     /// Everything, as OpenMetrics text.
-    pub fn page(&self) -> String {
-        let mut out = String::new();
+    pub fn page(&self) -> Result<String, fmt::Error> {
+        let (mut registry, mut page) = (Registry::default(), String::new());
+        registry.register_collector(Box::new(self.clone()));
+        encode(&mut page, &registry)?;
+        Ok(page)
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for Family { name, help, of } in COUNTERS {
-            let sum: u64 = self.counters.iter().map(|each| of(each).get()).sum();
+            let sum =
+                ConstCounter::new(self.counters.iter().map(|each| of(each).get()).sum::<u64>());
             let name = format!("mcsqueal_router_{name}");
-            out.push_str(&format!(
-                "# HELP {name} {help}.\n# TYPE {name} counter\n{name}_total {sum}\n"
-            ));
+            sum.encode(encoder.encode_descriptor(&name, help, None, sum.metric_type())?)?;
         }
         let facts = self.facts.all();
-        let families: [(&str, &str, &str, Of); 4] = [
-            ("node_down", "gauge", "Workers for which the node is out of use", |it| {
-                it.down_workers.load(Ordering::Relaxed)
-            }),
-            ("node_owed", "gauge", "Changes that are kept for the node", |it| {
-                it.owed.load(Ordering::Acquire)
-            }),
-            ("node_tkos", "counter", "How often the node went out of use, for any worker", |it| {
-                it.tkos.load(Ordering::Relaxed)
-            }),
-            ("node_timeouts", "counter", "Requests that the node has not answered in time", |it| {
-                it.timeouts.load(Ordering::Relaxed)
-            }),
-        ];
-        for (name, kind, help, of) in families {
-            let name = format!("mcsqueal_router_{name}");
-            out.push_str(&format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n"));
-            let suffix = if kind == "counter" { "_total" } else { "" };
+        for NodeFamily { name, help, kind, of } in OF_NODES {
+            let name = format!("mcsqueal_router_node_{name}");
+            let mut family = encoder.encode_descriptor(&name, help, None, kind)?;
             for it in &facts {
-                let node = it.address.replace(['\\', '"', '\n'], "_");
-                out.push_str(&format!("{name}{suffix}{{node=\"{node}\"}} {}\n", of(it)));
+                let labels = [("node", &*it.address)];
+                let each = family.encode_family(&labels)?;
+                match kind {
+                    MetricType::Counter => ConstCounter::new(of(it)).encode(each)?,
+                    _ => ConstGauge::new(of(it)).encode(each)?,
+                }
             }
         }
-        out.push_str("# EOF\n");
-        out
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_page_has_every_worker_and_every_node() {
+        let facts = Arc::new(AllFacts::default());
+        facts.of("a\"b:1").timeouts.store(3, Ordering::Relaxed);
+        let counters: Vec<Arc<Counters>> = vec![Arc::default(), Arc::default()];
+        for each in &counters {
+            each.reads.add(2);
+        }
+        let page = Metrics::new(facts, Arc::new(counters)).page().expect("a text takes everything");
+        let lines = page.lines().filter(|line| line.contains("_reads") || line.contains("_node_"));
+        expect![[r#"
+            # HELP mcsqueal_router_reads Reads by clients; one of many keys is one
+            # TYPE mcsqueal_router_reads counter
+            mcsqueal_router_reads_total 4
+            # HELP mcsqueal_router_node_down Workers for which the node is out of use
+            # TYPE mcsqueal_router_node_down gauge
+            mcsqueal_router_node_down{node="a\"b:1"} 0
+            # HELP mcsqueal_router_node_owed Changes that are kept for the node
+            # TYPE mcsqueal_router_node_owed gauge
+            mcsqueal_router_node_owed{node="a\"b:1"} 0
+            # HELP mcsqueal_router_node_tkos How often the node went out of use, for any worker
+            # TYPE mcsqueal_router_node_tkos counter
+            mcsqueal_router_node_tkos_total{node="a\"b:1"} 0
+            # HELP mcsqueal_router_node_timeouts Requests that the node has not answered in time
+            # TYPE mcsqueal_router_node_timeouts counter
+            mcsqueal_router_node_timeouts_total{node="a\"b:1"} 3"#]]
+        .assert_eq(&lines.collect::<Vec<_>>().join("\n"));
     }
 }

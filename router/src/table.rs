@@ -7,7 +7,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use client::route::{self, Condition, Failure, LimitId, Nodes, Routes, TargetId, leases::Leases};
+use client::route::{
+    self, Condition, Failure, LimitId, Nodes, Routes, TargetId, health::Bucket, leases::Leases,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -26,7 +28,8 @@ use crate::{
 pub(crate) struct Table {
     pub(crate) routes: Arc<Routes>,
     pub(crate) targets: Vec<Rc<Target>>,
-    limits: Vec<Bucket>,
+    /// Each worker has its share of the tokens.
+    limits: Vec<RefCell<Bucket>>,
     /// Tokens of nodes that stood in. A client may come back on another connection, which another worker has.
     pub(crate) leases: Arc<Mutex<Leases>>,
 }
@@ -37,27 +40,8 @@ impl Nodes for Table {
     }
 
     fn take(&self, limit: LimitId) -> bool {
-        self.limits.get(limit.index()).is_none_or(Bucket::take)
-    }
-}
-
-/// Tokens that come back with time. Each worker has its share.
-#[derive(Debug)]
-struct Bucket {
-    rate: f64,
-    burst: f64,
-    tokens: Cell<f64>,
-    last: Cell<Instant>,
-}
-
-impl Bucket {
-    fn take(&self) -> bool {
-        let now = Instant::now();
-        let more = now.duration_since(self.last.replace(now)).as_secs_f64() * self.rate;
-        let tokens = (self.tokens.get() + more).min(self.burst);
-        let enough = tokens >= 1.0;
-        self.tokens.set(if enough { tokens - 1.0 } else { tokens });
-        enough
+        let bucket = self.limits.get(limit.index());
+        bucket.is_none_or(|bucket| bucket.borrow_mut().take(Instant::now()))
     }
 }
 
@@ -182,7 +166,7 @@ impl Hub {
         let limits = current.routes.limits().iter().map(|limit| {
             let rate = limit.rate / share;
             let burst = (limit.burst.unwrap_or(limit.rate) / share).max(1.0);
-            Bucket { rate, burst, tokens: Cell::new(burst), last: Cell::new(Instant::now()) }
+            RefCell::new(Bucket::new(rate, burst, Instant::now()))
         });
         let table = Table {
             routes: Arc::clone(&current.routes),

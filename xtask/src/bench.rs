@@ -1,6 +1,6 @@
 //! `cargo xtask bench NAME`: gets the servers, builds for release, and hands over to the benchmark itself.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -19,6 +19,9 @@ const BENCHMARKS: [(&str, &[&str]); 8] = [
 ];
 /// Peers that a benchmark can do without: it says so then.
 const PEERS: [&str; 1] = ["nutcracker"];
+
+/// Starts what follows with the highest number of open files that may be had without asking.
+const ALL_FILES: &str = r#"ulimit -n "$(ulimit -H -n)" 2> /dev/null; exec "$@""#;
 
 /// Runs the command; true if the benchmark succeeded.
 pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
@@ -40,7 +43,9 @@ pub(crate) fn run(args: &[String], pull: Pull) -> Result<bool> {
     }
     print!("{}", found.table());
     let manifest = found.write()?;
-    let mut argv = vec![release.join(program).into_os_string()];
+    // As many files as the system allows: some have many clients.
+    let mut argv: Vec<OsString> = ["sh", "-c", ALL_FILES, "sh"].map(Into::into).to_vec();
+    argv.push(release.join(program).into_os_string());
     argv.extend(rest.iter().map(Into::into));
     let mut command = stages::dies_with_us(&argv);
     let run = stages::RunFolder::make()?;

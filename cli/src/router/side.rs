@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::{
     Json, Router,
     extract::State,
-    http::header,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -69,7 +69,10 @@ pub(super) async fn serve(
 }
 
 async fn metrics(State(side): State<Side>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], side.handle.metrics.page()).into_response()
+    match side.handle.metrics.page() {
+        Ok(page) => ([(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn health(State(side): State<Side>) -> Json<Health> {

@@ -167,44 +167,6 @@ impl Health {
     }
 }
 
-/// How many requests may be sent again after a timeout: a tenth of all requests, so that nodes that are too slow are not asked
-/// twice as much. In tenths of a request.
-#[derive(Clone, Debug)]
-pub struct RetryBudget {
-    tenths: u32,
-}
-
-impl RetryBudget {
-    const TENTHS_MAX: u32 = 1000;
-
-    /// A full one: a hundred.
-    pub fn new() -> RetryBudget {
-        RetryBudget { tenths: Self::TENTHS_MAX }
-    }
-
-    /// A request was answered.
-    pub fn earn(&mut self) {
-        self.tenths = (self.tenths + 1).min(Self::TENTHS_MAX);
-    }
-
-    /// Takes the right to send one request again, if there is one.
-    pub fn spend(&mut self) -> bool {
-        match self.tenths.checked_sub(10) {
-            Some(left) => {
-                self.tenths = left;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-impl Default for RetryBudget {
-    fn default() -> RetryBudget {
-        RetryBudget::new()
-    }
-}
-
 /// The tokens of a limit.
 #[derive(Clone, Debug)]
 pub struct Bucket {
@@ -311,17 +273,6 @@ mod tests {
         assert_eq!(after(now, &both).condition(), Condition::Ready);
         let suspect = Health::suspect(TERMS, now);
         assert_eq!((suspect.condition(), suspect.probe_at()), (Condition::Down, Some(now)));
-    }
-
-    #[test]
-    fn a_tenth_of_all_requests_may_be_sent_again() {
-        let mut budget = RetryBudget::new();
-        let spent = std::iter::from_fn(|| budget.spend().then_some(())).count();
-        assert_eq!(spent, 100);
-        (0..9).for_each(|_| budget.earn());
-        assert!(!budget.spend());
-        budget.earn();
-        assert!(budget.spend() && !budget.spend());
     }
 
     #[test]

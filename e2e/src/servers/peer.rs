@@ -37,7 +37,9 @@ impl Servers {
                 "main:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: ketama\n  \
                  auto_eject_hosts: false\n  preconnect: true\n  servers:\n"
             );
-            nodes.iter().for_each(|node| file.push_str(&format!("   - {node}:1\n")));
+            for node in nodes {
+                file.push_str(&format!("   - {node}:1\n"));
+            }
             let path = directory.path().join("nutcracker.yml");
             std::fs::write(&path, file).context("write twemproxy's file")?;
             let mut argv = program.argv.clone();
