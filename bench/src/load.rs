@@ -1,5 +1,11 @@
 //! What clients do to a cache server, and what that costs it: processor time of the server, not of the clients.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes and times of a benchmark are small and positive"
+)]
+
 use std::{
     io::{Read, Write},
     net::TcpStream,

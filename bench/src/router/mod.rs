@@ -1,11 +1,7 @@
 //! How much a router does for its processor time, beside the routers of others; how much later answers come through it; and what clients
 //! cost that ask nothing.
 
-#![expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "sizes and times of a benchmark are small and positive"
-)]
+#![expect(clippy::cast_possible_truncation, reason = "sizes and times of a benchmark are small")]
 
 mod clients;
 
@@ -103,25 +99,21 @@ fn beside_others(
 ) -> Result<f64> {
     let mut gets_per_s = 0.0;
     for shape in [Shape::Get, Shape::Multiget] {
-        let (mut ratios, mut rates) = (Vec::new(), Vec::new());
-        let mut costs = vec![Vec::new(); peers.len() + 1];
+        let (mut costs, mut rates) = (vec![Vec::new(); peers.len() + 1], Vec::new());
         for _ in 0..scale.runs {
-            let mut best = 0.0;
             for (peer, costs) in peers.iter().zip(costs.iter_mut().skip(1)) {
-                let rate = clients::rate(&peer.target, shape, scale.load)?;
-                best = f64::max(best, rate.per_cpu_s);
-                costs.push(rate.per_cpu_s);
+                costs.push(clients::rate(&peer.target, shape, scale.load)?.per_cpu_s);
             }
             let rate = clients::rate(&ours.target, shape, scale.load)?;
-            ratios.push(rate.per_cpu_s / best);
             costs[0].push(rate.per_cpu_s);
             rates.push(rate.per_s);
         }
         let name = shape.name();
-        figures.say(&format!("router_{name}_ratio"), median(ratios), "");
-        for (router, costs) in std::iter::once(ours).chain(peers).zip(costs) {
-            let name = format!("router_{}{name}_per_cpu_s", router.name);
-            figures.say(&name, median(costs), "1/s");
+        let middle: Vec<f64> = costs.into_iter().map(median).collect();
+        let best = middle.iter().skip(1).copied().fold(0.0, f64::max);
+        figures.say(&format!("router_{name}_ratio"), middle[0] / best, "");
+        for (router, per_cpu_s) in std::iter::once(ours).chain(peers).zip(middle) {
+            figures.say(&format!("router_{}{name}_per_cpu_s", router.name), per_cpu_s, "1/s");
         }
         let rate = median(rates);
         figures.say(&format!("router_{name}_per_s"), rate, "1/s");
