@@ -1,6 +1,10 @@
 //! How much a cache node does for its processor time and its memory: the engine alone, and the whole beside memcached.
 
-#![expect(clippy::cast_possible_truncation, reason = "sizes and times of a benchmark are small")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes and times of a benchmark are small and positive"
+)]
 
 mod engine;
 
