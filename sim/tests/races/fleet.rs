@@ -312,7 +312,7 @@ impl Ring {
         for node in 0..2 {
             let address = &nodes(&[node])[0].address;
             let member = members.iter().find(|member| member.address == *address);
-            let nothing = Share { rings: Vec::new(), on_floor: OnFloor::Alarm };
+            let nothing = Share { rings: Vec::new(), said: Vec::new(), on_floor: OnFloor::Alarm };
             let share = member.map_or(nothing, |member| member.share.clone());
             self.stage.nodes[node].share = Some(share);
             if !now.contains(&node) {
