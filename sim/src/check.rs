@@ -203,7 +203,7 @@ impl Check {
         &mut self,
         db: &Topology,
         record: &Record,
-        place: Place,
+        (partition, place): (Partition, Place),
         author: Author,
     ) {
         match record {
@@ -216,7 +216,8 @@ impl Check {
                 }
             }
             Record::Floor(floor) => {
-                let all: Vec<KeyId> = (0..self.keys).collect();
+                let own = |id: &KeyId| self.partition_of[*id] == partition;
+                let all: Vec<KeyId> = (0..self.keys).filter(own).collect();
                 // What covers a lost tail has the version of something else.
                 if floor.scope != Scope::All
                     && matches!(self.resolve(db, floor.version), Some(txn) if db.txn(txn).writes == Writes::Truncate)
@@ -332,7 +333,12 @@ impl Check {
         let Some((_, owes)) = told.owes.iter().find(|(of, _)| *of == connection) else { return };
         for (id, newest) in owes {
             let partition = self.partition_of[*id];
-            if heads.iter().any(|(of, _)| *of == partition) {
+            // The log may have lost its tail since the greeting.
+            let still =
+                self.deletes[*id].iter().map(|(_, txn, _)| txn).filter(|txn| *txn <= newest);
+            if let Some(newest) = still.max()
+                && heads.iter().any(|(of, _)| *of == partition)
+            {
                 let owed = told.owed.entry(*id).or_insert(*newest);
                 *owed = (*owed).max(*newest);
             }

@@ -352,7 +352,7 @@ impl World {
         for (partition, place, record) in records {
             self.note(|| format!("log {partition} {place}: {}", crate::trace::record(&record)));
             self.recognise_record(&record, partition, place, author);
-            self.check.appended(&self.db, &record, place, author);
+            self.check.appended(&self.db, &record, (partition, place), author);
             if let Some(start) = self.broker.append(partition, place, self.now, record) {
                 self.check.epoch_appended(self.now, &self.db, &start);
             }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use schemas::{
     cure::Cure,
-    gtid::GtidSet,
+    gtid::{Gtid, GtidSet},
     record::{UnixMicros, Witness},
 };
 
@@ -145,8 +145,8 @@ impl History {
             let passed = by == writer(&check.server.origin) && Cure::PublishedMustCome.works();
             return if passed { Sent::Instead } else { Sent::New };
         }
-        let known = self.recent.iter().rev().find(|known| known.gtid == witness.gtid);
-        let differs = known.is_some_and(|known| known.committed_at != witness.committed_at);
+        let known = self.recent.iter().rev().find(|known| same_number(&known.gtid, &witness.gtid));
+        let differs = known.is_some_and(|known| known != witness);
         if differs && Cure::PublishedIsCompared.works() { Sent::Instead } else { Sent::Again }
     }
 
@@ -177,6 +177,18 @@ impl History {
         let previous = before.filter(same_domain).last();
         asks.take_back(&witness.gtid, previous.map(|previous| &previous.gtid))
     }
+}
+
+/// Whether a server can have only one of the two.
+fn same_number(one: &Gtid, other: &Gtid) -> bool {
+    one.number() == other.number()
+        && match (one, other) {
+            (Gtid::MariaDb { .. }, Gtid::MariaDb { .. }) => one.domain() == other.domain(),
+            (Gtid::Mysql { uuid, tag, .. }, Gtid::Mysql { uuid: of, tag: tagged, .. }) => {
+                uuid == of && tag == tagged
+            }
+            _ => false,
+        }
 }
 
 /// When a transaction was committed, as well as its first event says it. Replicas keep this time.

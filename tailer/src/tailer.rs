@@ -203,6 +203,9 @@ impl Tailer {
             tracing::error!("the server's transactions are of another kind than the stream's");
         }
         let wrote_last = if succeeds { WroteLast::Another } else { WroteLast::Itself };
+        if state.mode == Mode::Position {
+            drop(state.history.forget()); // What comes has no numbers.
+        }
         state.history.connected(published, &state.executed, &server, wrote_last);
         if state.history.is_purged() {
             return state
