@@ -33,14 +33,18 @@ use crate::{
     disguises::Disguised,
     epochs::{EpochError, Epochs, Numbered, Proof, origin_of, writer},
     history::{History, Sent, WroteLast, time_of},
-    map::{Cause, Mapped, Mapper},
+    map::{Cause, Mapper},
     metrics::Metrics,
     observed::Observed,
     position,
-    prepared::{self, Prepared},
+    prepared::Prepared,
     publish::Publisher,
     settings::Order,
 };
+
+mod sink;
+
+use sink::Sink;
 
 /// ROTATE: its position is of the file before.
 const ROTATE: u8 = 4;
@@ -314,8 +318,8 @@ impl State {
             }
             Change::Statement(statement) => {
                 self.ensure_open(now, out);
-                if !self.ends_prepared(&statement.text) {
-                    let (mut sink, mapper) = self.sink();
+                let (mut sink, mapper) = self.sink();
+                if !sink.ends_prepared(&statement.text) {
                     mapper.statement(&statement, &mut |mapped| sink.take(mapped));
                 }
                 self.outdated |= self.follows_cascades && may_change_graph(&statement.text);
@@ -350,29 +354,6 @@ impl State {
         let version = self.open.as_ref().map_or(Version::MAX, |open| open.version);
         let State { publisher, prepared, metrics, mapper, .. } = self;
         (Sink { version, publisher, prepared, metrics }, mapper)
-    }
-
-    /// Whether a statement ends a prepared transaction that is known: then its keys are stale once more, or never were.
-    fn ends_prepared(&mut self, statement: &str) -> bool {
-        let Some(end) = prepared::end_of(statement) else { return false };
-        let (prepared::End::Commit(name) | prepared::End::Rollback(name)) = end;
-        let Some(changed) = self.prepared.take(name) else { return false };
-        if end == prepared::End::Commit(name) {
-            let (mut sink, _) = self.sink();
-            let scope = changed.scope.scope().unwrap_or(Scope::All);
-            for key in changed.keys.into_values() {
-                sink.take(Mapped::Key { key, scope: &scope });
-            }
-            if let Some(scope) = changed.unlisted.scope() {
-                let reason = format!("statement: {statement}, of keys that were not listed");
-                sink.take(Mapped::Floor {
-                    scope: &scope,
-                    cause: Cause::Statement,
-                    reason: &reason,
-                });
-            }
-        }
-        true
     }
 
     fn begin(&mut self, now: UnixMicros, begin: &Begin, out: &mut Vec<Batch>) {
@@ -602,38 +583,6 @@ impl State {
             epoch: self.epochs.current().cloned(),
             version: self.version,
             recent: self.history.recent(),
-        }
-    }
-}
-
-/// Where what a transaction means goes to.
-struct Sink<'a> {
-    version: Version,
-    publisher: &'a mut Publisher,
-    prepared: &'a mut Prepared,
-    metrics: &'a Metrics,
-}
-
-impl Sink<'_> {
-    fn take(&mut self, mapped: Mapped<'_>) {
-        match mapped {
-            Mapped::Key { key, scope } => {
-                self.metrics.keys.inc();
-                self.prepared.key(&key, scope);
-                self.publisher.key(key, scope);
-            }
-            Mapped::Null { rule } => self.metrics.key_null(rule),
-            Mapped::Unusable { rule, shown, error } => {
-                self.metrics.key_unusable(rule);
-                tracing::debug!(rule = &**rule, key = shown, %error, "no client can have stored this key");
-            }
-            Mapped::Floor { scope, cause, reason } => {
-                self.prepared.floor(scope);
-                if cause.cure().works() && self.publisher.floor(scope, self.version, reason) {
-                    self.metrics.floor(cause);
-                    tracing::warn!(cause = cause.name(), ?scope, version = %self.version, reason, "keys cannot be listed, raising a floor");
-                }
-            }
         }
     }
 }
