@@ -164,6 +164,12 @@ impl Check {
         self.errant.insert(txn);
     }
 
+    /// Whether something is lost of which the log never told, and no epoch either.
+    pub(crate) fn lost_unpublished(&self, db: &Topology) -> bool {
+        let told = |at: &TxnId| self.own.contains_key(at) || self.lost.contains_key(at);
+        db.all().any(|(at, txn)| txn.lost_at.is_some() && !told(&at) && !self.errant.contains(&at))
+    }
+
     /// What is lost and was not announced is known only to the operator.
     pub(crate) fn lost_unread(&mut self, db: &Topology) {
         let lost =

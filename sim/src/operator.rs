@@ -216,7 +216,9 @@ impl World {
         let was_read = self.broker.epochs.last().and_then(server_of) == Some(old);
         self.db.promote(self.now, server);
         self.note(|| format!("server {server} is the primary"));
-        if !was_read {
+        // A successor that has all of it shows the tailer what it lacks of what was published before.
+        let shows = how == Failover::Switchover && !self.check.lost_unpublished(&self.db);
+        if !was_read && !shows {
             // Nobody has announced what was lost when the old one took its post, nor can say what is lost with it.
             self.check.lost_unread(&self.db);
             self.later(10 * MS, Step::ForceEpoch { then: None });

@@ -116,9 +116,12 @@ async fn what_is_under_way_at_the_end_is_kept() {
     assert_eq!(say(&mut wire, "set a 0 0 1\r\nx\r\n").await, "STORED\r\n");
     node.freeze().expect("it stops");
     wire.send(b"delete a\r\n").await.expect("it is sent");
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(300)).await;
     router.upgrade().await.expect("a newer process");
-    assert!(owed(&router).await.contains("owed:1"), "{}", owed(&router).await);
+    until("the newer one has read what is owed", Duration::from_secs(10), async || {
+        owed(&router).await.contains("owed:1")
+    })
+    .await;
     node.thaw().expect("it goes on");
     until("the node is told", Duration::from_secs(10), async || {
         sleep(Duration::from_millis(20)).await;
