@@ -99,7 +99,7 @@ async fn refused(processes: &[&Mcsqueal], file: &Path, text: &str, hash: &str) {
             );
             config["refused"]
                 .as_str()
-                .is_some_and(|why| why.contains("ring_version must be at least 2"))
+                .is_some_and(|why| why.contains("ring_version must be at least 1"))
         })
         .await;
     }
