@@ -28,7 +28,7 @@ struct Family {
     of: fn(&Counters) -> &Counter,
 }
 
-const COUNTERS: [Family; 12] = [
+const COUNTERS: [Family; 14] = [
     Family { name: "reads", help: "Reads by clients; one of many keys is one", of: |it| &it.reads },
     Family { name: "keys", help: "Keys that clients asked for, in any way", of: |it| &it.keys },
     Family { name: "updates", help: "Commands that change a value", of: |it| &it.updates },
@@ -37,6 +37,16 @@ const COUNTERS: [Family; 12] = [
         name: "errands",
         help: "Commands for which one node was not enough",
         of: |it| &it.errands,
+    },
+    Family {
+        name: "retries",
+        help: "Requests that went on to another node after a timeout",
+        of: |it| &it.retries,
+    },
+    Family {
+        name: "retries_refused",
+        help: "Timeouts that clients were told, because the budget of retries was used up",
+        of: |it| &it.retries_refused,
     },
     Family {
         name: "changes_kept",

@@ -66,6 +66,9 @@ pub struct Counters {
     pub errors: Counter,
     /// Requests for which one answer was not enough.
     pub errands: Counter,
+    /// Requests that went on to another node after one had not answered in time, and those that did not, because of the budget.
+    pub retries: Counter,
+    pub retries_refused: Counter,
     /// Changes that were kept for a node, and those that could not be.
     pub kept: Counter,
     pub not_kept: Counter,

@@ -8,7 +8,10 @@ use std::{
 };
 
 use client::route::{
-    self, Condition, Failure, LimitId, Nodes, Routes, TargetId, health::Bucket, leases::Leases,
+    self, Condition, Failure, LimitId, Nodes, Routes, TargetId,
+    config::RetriesFile,
+    health::{Bucket, Retries},
+    leases::Leases,
 };
 use tokio::time::Instant;
 
@@ -30,6 +33,8 @@ pub(crate) struct Table {
     pub(crate) targets: Vec<Rc<Target>>,
     /// Each worker has its share of the tokens.
     limits: Vec<RefCell<Bucket>>,
+    retries: RefCell<Retries>,
+    counters: Arc<Counters>,
     /// Tokens of nodes that stood in. A client may come back on another connection, which another worker has.
     pub(crate) leases: Arc<Mutex<Leases>>,
 }
@@ -42,6 +47,12 @@ impl Nodes for Table {
     fn take(&self, limit: LimitId) -> bool {
         let bucket = self.limits.get(limit.index());
         bucket.is_none_or(|bucket| bucket.borrow_mut().take(Instant::now()))
+    }
+
+    fn retry(&self) -> bool {
+        let has = self.retries.borrow_mut().take(self.counters.keys.get());
+        if has { &self.counters.retries } else { &self.counters.retries_refused }.add(1);
+        has
     }
 }
 
@@ -95,7 +106,14 @@ impl Hub {
     pub(crate) fn new(current: Arc<Current>, parts: Parts) -> Rc<Hub> {
         let routes = Arc::clone(&current.routes);
         let leases = Arc::clone(&current.leases);
-        let table = Table { routes, targets: Vec::new(), limits: Vec::new(), leases };
+        let table = Table {
+            routes,
+            targets: Vec::new(),
+            limits: Vec::new(),
+            retries: RefCell::new(Retries::new(0.0, 0.0, 0)),
+            counters: Arc::clone(&parts.counters),
+            leases,
+        };
         let hub = Rc::new(Hub {
             table: RefCell::new(Rc::new(table)),
             current: RefCell::new(Arc::clone(&current)),
@@ -168,10 +186,16 @@ impl Hub {
             let burst = (limit.burst.unwrap_or(limit.rate) / share).max(1.0);
             RefCell::new(Bucket::new(rate, burst, Instant::now()))
         });
+        let RetriesFile { share: of_all, burst } = current.routes.retries();
+        // A worker with less than one would never send any.
+        let burst = (burst / share).max(burst.min(1.0));
+        let retries = Retries::new(of_all, burst, self.counters.keys.get());
         let table = Table {
             routes: Arc::clone(&current.routes),
             targets,
             limits: limits.collect(),
+            retries: RefCell::new(retries),
+            counters: Arc::clone(&self.counters),
             leases: Arc::clone(&current.leases),
         };
         *self.table.borrow_mut() = Rc::new(table);

@@ -11,7 +11,9 @@ use schemas::ring::{Hashing, Ring, RingError, RingNode};
 use super::{
     LimitId, NodeId, TargetId,
     ask::{Failure, Op},
-    config::{FailoverErrors, LimitFile, PoolFile, RouteFile, RoutesFile, Server, ServerFile},
+    config::{
+        FailoverErrors, LimitFile, PoolFile, RetriesFile, RouteFile, RoutesFile, Server, ServerFile,
+    },
     health::Terms,
     tree::{
         Entry, Failures, GoOn, Judge, Node, Pool, Prefixes, Routes, Series, Share, Target, Work,
@@ -75,6 +77,11 @@ impl Routes {
         if let Some(name) = file.pool.keys().find(|name| file.route.contains_key(*name)) {
             return Err(refused(format!("route {name:?}"), "a pool has this name, too"));
         }
+        let RetriesFile { share, burst } = file.retries;
+        let fits = (0.0..=1.0).contains(&share) && burst.is_finite() && burst >= 0.0;
+        if !fits {
+            return Err(refused("retries", "share 0 to 1, burst 0 or more"));
+        }
         let mut builder = Builder::new(file);
         let start = builder.start()?;
         let mut entries = Vec::new();
@@ -99,8 +106,8 @@ impl Routes {
         let several: BTreeSet<NodeId> = entries.iter().map(|entry| entry.node).collect();
         check_sends("/*/*/", several.iter().map(|&node| builder.sends_of(node)).sum())?;
         let Builder { targets, pools, nodes, limits, .. } = builder;
-        let unknown_prefix = file.unknown_prefix;
-        Ok(Routes { targets, pools, nodes, limits, start, entries, unknown_prefix })
+        let RoutesFile { unknown_prefix, retries, .. } = *file;
+        Ok(Routes { targets, pools, nodes, limits, retries, start, entries, unknown_prefix })
     }
 }
 

@@ -29,6 +29,25 @@ pub struct RoutesFile {
     /// What happens to keys with a routing prefix that is not listed.
     #[serde(default)]
     pub unknown_prefix: UnknownPrefix,
+    /// How many requests may go on to another node after one has not answered in time; the others are answered with the timeout.
+    #[serde(default)]
+    pub retries: RetriesFile,
+}
+
+/// A budget: what is sent twice is work for two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetriesFile {
+    /// Of all requests, 0 to 1.
+    pub share: f64,
+    /// So many at once, when there were none for a while.
+    pub burst: f64,
+}
+
+impl Default for RetriesFile {
+    fn default() -> RetriesFile {
+        RetriesFile { share: 0.2, burst: 100.0 }
+    }
 }
 
 /// What happens to keys with a routing prefix that is not listed.

@@ -414,6 +414,9 @@ impl Errand {
         };
         let (up, warm) = (*up, *warm);
         match (std::mem::replace(stage, Stage::Again), answer.outcome) {
+            (Stage::Cold, Outcome::Failed(failure)) if !may_retry(failure, world.nodes) => {
+                self.ended(world, up, answer);
+            }
             (Stage::Cold, Outcome::NotFound | Outcome::Failed(_)) => {
                 *stage = Stage::Warm { cold: answer };
                 let place = Place::Away;
@@ -501,7 +504,12 @@ fn goes_on(series: &Series, op: Op, answer: &Answer, nodes: &impl Nodes) -> bool
         }
         GoOn::Misses => true,
     };
-    counts && series.limit.is_none_or(|limit| nodes.take(limit))
+    counts && may_retry(failure, nodes) && series.limit.is_none_or(|limit| nodes.take(limit))
+}
+
+/// A node that is silent has the request, and perhaps works on it: to ask another one is work for both.
+fn may_retry(failure: Failure, nodes: &impl Nodes) -> bool {
+    failure != Failure::Timeout || nodes.retry()
 }
 
 fn least(one: Option<u32>, other: Option<u32>) -> Option<u32> {
@@ -531,5 +539,9 @@ impl<N: Nodes> Nodes for Asked<'_, N> {
 
     fn take(&self, limit: LimitId) -> bool {
         self.nodes.take(limit)
+    }
+
+    fn retry(&self) -> bool {
+        self.nodes.retry()
     }
 }

@@ -187,12 +187,42 @@ impl Bucket {
         let gone = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = gone.mul_add(self.rate, self.tokens).min(self.burst);
         self.filled = now;
-        let has = self.tokens >= 1.0;
-        if has {
-            self.tokens -= 1.0;
-        }
-        has
+        take_one(&mut self.tokens)
     }
+}
+
+/// Requests that may go on to another node after one has not answered them in time: a share of all requests, so that nodes that
+/// are too slow for their load do not bring it upon others as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Retries {
+    share: f64,
+    burst: f64,
+    tokens: f64,
+    /// How many requests there were when one was taken last.
+    seen: u64,
+}
+
+impl Retries {
+    /// All of `burst` is there. `requests`: how many there were before.
+    pub fn new(share: f64, burst: f64, requests: u64) -> Retries {
+        Retries { share, burst, tokens: burst, seen: requests }
+    }
+
+    /// Takes the right to send one request again, if there is one. `requests`: how many there were so far.
+    pub fn take(&mut self, requests: u64) -> bool {
+        let more = u32::try_from(requests.saturating_sub(self.seen)).unwrap_or(u32::MAX);
+        self.tokens = f64::from(more).mul_add(self.share, self.tokens).min(self.burst);
+        self.seen = requests;
+        take_one(&mut self.tokens)
+    }
+}
+
+fn take_one(tokens: &mut f64) -> bool {
+    let has = *tokens >= 1.0;
+    if has {
+        *tokens -= 1.0;
+    }
+    has
 }
 
 #[cfg(test)]
@@ -283,6 +313,20 @@ mod tests {
         assert_eq!(taken(&mut bucket, now), 2);
         assert_eq!(taken(&mut bucket, now + Duration::from_millis(110)), 1);
         assert_eq!(taken(&mut bucket, now + Duration::from_secs(60)), 2);
+    }
+
+    #[test]
+    fn a_share_of_all_requests_may_be_sent_again() {
+        let mut retries = Retries::new(0.2, 10.0, 7);
+        let taken = |retries: &mut Retries, requests| {
+            std::iter::from_fn(|| retries.take(requests).then_some(())).count()
+        };
+        assert_eq!(taken(&mut retries, 7), 10);
+        assert_eq!(taken(&mut retries, 11), 0);
+        assert_eq!(taken(&mut retries, 12), 1);
+        assert_eq!(taken(&mut retries, 27), 3);
+        assert_eq!(taken(&mut retries, 1_000_000), 10);
+        assert_eq!(taken(&mut Retries::new(0.0, 0.0, 0), 1_000_000), 0);
     }
 
     fn event() -> impl Strategy<Value = Event> {

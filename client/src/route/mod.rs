@@ -81,6 +81,9 @@ pub trait Nodes {
     fn condition(&self, target: TargetId) -> Condition;
     /// Takes a token of this limit, if there is one.
     fn take(&self, limit: LimitId) -> bool;
+    /// Takes the right to ask another node after one has not answered in time, if there is one: see
+    /// [`Retries`](health::Retries).
+    fn retry(&self) -> bool;
 }
 
 /// A part of the tree, by its place in it.

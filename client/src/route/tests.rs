@@ -16,13 +16,14 @@ use std::{
 
 use expect_test::Expect;
 
-use super::*;
+use super::{config::RetriesFile, health::Retries, *};
 
 /// Nodes are called by the first part of their address. All are ready that are not listed.
 #[derive(Default)]
 struct Town {
     conditions: RefCell<BTreeMap<TargetId, Condition>>,
     tokens: Cell<u32>,
+    retries: RefCell<Option<Retries>>,
 }
 
 impl Nodes for Town {
@@ -34,6 +35,10 @@ impl Nodes for Town {
         let left = self.tokens.get().checked_sub(1);
         self.tokens.set(left.unwrap_or(0));
         left.is_some()
+    }
+
+    fn retry(&self) -> bool {
+        self.retries.borrow_mut().as_mut().is_none_or(|it| it.take(0))
     }
 }
 
@@ -81,6 +86,8 @@ fn play(routes: &Arc<Routes>, ask: &str, answers: &str, dice: u64) -> String {
     let (word, key) = ask.split_once(' ').expect("a command and a key");
     let ask = Ask { op: op(word), key: key.as_bytes() };
     let town = Town::default();
+    let RetriesFile { share, burst } = routes.retries();
+    *town.retries.borrow_mut() = Some(Retries::new(share, burst, 0));
     let mut come: Vec<(&str, &str)> = Vec::new();
     for answer in answers.split_whitespace() {
         let (node, word) = answer.split_once('=').expect("node=word");

@@ -7,7 +7,7 @@ use schemas::{cure::Cure, ring::Ring};
 use super::{
     Condition, LimitId, NodeId, Nodes, TargetId,
     ask::{Ask, Class, Failure, Op, Outcome},
-    config::{Kind, LimitFile, UnknownPrefix},
+    config::{Kind, LimitFile, RetriesFile, UnknownPrefix},
     errand::Place,
     health::Terms,
 };
@@ -19,6 +19,7 @@ pub struct Routes {
     pub(super) pools: Vec<Pool>,
     pub(super) nodes: Vec<Node>,
     pub(super) limits: Vec<LimitFile>,
+    pub(super) retries: RetriesFile,
     pub(super) start: NodeId,
     pub(super) entries: Vec<Entry>,
     pub(super) unknown_prefix: UnknownPrefix,
@@ -250,6 +251,11 @@ impl Routes {
     /// All limits of failover, for which the caller keeps the tokens.
     pub fn limits(&self) -> &[LimitFile] {
         &self.limits
+    }
+
+    /// The budget of requests that are sent again, which the caller keeps.
+    pub fn retries(&self) -> RetriesFile {
+        self.retries
     }
 
     /// The one node that a request goes to, if it is that simple, and if this node may be asked. `dice`: any number, for

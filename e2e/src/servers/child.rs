@@ -168,7 +168,25 @@ impl Child {
         if !status.success() {
             bail!("send {name} to {}", self.name);
         }
-        Ok(())
+        if signal == Signal::Stop { self.stands_still() } else { Ok(()) }
+    }
+
+    /// A thread that runs on another processor goes on for a moment after the signal was sent.
+    fn stands_still(&self) -> Result<()> {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let late = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < late {
+            let stopped = |task: std::fs::DirEntry| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+            };
+            let listed = std::fs::read_dir(&tasks).with_context(|| format!("read {tasks}"))?;
+            if listed.flatten().all(stopped) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bail!("{} does not stop", self.name)
     }
 
     /// `kill -9`, and waits until it is gone.

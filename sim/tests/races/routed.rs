@@ -64,6 +64,10 @@ impl Nodes for Router {
     fn take(&self, _: LimitId) -> bool {
         true
     }
+
+    fn retry(&self) -> bool {
+        true
+    }
 }
 
 impl Router {

@@ -161,6 +161,39 @@ fn failover_for_some_errors_and_within_a_limit() {
 }
 
 #[test]
+fn after_a_timeout_another_is_asked_as_long_as_the_budget_lasts() {
+    let of = |more: &str, kind: &str| routes(&format!("{more}\n[route.start]\n{kind}\n"));
+    let failover = "kind = \"failover\"\nchildren = [\"a\", \"b\", \"c\"]";
+    let plays = [("get k", "a=timeout b=timeout c=hit"), ("set k", "a=refused b=stored")];
+    check(
+        &of("retries = { burst = 1.5 }", failover),
+        &plays,
+        expect![[r"
+        get k | a=timeout b=timeout c=hit
+        direct a: timeout
+          Ticket(2) to b
+        b: timeout
+          reply Of { ticket: Ticket(2), place: Away }
+        set k | a=refused b=stored
+        direct a: refused
+          missed by a
+          Ticket(2) to b
+        b: stored
+          reply Of { ticket: Ticket(2), place: Away }
+    "]],
+    );
+    check(
+        &of("retries.burst = 0", "kind = \"warm-up\"\ncold = \"a\"\nwarm = \"b\""),
+        &plays[..1],
+        expect![[r"
+        get k | a=timeout b=timeout c=hit
+        direct a: timeout
+          reply Of { ticket: Ticket(1), place: Home }
+    "]],
+    );
+}
+
+#[test]
 fn gutter() {
     let routes = routes("[route.start]\nkind = \"gutter\"\nnormal = \"a\"\ngutter = \"b\"");
     // A miss is not looked for in the gutter.

@@ -162,3 +162,26 @@ async fn a_dead_node_is_not_waited_for() {
         assert_eq!(say(&mut wire, &format!("set k{key} 0 0 1\r\nx\r\n")).await, "STORED\r\n");
     }
 }
+
+/// Nodes that are too slow must not bring their load upon others: what goes on after a timeout has a budget.
+#[tokio::test]
+async fn the_gutter_is_asked_after_a_timeout_as_long_as_the_budget_lasts() {
+    let name = "the_gutter_is_asked_after_a_timeout_as_long_as_the_budget_lasts";
+    let Some(lab) = enter(name, &NEEDS).await else { return };
+    let node = lab.servers.memcached().await.expect("a node");
+    let gutter = lab.servers.memcached().await.expect("a gutter");
+    let text = file(&[node.address()], Some(&gutter.address()))
+        .replace("threads = 2", "threads = 1")
+        .replace("until_tko = 2", "until_tko = 100")
+        .replace("start = ", "retries = { share = 0.0, burst = 2 }\nstart = ");
+    let router = lab.servers.router(&text).await.expect("a router");
+    let mut wire = Wire::connect(&router.address()).await.expect("connect");
+    node.freeze().expect("it stops");
+    for answer in ["END\r\n", "END\r\n", "SERVER_ERROR timeout\r\n"] {
+        assert_eq!(say(&mut wire, "get a\r\n").await, answer);
+    }
+    let (_, page) = e2e::http::get(router.http(), "/metrics").await.expect("its metrics");
+    assert!(page.contains("mcsqueal_router_retries_total 2"), "{page}");
+    assert!(page.contains("mcsqueal_router_retries_refused_total 1"), "{page}");
+    node.thaw().expect("it goes on");
+}
