@@ -1,5 +1,7 @@
 //! [`Users`]: who may do what. Without any, everybody may do everything.
 
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
 use protocol::server::{Admin, Command, GetVerb, Meta, StoreVerb, Value};
 
 /// Answer to a command that its sender may not give.
@@ -54,41 +56,51 @@ impl std::fmt::Debug for User {
     }
 }
 
-/// Everybody who can log in.
+/// Everybody who can log in. Clones are the same list.
 #[derive(Clone, Debug, Default)]
-pub struct Users(Vec<User>);
+pub struct Users(Arc<RwLock<Vec<User>>>);
 
 impl Users {
     pub fn new(users: Vec<User>) -> Users {
-        Users(users)
+        Users(Arc::new(RwLock::new(users)))
+    }
+
+    /// Others may log in from now on. Whoever has logged in stays who he is.
+    pub fn replace(&self, newer: &Users) {
+        let newer = newer.read().clone();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
     /// Whether nobody has to log in.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.read().is_empty()
     }
 
     /// The user, by what follows the fake `set` of a login: `name password`.
-    pub fn login(&self, value: &[u8]) -> Login<'_> {
+    pub fn login(&self, value: &[u8]) -> Login {
         let mut words = value.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
         let (Some(name), Some(password)) = (words.next(), words.next()) else {
             return Login::Malformed;
         };
         let mut found = Login::Refused;
-        for user in &self.0 {
+        for user in self.read().iter() {
             let matches = same(&user.name, name) & same(&user.password, password);
             if matches {
-                found = Login::Welcome(user);
+                found = Login::Welcome(user.clone());
             }
         }
         found
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, Vec<User>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What became of a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Login<'a> {
-    Welcome(&'a User),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    Welcome(User),
     Refused,
     Malformed,
 }
@@ -106,7 +118,7 @@ pub fn login(users: &Users, command: &Command<'_>, out: &mut Vec<u8>) -> Option<
     match users.login(value) {
         Login::Welcome(user) => {
             out.extend_from_slice(b"STORED\r\n");
-            Some(user.clone())
+            Some(user)
         }
         Login::Refused => {
             out.extend_from_slice(FAILURE);
@@ -236,7 +248,7 @@ mod tests {
     #[test]
     fn logs_in() {
         let users = Users::new(vec![user()]);
-        assert_eq!(users.login(b"ann secret"), Login::Welcome(&user()));
+        assert_eq!(users.login(b"ann secret"), Login::Welcome(user()));
         assert_eq!(users.login(b"ann wrong"), Login::Refused);
         assert_eq!(users.login(b"bob secret"), Login::Refused);
         assert_eq!(users.login(b"ann"), Login::Malformed);

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use crate::server::{ServerError, Tls};
+
 /// See the module. The server writes, commands read.
 #[derive(Debug, Default)]
 pub struct ServerFacts {
@@ -24,6 +26,8 @@ pub struct ServerFacts {
     pub settings: OnceLock<Vec<(&'static str, String)>>,
     pub snapshot: SnapshotFacts,
     connections: Mutex<BTreeMap<u64, Connection>>,
+    /// By what they are for.
+    certificates: Mutex<BTreeMap<Port, Tls>>,
     verbosity: AtomicU64,
     debug: DebugTime,
 }
@@ -57,6 +61,13 @@ pub struct Connection {
     pub last: Arc<AtomicU64>,
 }
 
+/// What a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Port {
+    Data,
+    Control,
+}
+
 /// Moves the clock, for tests (`debugtime`).
 #[derive(Debug, Default)]
 struct DebugTime {
@@ -71,6 +82,18 @@ impl ServerFacts {
         self.connections_total
             .fetch_add(u64::from(connection.listener.is_some()), Ordering::Relaxed);
         self.lock().insert(number, connection);
+    }
+
+    /// Notes what is shown to those who connect.
+    pub fn shows(&self, port: Port, tls: Tls) {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).insert(port, tls);
+    }
+
+    /// Reads the files of all certificates again, for whoever connects from now on; `None` where there are none.
+    pub fn renew_certificates(&self) -> Option<Result<(), ServerError>> {
+        let certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let renew = || certificates.values().try_for_each(Tls::renew);
+        (!certificates.is_empty()).then(renew)
     }
 
     pub fn closed(&self, number: u64) {

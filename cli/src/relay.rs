@@ -81,7 +81,7 @@ fn from_others(file: &Path, tls: &config::ListenTls) -> Result<Wrap, Failure> {
     let tls = ServerTls::load(&settings).map_err(|err| anyhow!(err));
     let tls = tls.context("stream.relay.listen_tls").map_err(Failure::Config)?;
     Ok(Arc::new(move |socket: TcpStream, _| {
-        let acceptor = tls.acceptor().clone();
+        let acceptor = tls.acceptor();
         Box::pin(async move { Ok(boxed(acceptor.accept(socket).await?)) })
     }))
 }

@@ -45,7 +45,10 @@ use std::{
     time::Duration,
 };
 
-use cache_node::server::{Listener, ServerError, Sockets, bind};
+use cache_node::{
+    access::Users,
+    server::{Listener, ServerError, Sockets, Tls, bind},
+};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -133,6 +136,8 @@ impl Router {
         Handle {
             current: self.current.clone(),
             metrics: Metrics::new(Arc::clone(&self.facts), Arc::clone(&self.counters)),
+            users: self.settings.server.users.clone(),
+            tls: self.listeners.iter().find_map(Listener::tls).cloned(),
         }
     }
 
@@ -141,7 +146,7 @@ impl Router {
         let draining = CancellationToken::new();
         let options = &self.settings.server;
         let around = Around {
-            users: Arc::new(options.users.clone()),
+            users: options.users.clone(),
             idle_max: options.idle_max,
             draining: draining.clone(),
         };
@@ -205,9 +210,18 @@ impl Router {
 pub struct Handle {
     current: watch::Sender<Arc<Current>>,
     pub metrics: Metrics,
+    users: Users,
+    tls: Option<Tls>,
 }
 
 impl Handle {
+    /// Lets these users log in from now on, and shows what the files of the certificate have now. An error changes nothing.
+    pub fn admit(&self, users: &Users) -> Result<(), ServerError> {
+        self.tls.as_ref().map_or(Ok(()), Tls::renew)?;
+        self.users.replace(users);
+        Ok(())
+    }
+
     /// Routes by another configuration from now on. What was begun goes on as it was.
     pub fn take_up(&self, current: Current) {
         self.current.send_replace(Arc::new(current));

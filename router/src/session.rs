@@ -7,7 +7,6 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -32,7 +31,7 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 /// What a client shares with others.
 #[derive(Clone, Debug)]
 pub(crate) struct Around {
-    pub(crate) users: Arc<Users>,
+    pub(crate) users: Users,
     pub(crate) idle_max: Option<Duration>,
     /// The router drains: whoever is between two commands leaves.
     pub(crate) draining: CancellationToken,

@@ -83,7 +83,7 @@ struct Client {
 
 impl Client {
     fn new(node: Node) -> Client {
-        let users = Arc::new(Users::default());
+        let users = Users::default();
         let mut session = Session::new(Arc::new(node), 0, users);
         for key in 0..KEYS {
             // A version that may be stored; without a source, the flag is refused and the plain set counts.

@@ -26,7 +26,11 @@ impl Turn<'_> {
             Admin::Lru | Admin::Slabs => out.extend_from_slice(tuning(words)),
             Admin::Shutdown => return self.shutdown(words, out),
             Admin::DebugTime => self.debug_time(words, out),
-            Admin::RefreshCerts => out.extend_from_slice(b"Error TLS not enabled\r\n"),
+            Admin::RefreshCerts => match self.node.server().renew_certificates() {
+                None => out.extend_from_slice(b"Error TLS not enabled\r\n"),
+                Some(Ok(())) => out.extend_from_slice(OK),
+                Some(Err(err)) => out.extend_from_slice(format!("Error {err}\r\n").as_bytes()),
+            },
             Admin::Config | Admin::Watch => out.extend_from_slice(error::UNKNOWN),
         }
         After::Next

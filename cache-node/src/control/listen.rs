@@ -21,6 +21,7 @@ use super::{
 use crate::{
     now::Now,
     server::{Clock, ServerError, Sockets, Tls, TlsSettings},
+    server_facts::Port,
 };
 
 /// Most connections: one for each invalidator, and a few that were replaced.
@@ -77,6 +78,9 @@ impl ControlServer {
             address: options.listen.to_string(),
             source,
         })?;
+        if let Some(tls) = &tls {
+            control.node.server().shows(Port::Control, tls.clone());
+        }
         Ok(ControlServer { control, clock, listener, tls })
     }
 

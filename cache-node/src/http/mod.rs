@@ -36,7 +36,7 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Side {
     node: Arc<Node>,
     clock: Clock,
-    users: Arc<Users>,
+    users: Users,
     registry: Arc<Registry>,
 }
 
@@ -53,7 +53,7 @@ pub fn router(node: Arc<Node>, users: Users, clock: Clock) -> Router {
     let mut registry = Registry::default();
     metrics::register(&mut registry, Arc::clone(&node), clock.clone());
     let item_bytes_max = node.settings().item_bytes_max;
-    let side = Side { clock, node, users: Arc::new(users), registry: Arc::new(registry) };
+    let side = Side { clock, node, users, registry: Arc::new(registry) };
     let entry = put(api::put).get(api::get).delete(api::delete);
     Router::new()
         .route("/cache/batch", post(api::batch))

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use rustls::{
@@ -33,9 +33,14 @@ pub enum Listener {
     Unix { listener: UnixListener, path: PathBuf },
 }
 
-/// Makes a TLS session of an accepted socket.
+/// Makes a TLS session of an accepted socket. Clones have the same certificate.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub struct Tls(Arc<Shown>);
+
+struct Shown {
+    files: TlsSettings,
+    acceptor: RwLock<TlsAcceptor>,
+}
 
 /// There is nothing to show.
 impl std::fmt::Debug for Tls {
@@ -46,47 +51,57 @@ impl std::fmt::Debug for Tls {
 
 impl Tls {
     /// Shakes hands with clients.
-    pub fn acceptor(&self) -> &TlsAcceptor {
-        &self.0
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.0.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the files.
     pub fn load(settings: &TlsSettings) -> Result<Tls, ServerError> {
-        let wrong = |path: &Path, err: &dyn std::fmt::Display| ServerError::Tls {
-            what: format!("{}: {err}", path.display()),
-        };
-        let certificates = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, ServerError> {
-            let read = CertificateDer::pem_file_iter(path).map_err(|err| wrong(path, &err))?;
-            read.collect::<Result<_, _>>().map_err(|err| wrong(path, &err))
-        };
-        let chain = certificates(&settings.certificate_chain)?;
-        let labelled = PrivateKeyDer::from_pem_file(&settings.key)
-            .map_err(|err| wrong(&settings.key, &err))?;
-        // What the bytes are counts, and not what the label says: there are files in use where the two differ.
-        let key = PrivateKeyDer::try_from(labelled.secret_der().to_vec())
-            .map_err(|err| wrong(&settings.key, &err))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|err| ServerError::Tls { what: err.to_string() })?;
-        let builder = match &settings.client_authorities {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|err| wrong(path, &err))?;
-                }
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                builder
-                    .with_client_cert_verifier(verifier.build().map_err(|err| wrong(path, &err))?)
-            }
-        };
-        let config = builder
-            .with_single_cert(chain, key)
-            .map_err(|err| wrong(&settings.certificate_chain, &err))?;
-        Ok(Tls(TlsAcceptor::from(Arc::new(config))))
+        let acceptor = RwLock::new(acceptor(settings)?);
+        Ok(Tls(Arc::new(Shown { files: settings.clone(), acceptor })))
     }
+
+    /// Reads the files again, and shows what they have to whoever connects from now on. An error changes nothing.
+    pub fn renew(&self) -> Result<(), ServerError> {
+        let newer = acceptor(&self.0.files)?;
+        *self.0.acceptor.write().unwrap_or_else(PoisonError::into_inner) = newer;
+        Ok(())
+    }
+}
+
+fn acceptor(settings: &TlsSettings) -> Result<TlsAcceptor, ServerError> {
+    let wrong = |path: &Path, err: &dyn std::fmt::Display| ServerError::Tls {
+        what: format!("{}: {err}", path.display()),
+    };
+    let certificates = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, ServerError> {
+        let read = CertificateDer::pem_file_iter(path).map_err(|err| wrong(path, &err))?;
+        read.collect::<Result<_, _>>().map_err(|err| wrong(path, &err))
+    };
+    let chain = certificates(&settings.certificate_chain)?;
+    let labelled =
+        PrivateKeyDer::from_pem_file(&settings.key).map_err(|err| wrong(&settings.key, &err))?;
+    // What the bytes are counts, and not what the label says: there are files in use where the two differ.
+    let key = PrivateKeyDer::try_from(labelled.secret_der().to_vec())
+        .map_err(|err| wrong(&settings.key, &err))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|err| ServerError::Tls { what: err.to_string() })?;
+    let builder = match &settings.client_authorities {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|err| wrong(path, &err))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(|err| wrong(path, &err))?)
+        }
+    };
+    let config = builder
+        .with_single_cert(chain, key)
+        .map_err(|err| wrong(&settings.certificate_chain, &err))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// An accepted socket, not yet with a runtime.
@@ -172,6 +187,14 @@ fn is_socket(path: &Path) -> bool {
 }
 
 impl Listener {
+    /// What is shown there, if it speaks TLS.
+    pub fn tls(&self) -> Option<&Tls> {
+        match self {
+            Listener::Tcp { tls, .. } => tls.as_ref(),
+            Listener::Unix { .. } => None,
+        }
+    }
+
     /// Its TCP address.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {

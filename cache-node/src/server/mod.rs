@@ -38,7 +38,12 @@ pub use self::{
     session::{Session, Todo},
     sockets::Sockets,
 };
-use crate::{access::Users, node::Node, server_facts::Connection, warm::Warm};
+use crate::{
+    access::Users,
+    node::Node,
+    server_facts::{Connection, Port},
+    warm::Warm,
+};
 
 /// How often the node looks after itself: expired entries, processor time.
 const TICK: Duration = Duration::from_secs(1);
@@ -155,7 +160,6 @@ impl Server {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
         let clock = self.clock.clone();
         let draining = CancellationToken::new();
-        let users = Arc::new(self.options.users.clone());
         let mut workers = Vec::new();
         for number in 0..self.node.settings().workers.max(1) {
             let around = connection::Surroundings {
@@ -165,7 +169,8 @@ impl Server {
                 idle_max: self.options.idle_max,
                 warm: self.warm.clone(),
             };
-            let worker = Worker::start(number, Arc::clone(&self.node), Arc::clone(&users), around);
+            let users = self.options.users.clone();
+            let worker = Worker::start(number, Arc::clone(&self.node), users, around);
             workers.push(worker.map_err(|source| ServerError::Worker { source })?);
         }
         let places = Arc::new(Semaphore::new(self.options.connections_max));
@@ -197,6 +202,9 @@ impl Server {
         server.started.store(now.unix, Ordering::Relaxed);
         let most = u64::try_from(options.connections_max).unwrap_or(u64::MAX);
         server.connections_max.store(most, Ordering::Relaxed);
+        if let Some(tls) = self.listeners.iter().find_map(Listener::tls) {
+            server.shows(Port::Data, tls.clone());
+        }
         for listener in &self.listeners {
             let last = Arc::new(AtomicU64::new(now.unix));
             let connection = Connection { address: listener.name(), listener: None, last };

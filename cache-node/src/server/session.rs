@@ -41,7 +41,7 @@ pub enum Todo {
 pub struct Session {
     node: Arc<Node>,
     worker: usize,
-    users: Arc<Users>,
+    users: Users,
     user: Who,
     parser: Parser,
     /// Of the command at the front of the input: keys that were answered.
@@ -62,7 +62,7 @@ enum Who {
 
 impl Session {
     /// A new connection; whoever needs to log in has not.
-    pub fn new(node: Arc<Node>, worker: usize, users: Arc<Users>) -> Session {
+    pub fn new(node: Arc<Node>, worker: usize, users: Users) -> Session {
         let limits = if users.is_empty() { limits(&node) } else { login_limits() };
         Session {
             user: if users.is_empty() { Who::Anybody } else { Who::Nobody },

@@ -49,7 +49,7 @@ impl Worker {
     pub(super) fn start(
         number: usize,
         node: Arc<Node>,
-        users: Arc<Users>,
+        users: Users,
         around: Surroundings,
     ) -> io::Result<Worker> {
         let (clients, waiting) = mpsc::channel(WAITING_MAX);
@@ -82,12 +82,12 @@ impl Worker {
 async fn receive(
     worker: usize,
     node: Arc<Node>,
-    users: Arc<Users>,
+    users: Users,
     around: Surroundings,
     mut waiting: mpsc::Receiver<Client>,
 ) {
     while let Some(client) = waiting.recv().await {
-        let session = Session::new(Arc::clone(&node), worker, Arc::clone(&users));
+        let session = Session::new(Arc::clone(&node), worker, users.clone());
         tokio::spawn(attend(client, Arc::clone(&node), session, around.clone()));
     }
 }

@@ -52,7 +52,7 @@ fn converse(reads: &[&[u8]]) -> Vec<u8> {
         allowed: Allowed::FLUSH_ALL.with(Allowed::DUMP),
     };
     let node = Arc::new(Node::new(settings, None, 1));
-    let mut session = Session::new(node, 0, Arc::new(Users::default()));
+    let mut session = Session::new(node, 0, Users::default());
     let mut said = Vec::new();
     for bytes in reads {
         session.make_room();

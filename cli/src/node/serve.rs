@@ -83,6 +83,7 @@ pub(super) async fn serve(args: &NodeArgs, mut config: Config) -> Result<(), Fai
     // Until it serves, whoever ends this process ends it at once: nothing is lost.
     let (made, mut sockets, older) = begin(args, &config)?;
     let user = signal(SignalKind::user_defined1()).context("catch signals")?;
+    let hangup = signal(SignalKind::hangup()).context("catch signals")?;
     let mut told = Told { signals: Signals::install()?, user };
     if config.detailed {
         made.node.usage().begin();
@@ -109,6 +110,7 @@ pub(super) async fn serve(args: &NodeArgs, mut config: Config) -> Result<(), Fai
         None => None,
     };
     announce(args, &bound)?;
+    tokio::spawn(Arc::clone(&host).renew(args.clone(), hangup));
     loop {
         let mut kept = Sockets::default();
         bound.keep(&mut kept).context("keep the sockets")?;
@@ -283,6 +285,24 @@ impl Host {
         let Some(control) = &self.config.control else { return false };
         let marks = !control.rules.marker_ttl_max.is_zero();
         control.rules.unsourced.is_empty() && !marks
+    }
+
+    /// At SIGHUP: users and certificates are read again. What is refused changes nothing.
+    async fn renew(self: Arc<Host>, args: NodeArgs, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            let renewed = Config::load(&args).and_then(|config| {
+                self.made.node.server().renew_certificates().transpose()?;
+                self.config.server.users.replace(&config.server.users);
+                Ok(())
+            });
+            match renewed {
+                Ok(()) => tracing::info!("took up users and certificates"),
+                Err(err) => {
+                    let error = format!("{err:#}");
+                    tracing::error!(error, "the file is refused: going on as before");
+                }
+            }
+        }
     }
 
     /// Gives everything to a newer process; returns when it has read it.

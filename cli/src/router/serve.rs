@@ -156,7 +156,11 @@ async fn reload(args: RouterArgs, handle: Handle, shown: side::Shown, mut hup: S
                 last = now;
             }
         }
-        match Config::load(&args) {
+        let loaded = Config::load(&args).and_then(|config| {
+            handle.admit(&config.settings.server.users)?;
+            Ok(config)
+        });
+        match loaded {
             Ok(Config { current, .. }) => {
                 let nodes = current.routes.targets().len();
                 handle.take_up(current);

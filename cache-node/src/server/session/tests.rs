@@ -53,7 +53,7 @@ fn converse(session: &mut Session, reads: &[&[u8]]) -> Said {
 }
 
 fn anybody(reads: &[&[u8]]) -> Said {
-    let users = Arc::new(Users::default());
+    let users = Users::default();
     converse(&mut Session::new(node(Eviction::S3Fifo), 0, users), reads)
 }
 
@@ -180,7 +180,7 @@ fn long_answers_come_in_parts() {
 
 #[test]
 fn memory_that_is_full_is_said() {
-    let users = Arc::new(Users::default());
+    let users = Users::default();
     let mut session = Session::new(node(Eviction::Never), 0, users);
     let value = vec![b'v'; 3_000_000];
     let set =
@@ -202,9 +202,9 @@ fn whoever_must_log_in_does_so_first() {
     let grants =
         vec![Grant { prefix: (*b"ann:").into(), rights: Rights::READ.with(Rights::WRITE) }];
     let ann = User { name: (*b"ann").into(), password: (*b"secret").into(), grants };
-    let users = Arc::new(Users::new(vec![ann]));
+    let users = Users::new(vec![ann]);
     let talk = |reads: &[&[u8]]| {
-        converse(&mut Session::new(node(Eviction::S3Fifo), 0, Arc::clone(&users)), reads)
+        converse(&mut Session::new(node(Eviction::S3Fifo), 0, users.clone()), reads)
     };
     let request = "get ann:1\r\nset x 0 0 9\r\nann wrong\r\nset x 0 0 3\r\nann\r\nset x 0 0 10\r\nann secret\r\n\
                    set ann:1 0 0 1\r\n1\r\nget ann:1\r\nget bob:1\r\nset bob:1 0 0 1\r\n1\r\nversion\r\nquit\r\n";

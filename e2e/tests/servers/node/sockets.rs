@@ -1,6 +1,6 @@
 //! Other ways in than plain TCP: TLS and Unix sockets.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use rustls::{
@@ -14,14 +14,19 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::support::{enter, output, repository};
+use crate::support::{enter, output, repository, until};
 
 const NEEDS: [&str; 1] = ["mcsqueal"];
+const DEADLINE: Duration = Duration::from_secs(10);
 const REQUEST: &[u8] = b"set a 0 0 5\r\nhello\r\nget a\r\nquit\r\n";
 pub(crate) const ANSWER: &[u8] = b"STORED\r\nVALUE a 0 5\r\nhello\r\nEND\r\n";
 
-pub(crate) async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>> {
-    stream.write_all(REQUEST).await.context("write")?;
+pub(crate) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<Vec<u8>> {
+    ask(stream, REQUEST).await
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> Result<Vec<u8>> {
+    stream.write_all(request).await.context("write")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.context("read")?;
     Ok(answer)
@@ -57,9 +62,44 @@ pub(crate) fn connector(fixtures: &Path, shows: Shows) -> TlsConnector {
 
 /// Shakes hands and converses.
 pub(crate) async fn over_tls(address: &str, connector: TlsConnector) -> Result<Vec<u8>> {
+    ask_over_tls(address, connector, REQUEST).await
+}
+
+async fn ask_over_tls(address: &str, connector: TlsConnector, request: &[u8]) -> Result<Vec<u8>> {
     let tcp = TcpStream::connect(address).await.context("connect")?;
     let name = ServerName::try_from("127.0.0.1").expect("a name");
-    converse(connector.connect(name, tcp).await.context("shake hands")?).await
+    ask(connector.connect(name, tcp).await.context("shake hands")?, request).await
+}
+
+/// A certificate is exchanged without a restart; a file that is none changes nothing.
+#[tokio::test]
+async fn certificates_are_renewed() {
+    let Some(lab) = enter("certificates_are_renewed", &NEEDS).await else { return };
+    let fixtures = repository().join("e2e/fixtures");
+    let folder = lab.servers.directory();
+    let (chain, key) = (folder.join("chain.pem"), folder.join("key.pem"));
+    let copy = |from: &str, to: &Path| std::fs::copy(fixtures.join(from), to).expect("copy");
+    copy("node.crt", &chain);
+    copy("node.key", &key);
+    let options = format!("ssl_chain_cert={},ssl_key={}", chain.display(), key.display());
+    let node = lab.servers.cache_node(&["-Z", "-o", &options]).await.expect("it starts");
+    let trusting = || connector(&fixtures, Shows::Nothing);
+    let renew = b"refresh_certs\r\nquit\r\n";
+    let said = ask_over_tls(&node.address(), trusting(), renew).await;
+    assert_eq!(said.expect("an answer"), b"OK\r\n");
+    std::fs::write(&chain, "no certificate").expect("write a file");
+    node.hang_up().expect("SIGHUP");
+    let refused = async || node.log().is_ok_and(|log| log.contains("the file is refused"));
+    until("the file is refused", DEADLINE, refused).await;
+    let said = ask_over_tls(&node.address(), trusting(), renew).await.expect("an answer");
+    assert!(said.starts_with(b"Error "), "{}", said.escape_ascii());
+    assert_eq!(over_tls(&node.address(), trusting()).await.expect("an answer"), ANSWER);
+    // Whoever trusts the former one alone does not trust the next.
+    copy("database.pem", &chain);
+    copy("database.key", &key);
+    node.hang_up().expect("SIGHUP");
+    let changed = async || over_tls(&node.address(), trusting()).await.is_err();
+    until("the other certificate is shown", DEADLINE, changed).await;
 }
 
 #[tokio::test]

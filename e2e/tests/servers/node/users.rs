@@ -1,9 +1,12 @@
 //! Who may do what: users of a file in memcached's form, and of our own with rights by prefix.
 
+use std::time::Duration;
+
 use super::wire::Wire;
-use crate::support::{enter, output};
+use crate::support::{enter, output, until};
 
 const NEEDS: [&str; 1] = ["mcsqueal"];
+const DEADLINE: Duration = Duration::from_secs(10);
 const DENIED: &str = "CLIENT_ERROR access denied\r\n";
 
 /// A node file with three users, whose passwords are in files beside it.
@@ -53,6 +56,24 @@ async fn users_of_memcacheds_file_log_in() {
          CLIENT_ERROR bad authentication token format\r\n\
          STORED\r\nSTORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n"
     );
+    // Others from now on, without a restart; what is wrong changes nothing.
+    let login = async |password: &str| {
+        let mut wire = Wire::connect(&node.address()).await.expect("connect");
+        let login = format!("set x 0 0 {}\r\nann {password}\r\n", 4 + password.len());
+        wire.answer(login.as_bytes(), "STORED\r\n".len()).await == "STORED\r\n"
+    };
+    std::fs::write(&file, "ann:another\n").expect("write a file");
+    assert!(login("secret").await);
+    node.hang_up().expect("SIGHUP");
+    until("the file is taken up", DEADLINE, async || login("another").await).await;
+    assert!(!login("secret").await);
+    std::fs::write(&file, "nobody\n").expect("write a file");
+    node.hang_up().expect("SIGHUP");
+    until("the file is refused", DEADLINE, async || {
+        node.log().is_ok_and(|log| log.contains("the file is refused"))
+    })
+    .await;
+    assert!(login("another").await);
 }
 
 #[tokio::test]
