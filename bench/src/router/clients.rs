@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
+use super::processors::{self, Role};
 use crate::load::{self, Round, Shape, Target};
 
 /// Of each thread of clients.
@@ -59,7 +60,14 @@ pub(super) fn rate(target: &Target, shape: Shape, length: Duration) -> Result<Ra
 pub(super) fn p99_ms(addresses: &[String], per_second: f64, length: Duration) -> Result<f64> {
     let pace = Pace::PerSecond(per_second);
     let plan = Plan { addresses: addresses.to_vec(), shape: Shape::Get, threads: 1, pace, length };
-    Ok(drive(&plan, None)?.times.value_at_quantile(0.99) as f64 / 1e6)
+    let times = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            processors::this_thread(Role::Clients)?;
+            Client::new(&plan, 0)?.run(&plan, None)
+        });
+        client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?
+    });
+    Ok(times?.times.value_at_quantile(0.99) as f64 / 1e6)
 }
 
 /// What one or more threads of clients have seen.

@@ -4,6 +4,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "sizes and times of a benchmark are small")]
 
 mod clients;
+mod processors;
 
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
@@ -79,6 +80,10 @@ async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
         clients::CONNECTIONS
     );
     let per_second = beside_others(scale, &ours, &peers, figures)?;
+    processors::process(ours.target.pid, processors::Role::Router)?;
+    for node in &nodes {
+        processors::process(node.pid()?, processors::Role::Nodes)?;
+    }
     added_latency(scale, &ours.target.address, &addresses, per_second / 2.0, figures)?;
     idle_clients(scale, &servers, &addresses, figures).await
 }

@@ -1,6 +1,7 @@
 //! [`Served`]: a process of ours that listens, says where in its ready file, and can be taken over by a newer one.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -40,8 +41,20 @@ impl Served {
         directory: TempDir,
         flags: &[&str],
     ) -> Result<Served> {
+        Served::start_under(&[], servers, command, directory, flags).await
+    }
+
+    /// The same, by the command `under`, which becomes the program that is appended to it.
+    pub(super) async fn start_under(
+        under: &[&str],
+        servers: &Servers,
+        command: &str,
+        directory: TempDir,
+        flags: &[&str],
+    ) -> Result<Served> {
         let ready_file = directory.path().join("ready");
-        let mut argv = vec![mcsqueal_binary()?.into(), command.into()];
+        let mut argv: Vec<OsString> = under.iter().map(Into::into).collect();
+        argv.extend([mcsqueal_binary()?.into(), command.into()]);
         argv.extend(["-l", ANY_PORT, "--http", ANY_PORT, "--ready-file"].map(Into::into));
         argv.push(ready_file.clone().into());
         argv.extend(flags.iter().map(Into::into));

@@ -1,5 +1,7 @@
 //! Other ways in and out than plain TCP for everybody: TLS and users on both sides, Unix sockets, names with several addresses.
 
+use std::time::Duration;
+
 use e2e::servers::{CacheNode, Memcached};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -9,7 +11,7 @@ use crate::{
         sockets::{ANSWER, Shows, connector, converse, over_tls},
         wire::Wire,
     },
-    support::{enter, repository},
+    support::{enter, repository, skip, until},
 };
 
 /// Where pools are named, other sections may come first.
@@ -87,4 +89,36 @@ async fn unix_sockets_and_names() {
     let stream = UnixStream::connect(&path).await.expect("connect");
     assert_eq!(converse(stream).await.expect("an answer"), ANSWER);
     assert!(router.stop().await.expect("it ends") && !path.exists());
+}
+
+/// A node that comes back elsewhere is found by its name, without a restart.
+#[tokio::test]
+async fn names_are_looked_up_again() {
+    let name = "names_are_looked_up_again";
+    let Some(lab) = enter(name, &["mcsqueal"]).await else { return };
+    let mut before = lab.servers.cache_node(&[]).await.expect("a node");
+    let port = before.address().rsplit_once(':').expect("a port").1.to_owned();
+    let elsewhere = format!("127.0.0.2:{port}");
+    let after = lab.servers.cache_node(&["-l", &elsewhere]).await.expect("another");
+    let hosts = lab.servers.directory().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 cache\n").expect("write a file");
+    let text = with_nodes(&[format!("cache:{port}")], "", "");
+    let router = match lab.servers.router_among(&hosts, &text).await {
+        Ok(router) => router,
+        Err(err) => return skip(name, "namespaces", &format!("{err:#}")),
+    };
+    let mut wire = Wire::connect(&router.address()).await.expect("connect");
+    let mut say = async |asked: &str| {
+        let said = wire.ask_with_noop(asked.as_bytes()).await.expect("an answer");
+        String::from_utf8(said).expect("text")
+    };
+    assert_eq!(say("set a 0 0 1\r\n1\r\n").await, "STORED\r\n");
+    std::fs::write(&hosts, "127.0.0.2 cache\n").expect("write a file");
+    before.kill9().expect("it is killed");
+    let stored = async || say("set b 0 0 1\r\n2\r\n").await == "STORED\r\n";
+    until("the name is looked up again", Duration::from_secs(10), stored).await;
+    let mut node = Wire::connect(&elsewhere).await.expect("connect");
+    let said = node.ask_with_noop(b"get a b\r\n").await.expect("an answer");
+    assert_eq!(said.escape_ascii().to_string(), r"VALUE b 0 1\r\n2\r\nEND\r\n");
+    drop(after);
 }
