@@ -274,6 +274,9 @@ impl World {
                 // A tailer on the primary's machine goes with it: not even a delete tells of what is lost.
                 self.fault_source(fails + 200 * MS);
             }
+            if self.weather == Weather::StormOfDatabase && self.one_in(2) {
+                self.lose_sight(old, server, fails + heals);
+            }
             self.later(fails, Step::Fail { server, how, heals });
             self.later(fails + 20 * MS, Step::ReplicationHeals);
         } else {
@@ -282,6 +285,22 @@ impl World {
                 let back = self.rng.u64(800..5_000) * MS;
                 self.later(back, Step::SwitchBack { server: old });
             }
+        }
+    }
+
+    /// A third server receives what is about to be lost and shows it late, and meanwhile nobody can ask it where it stands: as if it
+    /// were in one zone with the old primary. Only where cures are hunted that need it.
+    fn lose_sight(&mut self, old: usize, new: usize, heals: u64) {
+        let Some(third) = (0..self.size.servers).find(|it| ![old, new].contains(it)) else {
+            return;
+        };
+        self.note(|| {
+            format!("no invalidator can reach server {third}, which shows late what it receives")
+        });
+        self.operator.stuck = Some(third);
+        for region in 0..self.size.regions {
+            self.regions[region].unreachable.insert(third);
+            self.later(heals, Step::HealPoll { region, server: third });
         }
     }
 

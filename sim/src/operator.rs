@@ -77,6 +77,8 @@ pub(crate) struct Operator {
     pub isolated: Option<usize>,
     /// A primary whose engine shows late what is in its binlog.
     pub slow: Option<usize>,
+    /// A replica that shows late what it has received.
+    pub stuck: Option<usize>,
     /// Whether replicas commit out of order.
     pub parallel: bool,
     /// Nobody writes until then.
@@ -117,6 +119,7 @@ impl World {
             Step::SlowDown { region, node } => self.slow_down(region, node),
             Step::HealPoll { region, server } => {
                 self.regions[region].unreachable.remove(&server);
+                self.operator.stuck.take_if(|stuck| *stuck == server);
             }
             Step::RestartNode { node } => self.restart_node(node),
             Step::RestartRegion { region } => self.start_region(region),
@@ -341,7 +344,7 @@ impl World {
         self.broker.up = true;
         (self.operator.lagging, self.operator.cut_off, self.operator.parallel) =
             (None, None, false);
-        (self.operator.isolated, self.operator.slow) = (None, None);
+        (self.operator.isolated, self.operator.slow, self.operator.stuck) = (None, None, None);
         for region in 0..self.size.regions {
             self.regions[region].cut.clear();
             self.regions[region].unreachable.clear();

@@ -391,7 +391,11 @@ impl World {
         let missing = theirs[same..].iter().find(|id| !ours[same..].contains(id)).copied();
         let Some(txn) = missing else { return false };
         self.db.instances[server].log.push(txn);
-        let apply = if self.operator.parallel { self.delay(1, 150) } else { self.delay(1, 8) };
+        let apply = match self.operator.stuck {
+            Some(stuck) if stuck == server => self.rng.u64(300..1_500) * MS,
+            _ if self.operator.parallel => self.delay(1, 150),
+            _ => self.delay(1, 8),
+        };
         self.after(apply, Event::Visible { server, txn });
         true
     }
