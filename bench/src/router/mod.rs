@@ -80,11 +80,14 @@ async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
         clients::CONNECTIONS
     );
     let per_second = beside_others(scale, &ours, &peers, figures)?;
-    processors::process(ours.target.pid, processors::Role::Router)?;
+    let routers: Vec<Router> = std::iter::once(ours).chain(peers).collect();
+    for router in &routers {
+        processors::process(router.target.pid, processors::Role::Router)?;
+    }
     for node in &nodes {
         processors::process(node.pid()?, processors::Role::Nodes)?;
     }
-    added_latency(scale, &ours.target.address, &addresses, per_second / 2.0, figures)?;
+    added_latency(scale, &routers, &addresses, per_second / 2.0, figures)?;
     idle_clients(scale, &servers, &addresses, figures).await
 }
 
@@ -129,23 +132,27 @@ fn beside_others(
     Ok(gets_per_s)
 }
 
-/// In turns, at the same rate: through the router, and to the nodes themselves.
+/// In turns, at the same rate: to the nodes themselves, and through each router.
 fn added_latency(
     scale: Scale,
-    router: &str,
+    routers: &[Router],
     nodes: &[String],
     per_second: f64,
     figures: &mut Figures,
 ) -> Result<()> {
-    let (mut added, mut direct) = (Vec::new(), Vec::new());
+    let (mut added, mut direct) = (vec![Vec::new(); routers.len()], Vec::new());
     for _ in 0..scale.runs {
         let to_node = clients::p99_ms(nodes, per_second, scale.load)?;
-        let through = clients::p99_ms(&[router.to_owned()], per_second, scale.load)?;
-        added.push(through - to_node);
         direct.push(to_node);
+        for (router, added) in routers.iter().zip(&mut added) {
+            let through = [router.target.address.clone()];
+            added.push(clients::p99_ms(&through, per_second, scale.load)? - to_node);
+        }
     }
     figures.say("router_half_load_per_s", per_second, "1/s");
-    figures.say("router_added_p99_ms", median(added), "ms");
+    for (router, added) in routers.iter().zip(added) {
+        figures.say(&format!("router_{}added_p99_ms", router.name), median(added), "ms");
+    }
     figures.say("router_direct_p99_ms", median(direct), "ms");
     Ok(())
 }
