@@ -177,6 +177,13 @@ impl Check {
         self.errant.extend(lost.map(|(at, _)| at));
     }
 
+    /// Whether a version is the name of another transaction, whose number was given out anew: nothing is promised to who asks for
+    /// that before the epoch is known that tells them apart.
+    pub(crate) fn is_of_another(&self, txn: TxnId, version: Version) -> bool {
+        let named = self.published.range((version, 0)..=(version, KeyId::MAX));
+        named.map(|(_, of)| of).any(|of| *of != txn && self.own.get(of) == Some(&version))
+    }
+
     pub(crate) fn committed(&mut self, id: KeyId, txn: TxnId, version: Version) {
         self.committed[id].push((txn, version));
     }

@@ -403,7 +403,8 @@ impl World {
             return;
         };
         self.note(|| format!("writer {writer} committed {txn:?} at {version}"));
-        for id in keys {
+        let is_of_another = self.check.is_of_another(txn, version);
+        for id in keys.iter().filter(|_| !is_of_another) {
             self.check.committed(*id, txn, version);
         }
         let Some((nonce, _)) = marked else { return };
@@ -416,7 +417,7 @@ impl World {
                 let state = &mut self.nodes[node];
                 let named = state.rules.name_mark(now, &key(*id), nonce, version, &mut state.shelf);
                 self.stats.race(if named == Named::InTime { "r54" } else { "r52" });
-                let in_time = (named == Named::InTime).then_some(txn);
+                let in_time = (named == Named::InTime && !is_of_another).then_some(txn);
                 self.check.named(self.now, node, *id, nonce, in_time);
             }
         }
