@@ -21,22 +21,27 @@ impl Servers {
 
     /// Likewise, with flags.
     pub async fn router_with(&self, flags: &[&str], file: &str) -> Result<RunningRouter> {
-        let directory = self.new_directory("router")?;
-        write(directory.path(), file)?;
-        let path = directory.path().join("router.toml").display().to_string();
-        let flags = [&["--config", &path], flags].concat();
-        Ok(RunningRouter(Served::start(self, "router", directory, &flags).await?))
+        self.router_under(&[], flags, file).await
     }
 
     /// Likewise, where names are those of `hosts`, in the form of `/etc/hosts`; an error where the kernel does not let us.
     pub async fn router_among(&self, hosts: &Path, file: &str) -> Result<RunningRouter> {
+        let script = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+        let under = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
+        self.router_under(&under, &[], file).await
+    }
+
+    async fn router_under(
+        &self,
+        under: &[&str],
+        flags: &[&str],
+        file: &str,
+    ) -> Result<RunningRouter> {
         let directory = self.new_directory("router")?;
         write(directory.path(), file)?;
         let path = directory.path().join("router.toml").display().to_string();
-        let script = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
-        let under = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
-        let flags = ["--config", &path];
-        let served = Served::start_under(&under, self, "router", directory, &flags).await?;
+        let flags = [&["--config", &path], flags].concat();
+        let served = Served::start_under(under, self, "router", directory, &flags).await?;
         Ok(RunningRouter(served))
     }
 }
