@@ -83,8 +83,7 @@ struct Client {
 
 impl Client {
     fn new(node: Node) -> Client {
-        let users = Users::default();
-        let mut session = Session::new(Arc::new(node), 0, users);
+        let mut session = Session::new(Arc::new(node), 0, Users::default());
         for key in 0..KEYS {
             // A version that may be stored; without a source, the flag is refused and the plain set counts.
             let bits = version(1).bits();

@@ -60,14 +60,7 @@ pub(super) fn rate(target: &Target, shape: Shape, length: Duration) -> Result<Ra
 pub(super) fn p99_ms(addresses: &[String], per_second: f64, length: Duration) -> Result<f64> {
     let pace = Pace::PerSecond(per_second);
     let plan = Plan { addresses: addresses.to_vec(), shape: Shape::Get, threads: 1, pace, length };
-    let times = thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            processors::this_thread(Role::Clients)?;
-            Client::new(&plan, 0)?.run(&plan, None)
-        });
-        client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?
-    });
-    Ok(times?.times.value_at_quantile(0.99) as f64 / 1e6)
+    Ok(drive(&plan, None)?.times.value_at_quantile(0.99) as f64 / 1e6)
 }
 
 /// What one or more threads of clients have seen.
@@ -83,7 +76,13 @@ fn drive(plan: &Plan, pid: Option<u32>) -> Result<Done> {
     let clients: Vec<_> = (0..plan.threads)
         .map(|number| {
             let plan = plan.clone();
-            thread::spawn(move || Client::new(&plan, number)?.run(&plan, pid))
+            thread::spawn(move || {
+                // Whoever is timed has a processor of his own.
+                if let Pace::PerSecond(_) = plan.pace {
+                    processors::this_thread(Role::Clients)?;
+                }
+                Client::new(&plan, number)?.run(&plan, pid)
+            })
         })
         .collect();
     let times = Histogram::<u64>::new(3).context("a histogram")?;
