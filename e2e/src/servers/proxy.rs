@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpListener, TcpSocket, TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
     sync::{mpsc, watch},
@@ -15,6 +15,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+/// Many come at once. Where a queue is full, the kernel drops the end of a handshake, and who waits for a server's greeting
+/// waits for ever.
+const BACKLOG: u32 = 4096;
 const READ_BYTES: usize = 64 << 10;
 /// Reads that are on their way in one direction; then nothing more is read.
 const ON_THEIR_WAY_MAX: usize = 256;
@@ -73,7 +76,7 @@ impl Drop for Proxy {
 impl Proxy {
     /// In front of `target`, a `host:port`; in calm weather.
     pub async fn start(target: String) -> Result<Proxy> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
+        let listener = listen().context("listen")?;
         let address = listener.local_addr().context("listen")?.to_string();
         let (weather, felt) = watch::channel(Weather::Calm);
         let (target, aimed) = watch::channel(target);
@@ -101,6 +104,12 @@ impl Proxy {
     pub fn make(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
+}
+
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use e2e::servers::Memcached;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep, timeout},
+};
 
 use super::{NEEDS, missed::say, patient};
 use crate::{node::wire::Wire, support::enter};
@@ -13,6 +17,8 @@ const CLIENTS: usize = 500;
 const VALUES: usize = 400;
 const VALUE_BYTES: usize = 500_000;
 const MEMORY_KILOBYTES_MAX: u64 = 100_000;
+/// Nothing more comes after this.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// Two threads, and each has one connection to each node.
 #[tokio::test(flavor = "multi_thread")]
@@ -79,4 +85,60 @@ async fn a_client_that_does_not_read_is_not_read_from() {
     let said = silent.rest().await.expect("everything");
     assert_eq!(said.len(), VALUES * one);
     assert!(said.ends_with(b"END\r\n"));
+}
+
+/// A node that answers one request at a time, when it is told to, and what it has been asked.
+struct Slow {
+    stream: BufReader<TcpStream>,
+}
+
+impl Slow {
+    /// The next request, if it comes.
+    async fn asked(&mut self) -> Option<String> {
+        let mut line = String::new();
+        timeout(QUIET, self.stream.read_line(&mut line)).await.ok()?.expect("a request");
+        Some(line)
+    }
+
+    async fn answers(&mut self) {
+        self.stream.get_mut().write_all(b"END\r\n").await.expect("an answer");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_to_a_node_has_so_many_requests_open_and_no_more() {
+    let name = "a_connection_to_a_node_has_so_many_requests_open_and_no_more";
+    let Some(lab) = enter(name, &["mcsqueal"]).await else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let node = listener.local_addr().expect("an address").to_string();
+    let limits = "[nodes]\nconnections_per_thread = 1\noutstanding_max = 4\n";
+    let text = patient(&[node]).replace("threads = 2", "threads = 1");
+    let router = lab.servers.router(&format!("{text}{limits}")).await.expect("a router");
+    let mut clients = Vec::new();
+    for at in 0..3 {
+        let mut wire = Wire::connect(&router.address()).await.expect("connect");
+        let asked = (0..3).fold(String::new(), |text, key| text + &format!("get c{at}k{key}\r\n"));
+        wire.send(format!("{asked}quit\r\n").as_bytes()).await.expect("it is sent");
+        clients.push(wire);
+    }
+    let (stream, _) = listener.accept().await.expect("a connection");
+    let mut node = Slow { stream: BufReader::new(stream) };
+    let mut asked = Vec::new();
+    while let Some(line) = node.asked().await {
+        asked.push(line);
+    }
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    // Each reply makes room for one more.
+    for _ in 0..9 {
+        node.answers().await;
+        let next = node.asked().await;
+        assert_eq!(next.is_some(), asked.len() < 9, "{asked:?} and {next:?}");
+        asked.extend(next);
+    }
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked.len(), 9, "{asked:?}");
+    for mut wire in clients {
+        assert_eq!(wire.rest().await.expect("the end"), b"END\r\n".repeat(3));
+    }
 }
