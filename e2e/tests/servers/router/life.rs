@@ -54,6 +54,7 @@ async fn nobody_notices_another_file_or_a_newer_process() {
     sleep(Duration::from_millis(200)).await;
     stop.store(true, Ordering::Relaxed);
     assert!(asking.await.expect("no answer was wrong, and somebody always listened") > 0);
+    assert!(!router.log().expect("a log").contains('\x1b'), "colours in a file");
     assert!(router.stop().await.expect("it ends"), "it failed");
 }
 
