@@ -74,8 +74,8 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// In front of `target`, a `host:port`; in calm weather.
-    pub async fn start(target: String) -> Result<Proxy> {
+    /// In front of `target`, a `host:port`; in calm weather. To be called within a tokio runtime.
+    pub fn start(target: String) -> Result<Proxy> {
         let listener = listen().context("listen")?;
         let address = listener.local_addr().context("listen")?.to_string();
         let (weather, felt) = watch::channel(Weather::Calm);
@@ -224,7 +224,7 @@ mod tests {
                 });
             }
         });
-        let proxy = Proxy::start(target).await.expect("a proxy");
+        let proxy = Proxy::start(target).expect("a proxy");
         let client = TcpStream::connect(proxy.address()).await.expect("connect");
         (proxy, client)
     }

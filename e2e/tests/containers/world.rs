@@ -98,18 +98,18 @@ impl World {
     /// Everything is there, and nobody in the shops.
     async fn start(lab: Lab, plan: Plan) -> World {
         let far = free_port().expect("a port");
-        let kafka_link = wan(format!("127.0.0.1:{far}")).await;
+        let kafka_link = wan(format!("127.0.0.1:{far}"));
         let far = Far { port: far, advertised: kafka_link.address() };
         let (kafka, database_a, database_b) =
             tokio::join!(lab.servers.kafka_with_far(&far), database(&lab, 1), database(&lab, 2));
         let kafka = kafka.expect("Kafka");
         let relay = format!("127.0.0.1:{}", free_port().expect("a port"));
         let links = Links {
-            relay: wan(relay.clone()).await,
+            relay: wan(relay.clone()),
             kafka: kafka_link,
-            replication: wan(database_a.address()).await,
-            to_a: wan(database_a.address()).await,
-            to_b: wan(database_b.address()).await,
+            replication: wan(database_a.address()),
+            to_a: wan(database_a.address()),
+            to_b: wan(database_b.address()),
         };
         database_b.replicate_from(links.replication.port()).await.expect("replication");
         let settings =
@@ -157,9 +157,9 @@ impl World {
         database_b.caught_up(&database_a).await.expect("the replica is there");
         database_b.run(&["SET GLOBAL super_read_only = ON"]).await.expect("a replica");
 
-        let primary_a = Proxy::start(database_a.address()).await.expect("a proxy");
+        let primary_a = Proxy::start(database_a.address()).expect("a proxy");
         let a = Place::start(&lab, "run", file_a, a, database_a, primary_a).await;
-        let primary_b = wan(a.database.address()).await;
+        let primary_b = wan(a.database.address());
         let b = Place::start(&lab, "invalidator", file_b, b, database_b, primary_b).await;
         let world = World { a, b, shop, links, versions_of_b: versions, _kafka: kafka, lab };
         world.settled().await;
@@ -276,8 +276,8 @@ fn with_clusters(file: Region, clusters: &[Cluster]) -> Region {
 }
 
 /// A link to another region.
-async fn wan(target: String) -> Proxy {
-    let proxy = Proxy::start(target).await.expect("a proxy");
+fn wan(target: String) -> Proxy {
+    let proxy = Proxy::start(target).expect("a proxy");
     Links::heal(&proxy);
     proxy
 }

@@ -120,7 +120,7 @@ impl Storm {
         let mut polls = Vec::new();
         for replica in &replicas {
             replica.replicate(&primary).await.expect("replication");
-            polls.push(Proxy::start(replica.address()).await.expect("a proxy"));
+            polls.push(Proxy::start(replica.address()).expect("a proxy"));
         }
         let (mut nodes, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..NODES {
@@ -132,7 +132,7 @@ impl Storm {
             );
             let node = lab.servers.versioned_node(&versions).await.expect("a node");
             let port = node.control().expect("a control port");
-            ports.push(Proxy::start(port).await.expect("a proxy"));
+            ports.push(Proxy::start(port).expect("a proxy"));
             nodes.push(node);
         }
         let stock = lab.servers.memcached_nodes(NODES).await.expect("stock nodes");

@@ -60,9 +60,7 @@ impl Warming {
         let (mut warm, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..2 {
             let node = lab.servers.versioned_node(versions).await.expect("a node");
-            ports.push(
-                Proxy::start(node.control().expect("a control port")).await.expect("a proxy"),
-            );
+            ports.push(Proxy::start(node.control().expect("a control port")).expect("a proxy"));
             warm.push(node);
         }
         let addresses: Vec<String> = warm.iter().map(CacheNode::address).collect();
