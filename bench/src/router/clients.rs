@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::processors::{self, Role};
+use super::processors::{Processors, Role};
 use crate::load::{self, Round, Shape, Target};
 
 /// Of each thread of clients.
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) threads: usize,
     pub(super) pace: Pace,
     pub(super) length: Duration,
+    /// Where clients run, if that matters.
+    pub(super) processors: Option<Processors>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,17 +52,45 @@ pub(super) struct Rate {
 /// How much a router answers.
 pub(super) fn rate(target: &Target, shape: Shape, length: Duration) -> Result<Rate> {
     let addresses = vec![target.address.clone()];
-    let plan = Plan { addresses, shape, threads: 2, pace: Pace::AtOnce, length };
+    let plan = Plan { addresses, shape, threads: 2, pace: Pace::AtOnce, length, processors: None };
     let done = drive(&plan, Some(target.pid))?;
     let answers = done.times.len() as f64;
     Ok(Rate { per_s: answers / done.seconds, per_cpu_s: answers / done.cpu })
 }
 
+/// The share of the time for which single gets at this rate keep a router busy.
+pub(super) fn busy(
+    target: &Target,
+    per_second: f64,
+    length: Duration,
+    processors: &Processors,
+) -> Result<f64> {
+    let addresses = std::slice::from_ref(&target.address);
+    let done = drive(&paced(addresses, per_second, length, processors), Some(target.pid))?;
+    Ok(done.cpu / done.seconds)
+}
+
 /// Milliseconds from when a single get is due until it is answered: the 99th percentile.
-pub(super) fn p99_ms(addresses: &[String], per_second: f64, length: Duration) -> Result<f64> {
-    let pace = Pace::PerSecond(per_second);
-    let plan = Plan { addresses: addresses.to_vec(), shape: Shape::Get, threads: 1, pace, length };
-    Ok(drive(&plan, None)?.times.value_at_quantile(0.99) as f64 / 1e6)
+pub(super) fn p99_ms(
+    addresses: &[String],
+    per_second: f64,
+    length: Duration,
+    processors: &Processors,
+) -> Result<f64> {
+    let done = drive(&paced(addresses, per_second, length, processors), None)?;
+    Ok(done.times.value_at_quantile(0.99) as f64 / 1e6)
+}
+
+/// Single gets at this rate, from a processor of their own.
+fn paced(addresses: &[String], per_second: f64, length: Duration, processors: &Processors) -> Plan {
+    Plan {
+        addresses: addresses.to_vec(),
+        shape: Shape::Get,
+        threads: 1,
+        pace: Pace::PerSecond(per_second),
+        length,
+        processors: Some(processors.clone()),
+    }
 }
 
 /// What one or more threads of clients have seen.
@@ -77,9 +107,8 @@ fn drive(plan: &Plan, pid: Option<u32>) -> Result<Done> {
         .map(|number| {
             let plan = plan.clone();
             thread::spawn(move || {
-                // Whoever is timed has a processor of his own.
-                if let Pace::PerSecond(_) = plan.pace {
-                    processors::this_thread(Role::Clients)?;
+                if let Some(processors) = &plan.processors {
+                    processors.this_thread(Role::Clients)?;
                 }
                 Client::new(&plan, number)?.run(&plan, pid)
             })

@@ -11,6 +11,7 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use anyhow::{Result, ensure};
 use e2e::servers::{Memcached, Servers};
 
+use self::processors::{Processors, Role};
 use crate::{
     args,
     figures::{Figures, median},
@@ -29,6 +30,9 @@ struct Scale {
 const FULL: Scale = Scale { runs: 7, load: Duration::from_secs(3), idle_clients: 10_000 };
 const QUICK: Scale = Scale { runs: 1, load: Duration::from_secs(1), idle_clients: 2000 };
 const NODES: usize = 4;
+/// To find out how much is half load.
+const HALF_LOAD_STEPS: u32 = 6;
+const HALF_LOAD_STEP: Duration = Duration::from_millis(500);
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -81,13 +85,19 @@ async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
     );
     let per_second = beside_others(scale, &ours, &peers, figures)?;
     let routers: Vec<Router> = std::iter::once(ours).chain(peers).collect();
+    let processors = Processors::watch()?;
     for router in &routers {
-        processors::process(router.target.pid, processors::Role::Router)?;
+        processors.process(router.target.pid, Role::Router)?;
     }
     for node in &nodes {
-        processors::process(node.pid()?, processors::Role::Nodes)?;
+        processors.process(node.pid()?, Role::Nodes)?;
     }
-    added_latency(scale, &routers, &addresses, per_second / 2.0, figures)?;
+    figures.say("router_processor_lost_share", processors.lost, "");
+    let half_load = half_load(&routers[0], per_second, &processors)?;
+    figures.say("router_half_load_per_s", half_load, "1/s");
+    for (name, rate) in [("", half_load), ("half_rate_", per_second / 2.0)] {
+        added_latency(scale, &routers, &addresses, (name, rate, &processors), figures)?;
+    }
     idle_clients(scale, &servers, &addresses, figures).await
 }
 
@@ -132,28 +142,43 @@ fn beside_others(
     Ok(gets_per_s)
 }
 
+/// Single gets a second that keep our router's thread busy half of the time. Half of the most that it can do is more, and keeps it busy all
+/// of the time: the more it has to do, the more it does at once, and the less each request costs.
+fn half_load(ours: &Router, most: f64, processors: &Processors) -> Result<f64> {
+    let (mut low, mut high) = (0.0, most);
+    for _ in 0..HALF_LOAD_STEPS {
+        let rate = f64::midpoint(low, high);
+        if clients::busy(&ours.target, rate, HALF_LOAD_STEP, processors)? > 0.5 {
+            high = rate;
+        } else {
+            low = rate;
+        }
+    }
+    Ok(f64::midpoint(low, high))
+}
+
 /// In turns, at the same rate: to the nodes themselves, and through each router.
 fn added_latency(
     scale: Scale,
     routers: &[Router],
     nodes: &[String],
-    per_second: f64,
+    (name, per_second, processors): (&str, f64, &Processors),
     figures: &mut Figures,
 ) -> Result<()> {
     let (mut added, mut direct) = (vec![Vec::new(); routers.len()], Vec::new());
     for _ in 0..scale.runs {
-        let to_node = clients::p99_ms(nodes, per_second, scale.load)?;
+        let to_node = clients::p99_ms(nodes, per_second, scale.load, processors)?;
         direct.push(to_node);
         for (router, added) in routers.iter().zip(&mut added) {
             let through = [router.target.address.clone()];
-            added.push(clients::p99_ms(&through, per_second, scale.load)? - to_node);
+            let p99 = clients::p99_ms(&through, per_second, scale.load, processors)?;
+            added.push(p99 - to_node);
         }
     }
-    figures.say("router_half_load_per_s", per_second, "1/s");
     for (router, added) in routers.iter().zip(added) {
-        figures.say(&format!("router_{}added_p99_ms", router.name), median(added), "ms");
+        figures.say(&format!("router_{}{name}added_p99_ms", router.name), median(added), "ms");
     }
-    figures.say("router_direct_p99_ms", median(direct), "ms");
+    figures.say(&format!("router_direct_{name}p99_ms"), median(direct), "ms");
     Ok(())
 }
 

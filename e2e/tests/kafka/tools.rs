@@ -7,6 +7,7 @@ use e2e::{
     lab::{enter, needs_of, output, until},
     servers::{Kind, NodeKind, mcsqueal_binary},
 };
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -159,6 +160,36 @@ async fn compares_rules(tools: &Tools) {
     tools.ok(&same).await;
 }
 
+/// Wherever a history is cut, one range ends where the next one begins; a version is in both.
+async fn ranges(tools: &Tools, all: u64) {
+    let told = tools.ok(&["stream", "tail", "--from", "start", "--json"]).await;
+    let lines = told.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    let keys: Vec<Value> = lines.filter(|line: &Value| line["kind"] == "key").collect();
+    let of = |at: &Value, name: &str| at[name].as_str().expect("a text").to_owned();
+    let count = async |from: &str, to: &str| {
+        let said = tools.run(&["replay", "--from", from, "--to", to, "--dry-run"]).await;
+        match said {
+            (Some(0), said, _) => number(&said, "keys ("),
+            (Some(64), _, err) if err.contains("nothing is between") => 0,
+            (status, said, err) => panic!("{from} to {to}: {status:?} {said}{err}"),
+        }
+    };
+    let middle = &keys[keys.len() / 2];
+    let version = of(middle, "version");
+    let twice = keys.iter().filter(|key| key["version"] == *version).count() as u64;
+    let (before, after) = (count("start", &version).await, count(&version, "end").await);
+    assert!(before > twice && after > twice, "{version}: {before}, {after} of {all}");
+    assert_eq!(before + after, all + twice, "{version}: {before}, {after} of {all}");
+    assert_eq!(count(&version, &version).await, twice, "{version}");
+    // To the second.
+    let time = format!("{}Z", &of(middle, "at")[..19]);
+    for cut in [of(middle, "place"), time] {
+        let (before, after) = (count("start", &cut).await, count(&cut, "end").await);
+        assert_eq!(before + after, all, "{cut}: {before}, {after}");
+        assert!(after > 0, "{cut}: {before}, {after}");
+    }
+}
+
 async fn replays(busy: &Busy, tools: &Tools) {
     tools.refused(&["replay", "--from", "end"], "not before --to").await;
     tools.refused(&["replay", "--from", "1m", "--to", "2m"], "not before --to").await;
@@ -179,6 +210,8 @@ async fn replays(busy: &Busy, tools: &Tools) {
     let remapped = ["replay", "--from", "start", "--table", "shop.users", "--remap", "--dry-run"];
     let remapped = number(&tools.ok(&remapped).await, "keys (");
     assert!(remapped >= users, "{remapped} from the binlog, {users} from the stream");
+
+    ranges(tools, all).await;
 
     // Stopped by a signal, and gone on with.
     let slow = (all / 4).max(50).to_string();
@@ -214,6 +247,10 @@ async fn replays(busy: &Busy, tools: &Tools) {
     assert!(said.contains("goes on after"), "{said}");
     assert_eq!(number(&said, " values removed"), all, "{said}");
     assert!(begun.elapsed() < GUARD && !state.exists(), "{said}");
+    // No faster than it may.
+    let (begun, half) = (Instant::now(), (all / 2).to_string());
+    let said = tools.ok(&["replay", "--from", "start", "--yes", "--rate", &half]).await;
+    assert!(begun.elapsed() > Duration::from_millis(1500), "{:?}: {said}", begun.elapsed());
     // From the beginning, for that alone: one of both nodes owns it.
     let again = tools.ok(&["replay", "--from", "start", "--key", key, "--yes"]).await;
     assert!(number(&again, " values removed") > 0, "{again}");
