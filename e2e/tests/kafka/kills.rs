@@ -195,7 +195,7 @@ async fn deletes(mcsqueal: &Mcsqueal) -> f64 {
 }
 
 /// Whether it writes the stream, and reads the binlog.
-async fn leads(mcsqueal: &Mcsqueal) -> bool {
+pub(crate) async fn leads(mcsqueal: &Mcsqueal) -> bool {
     let health = mcsqueal.health().await.unwrap_or_default();
     health["stream"]["leads"] == true && health["tailer"]["connected"] == true
 }
