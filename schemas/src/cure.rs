@@ -178,6 +178,9 @@ cures! {
     LaneMeasuresSkew,
     /// Ages that a node took while clocks were apart count for nothing once they agree; else what is old counts as new then.
     AgeAsksAgreement,
+    /// The wall clock is read for every batch, as it is in the answer that a lane judges; else what it showed long before, when it was
+    /// behind, is taken for what the lane found good.
+    ClockReadForEveryBatch,
     /// A wall clock that jumps back is not believed; else what is old counts as new until the lane has noticed.
     AgeAsksBothClocks,
 

@@ -19,6 +19,9 @@ impl World {
         let pause = self.rng.u64(pauses) * MS;
         self.after(pause, Event::Fault);
         self.stats.faults += 1;
+        if self.weather.is_storm() && self.one_in(12) {
+            return self.chain();
+        }
         let heals = if self.one_in(4) {
             self.rng.u64(1_000 * MS..4_000 * MS)
         } else {
@@ -305,7 +308,7 @@ impl World {
     }
 
     /// Whether a server could become the primary.
-    fn is_fit(&self, server: usize) -> bool {
+    pub(crate) fn is_fit(&self, server: usize) -> bool {
         let state = &self.db.instances[server];
         server != self.db.primary && state.up && state.readable && !self.db.diverged(server)
     }

@@ -11,6 +11,7 @@
 mod agenda;
 pub mod binlog;
 pub mod broker;
+mod chains;
 mod check;
 mod client;
 pub mod database;

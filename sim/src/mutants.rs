@@ -51,16 +51,6 @@ const ELSEWHERE: [Cure; 24] = [
     Cure::ReturnAsksNews,
 ];
 
-/// Cures of what one random history in a hundred thousand meets (two promotions to and fro while the tailer was away, clocks that
-/// agree again before anything was said, lanes of two partitions that reach a node a moment apart while it has fresh news): named
-/// tests switch them off.
-const RARE: [Cure; 4] = [
-    Cure::EpochAsksPresentReign,
-    Cure::ReturnIsAskedAnew,
-    Cure::AgeAsksAgreement,
-    Cure::QuarantineTakesEveryHead,
-];
-
 /// How a mutant ended.
 struct Killed {
     histories: u64,
@@ -72,7 +62,7 @@ pub(crate) fn run(seeds: Range<u64>, threads: usize, only: Option<&str>) -> bool
     let chosen: Vec<Cure> = Cure::ALL
         .iter()
         .copied()
-        .filter(|cure| !ELSEWHERE.contains(cure) && !RARE.contains(cure))
+        .filter(|cure| !ELSEWHERE.contains(cure))
         .filter(|cure| only.is_none_or(|text| cure.describe().0.contains(text)))
         .collect();
     let whole = u64::try_from(chosen.len()).unwrap_or(0);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use schemas::{cursor::Partition, gtid::GtidSet};
 
 use crate::{
+    chains::Link,
     check::server_of,
     database::{Topology, TxnId},
     region::{instance, role},
@@ -55,6 +56,7 @@ pub(crate) enum Step {
     Rebuild { server: usize },
     Joining { server: usize, target: GtidSet },
     Demoted { server: usize },
+    Chain(Link),
 }
 
 /// What follows when a server is fenced.
@@ -83,6 +85,10 @@ pub(crate) struct Operator {
     pub parallel: bool,
     /// Nobody writes until then.
     pub quiet_until: u64,
+    /// How much longer than usual records take to the log, in microseconds.
+    pub log_lags: u64,
+    /// Nobody tells tailers before then that another server takes the writes.
+    pub told_at: u64,
     /// The server that tailers were told to read; the primary, if none.
     pub tailed: Option<usize>,
     /// What the former primary had when it took its last write, if that is known for certain.
@@ -111,6 +117,7 @@ impl World {
 
     pub(crate) fn operate(&mut self, step: Step) {
         match step {
+            Step::Chain(link) => self.next_link(link),
             Step::HealLink { region, node } => {
                 self.regions[region].cut.remove(&node);
                 self.after(0, Event::Connect { region, node });
@@ -255,7 +262,8 @@ impl World {
         }
         let longest = if self.one_in(4) { 3_000 } else { 400 };
         let repointed = self.rng.u64(5..longest) * MS;
-        self.later(repointed, Step::Repoint);
+        let told = self.operator.told_at.saturating_sub(self.now);
+        self.later(repointed.max(told), Step::Repoint);
     }
 
     fn server_up(&mut self, server: usize) {
@@ -345,6 +353,7 @@ impl World {
         (self.operator.lagging, self.operator.cut_off, self.operator.parallel) =
             (None, None, false);
         (self.operator.isolated, self.operator.slow, self.operator.stuck) = (None, None, None);
+        self.operator.log_lags = 0;
         for region in 0..self.size.regions {
             self.regions[region].cut.clear();
             self.regions[region].unreachable.clear();

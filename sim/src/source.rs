@@ -326,7 +326,7 @@ impl World {
             }
             let life = state.life;
             state.sending.push_back(Sending { records, saved });
-            let arrives = self.delay(1, 4);
+            let arrives = self.delay(1, 4) + self.operator.log_lags;
             self.after(arrives, Event::Append { source, life });
         }
     }

@@ -343,6 +343,9 @@ impl Rules {
         entries: &mut impl Entries,
     ) -> Result<Place, Rewind> {
         self.positions.advance(now);
+        if Cure::ClockReadForEveryBatch.works() {
+            self.progress.believe(now, wall);
+        }
         let moved = self.progress.advance(batch.partition, batch.from, batch.to);
         let counts = moved.is_ok() || !Cure::AppliedMovesWithCursor.works();
         for item in &batch.items {

@@ -287,7 +287,7 @@ impl Progress {
     }
 
     /// What our wall clock says, unless it has jumped back: then what it would say.
-    fn believe(&mut self, now: Moment, wall: UnixMicros) -> UnixMicros {
+    pub(super) fn believe(&mut self, now: Moment, wall: UnixMicros) -> UnixMicros {
         let due = self.believed.map(|(read, when)| {
             let passed = u64::try_from(now.since(when).as_micros()).unwrap_or(u64::MAX);
             UnixMicros(read.0.saturating_add(passed))

@@ -311,14 +311,40 @@ fn r40_clocks_were_apart() {
     });
 }
 
-/// A node whose clock is behind has heard late how far the stream is.
-fn behind_the_others() -> Stage {
+#[test]
+fn r40_clock_was_behind_when_it_was_read() {
+    // It is right when the lane looks, and behind again when late news comes.
+    race(&[&[Cure::ClockReadForEveryBatch]], || {
+        let mut s = clock_is_behind();
+        s.progress();
+        s.deliver(0);
+        s.nodes[0].clock_ahead = 0;
+        s.take_over();
+        s.deliver(0);
+        s.publish();
+        s.progress();
+        s.commit(A);
+        s.pass(15_000);
+        s.nodes[0].clock_ahead = -20_000;
+        s.nodes[0].wire = Wire::LosesAnswers;
+        s.deliver(0);
+        s.not_late(0, A)
+    });
+}
+
+fn clock_is_behind() -> Stage {
     let mut s = Stage::new();
     s.nodes[0].clock_ahead = -20_000;
     s.restart_empty(0);
     s.no_marks(0);
     s.settle();
     s.cache(0, A, PRIMARY);
+    s
+}
+
+/// A node whose clock is behind has heard late how far the stream is.
+fn behind_the_others() -> Stage {
+    let mut s = clock_is_behind();
     s.progress();
     s.commit(A);
     s.pass(15_000);
