@@ -10,11 +10,12 @@ mod faults;
 mod kills;
 mod lost;
 mod mirror;
-mod overlap;
 mod progress;
 mod published;
 mod readers;
 mod sharing;
+mod storm;
+mod strikes;
 #[path = "../../../stream/tests/suite/mod.rs"]
 mod suite;
 mod tools;

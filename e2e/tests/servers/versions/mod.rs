@@ -11,8 +11,6 @@ mod reload;
 mod restart;
 mod ring;
 mod secure;
-mod storm;
-mod strikes;
 mod warm;
 
 use std::{

@@ -1,5 +1,5 @@
-//! A shop whose readers fill from two lagging replicas, while everything is stopped, frozen, killed and cut off in turn. With nodes of ours
-//! and leases, no cached value differs from the database in the end, and no value was served unflagged that had been superseded for too
+//! A shop whose readers fill from two lagging replicas, and two processes that share tailing and delivery between them, while
+//! everything is stopped, frozen, killed and cut off in turn. With nodes of ours and leases, no cached value differs from the database in the end, and no value was served unflagged that had been superseded for too
 //! long. With stock memcached and writers that delete each key once, the same shop shows what this test can see. And before anything
 //! fails, both have the same hit rate: safety is not bought with misses.
 
@@ -11,18 +11,20 @@ use std::{
 use e2e::{
     cache::Nodes,
     http,
+    lab::{Lab, enter_alone, is_long, random},
     servers::{
-        CacheNode, Database, DatabaseOptions, Durability, Kind, Link, Mcsqueal, McsquealOptions,
-        Memcached, Proxy, Region, options_of,
+        CacheNode, Database, DatabaseOptions, Durability, Kafka, Kind, Link, Mcsqueal,
+        McsquealOptions, Memcached, Proxy, Region, StreamPlace, options_of,
     },
     shop::{Fills, Settings, Shop, Traffic},
 };
 use tokio::time::{Instant, sleep};
 
 use super::strikes::{self, STRIKES};
-use crate::support::{Lab, enter_alone, is_long, random};
 
 const NODES: usize = 4;
+/// One of them tails, both deliver.
+const INVALIDATORS: usize = 2;
 const FILL_AGE_MAX: Duration = Duration::from_secs(2);
 const STALENESS_MAX: Duration = Duration::from_secs(1);
 /// One fill in a hundred sleeps for up to a second: so long nobody waits for it.
@@ -47,7 +49,8 @@ const ANSWER_SOON: Duration = Duration::from_secs(5);
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_stale_while_everything_fails_in_turn() {
     let test = "nothing_stale_while_everything_fails_in_turn";
-    let Some(lab) = enter_alone(test, &["mysql", "memcached", "mcsqueal"]).await else { return };
+    let needs = ["mysql", "memcached", "kafka", "mcsqueal"];
+    let Some(lab) = enter_alone(test, &needs).await else { return };
     let mut storm = Storm::gather(lab).await;
     let naive = storm.naive().await;
     naive.say("stock memcached, one delete by the writer");
@@ -59,7 +62,9 @@ async fn nothing_stale_while_everything_fails_in_turn() {
     let margin = if is_long() { HIT_RATE_MARGIN_LONG } else { HIT_RATE_MARGIN };
     let answered = ours.hit_rate + ours.flagged_rate;
     assert!(answered > naive.hit_rate - margin, "{answered} of {}", naive.hit_rate);
-    storm.mcsqueal.stop().await.expect("a clean stop");
+    for invalidator in &mut storm.invalidators {
+        invalidator.stop().await.expect("a clean stop");
+    }
 }
 
 /// What came of a shop.
@@ -95,7 +100,8 @@ impl Outcome {
 
 /// Everything that can fail. Fields are dropped in this order.
 pub(super) struct Storm {
-    pub(super) mcsqueal: Mcsqueal,
+    pub(super) invalidators: Vec<Mcsqueal>,
+    pub(super) kafka: Kafka,
     pub(super) nodes: Vec<CacheNode>,
     /// In front of the nodes' control ports.
     pub(super) ports: Vec<Proxy>,
@@ -138,17 +144,21 @@ impl Storm {
         let stock = lab.servers.memcached_nodes(NODES).await.expect("stock nodes");
         let addresses: Vec<String> = nodes.iter().map(CacheNode::address).collect();
         let region = Region::shop(&primary, addresses, FILL_AGE_MAX).await.expect("a region");
+        let kafka = lab.servers.kafka().await.expect("Kafka");
         let region = Region {
             replicas: polls.iter().map(Proxy::address).collect(),
             controls: ports.iter().map(Proxy::address).collect(),
+            stream: StreamPlace::Kafka { brokers: kafka.address(), topic: "storm".to_owned() },
             ..region
         };
         // The rules name the tables.
-        let shop = Shop::open(Settings::new(FILL_AGE_MAX, 7), primary.root(), ring(&nodes)).await;
-        drop(shop.expect("a shop"));
-        let mcsqueal = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
-        let mcsqueal = mcsqueal.expect("mcsqueal");
-        Storm { mcsqueal, nodes, ports, polls, replicas, stock, primary, _lab: lab }
+        drop(Shop::open(shop(), primary.root(), ring(&nodes)).await.expect("a shop"));
+        let mut invalidators = Vec::new();
+        for _ in 0..INVALIDATORS {
+            let started = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
+            invalidators.push(started.expect("mcsqueal"));
+        }
+        Storm { invalidators, kafka, nodes, ports, polls, replicas, stock, primary, _lab: lab }
     }
 
     /// Writers delete for themselves. Only replicas fail: that is enough.
@@ -168,7 +178,7 @@ impl Storm {
 
     fn settings(&self) -> Settings {
         let replicas = self.replicas.iter().map(Database::root).collect();
-        Settings { replicas, writer_rest: WRITER_REST, ..Settings::new(FILL_AGE_MAX, 7) }
+        Settings { replicas, writer_rest: WRITER_REST, ..shop() }
     }
 
     /// Lets the shop run, calmly first, and then with all of these strikes in turn until enough was checked.
@@ -224,7 +234,7 @@ impl Storm {
             let late = begin.elapsed() >= DRAIN_DEADLINE;
             if late || begin.elapsed() >= ANSWER_SOON {
                 let said = self.versions_of_nodes().await;
-                let databases = self.mcsqueal.health().await;
+                let databases = self.invalidators[0].health().await;
                 writeln!(io::stderr(), "no cache answers: {databases:?}\n{said}")
                     .expect("standard error can be written");
             }
@@ -249,6 +259,11 @@ impl Storm {
         }
         all
     }
+}
+
+fn shop() -> Settings {
+    let stream = StreamPlace::Kafka { brokers: String::new(), topic: String::new() };
+    Settings { partitions: stream.partitions(), ..Settings::new(FILL_AGE_MAX, 7) }
 }
 
 fn count(number: u64) -> f64 {

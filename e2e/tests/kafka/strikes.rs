@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::storm::Storm;
 
 /// How many kinds there are.
-pub(super) const STRIKES: u32 = 13;
+pub(super) const STRIKES: u32 = 14;
 /// Those that concern replicas alone.
 pub(super) const OF_REPLICAS: [u32; 2] = [0, 1];
 const SLOW: Duration = Duration::from_millis(40);
@@ -18,6 +18,7 @@ impl Storm {
     pub(super) async fn strike(&mut self, kind: u32, at: usize, pause: Duration) {
         let (node, replica) = (&mut self.nodes[at], &self.replicas[at % 2]);
         let (port, poll) = (&self.ports[at], &self.polls[at % 2]);
+        let invalidator = &mut self.invalidators[at % 2];
         match kind {
             0 => {
                 replica.stop_applying().await.expect("a replica stands still");
@@ -49,20 +50,25 @@ impl Storm {
                 node.restart().await.expect("it is there again, empty");
             }
             5 => {
-                self.mcsqueal.kill9().expect("kill the invalidator");
+                invalidator.kill9().expect("kill an invalidator");
                 sleep(pause).await;
-                self.mcsqueal.restart().await.expect("it is there again");
+                invalidator.restart().await.expect("it is there again");
             }
             6 => {
-                self.mcsqueal.freeze().expect("freeze the invalidator");
+                invalidator.freeze().expect("freeze an invalidator");
                 sleep(pause).await;
-                self.mcsqueal.thaw().expect("thaw it");
+                invalidator.thaw().expect("thaw it");
             }
             7 => weather(port, Weather::Cut, pause).await,
             8 => weather(port, Weather::HalfOpen, pause).await,
             9 => weather(port, Weather::Stalled(Way::There), pause).await,
             10 => weather(port, Weather::Stalled(Way::Back), pause).await,
             11 => weather(poll, Weather::Stalled(Way::Both), pause).await,
+            12 => {
+                self.kafka.freeze().expect("freeze Kafka");
+                sleep(pause).await;
+                self.kafka.thaw().expect("thaw it");
+            }
             _ => {
                 for port in &self.ports {
                     port.make(Weather::Slow(SLOW));
