@@ -12,7 +12,7 @@ use schemas::{
     cure::Cure,
     cursor::{Partition, Place},
     moment::Moment,
-    record::{Record, UnixMicros},
+    record::{Invalidation, Record, UnixMicros},
     version::Version,
 };
 use stream::{
@@ -143,7 +143,7 @@ impl NodeLane {
                 vec![Action::SampleHeads(self.partitions.clone())]
             }
             Event::Heads(heads) => self.begin(heads),
-            Event::Entries { partition, after, entries } => self.read(partition, after, &entries),
+            Event::Entries { partition, after, entries } => self.read(partition, after, entries),
             Event::Gap { partition, after, resume } => self.gap(partition, after, resume),
             Event::Changed(partition) => self.read_on(partition, State::AtHead),
             Event::Answered { partition, answer, sent, wall } => {
@@ -219,17 +219,17 @@ impl NodeLane {
         actions
     }
 
-    fn read(&mut self, partition: Partition, after: Place, entries: &[Entry]) -> Vec<Action> {
+    fn read(&mut self, partition: Partition, after: Place, entries: Vec<Entry>) -> Vec<Action> {
         let Some(sent) = self.sent.get_mut(&partition) else { return Vec::new() };
         if sent.up_to != after || sent.state != State::Reading {
             return Vec::new(); // Asked before the lane went back.
         }
         let (mut to, mut items, mut hole) = (after, Vec::new(), None);
         for entry in entries {
-            match follow(to, entry) {
+            match follow(to, &entry) {
                 Step::Next => {
                     to = entry.place;
-                    items_of(&entry.record, &mut items);
+                    items_of(entry.record, &mut items);
                 }
                 Step::Late => {} // Its writer was replaced; the successor says it again.
                 Step::Hole => {
@@ -312,13 +312,13 @@ impl NodeLane {
 }
 
 /// What a node hears of a record. Epochs go their own way, before the batch.
-fn items_of(record: &Record, items: &mut Vec<Item>) {
+fn items_of(record: Record, items: &mut Vec<Item>) {
     match record {
         Record::Invalidations(invalidations) => {
-            for transaction in &invalidations.transactions {
+            for transaction in invalidations.transactions {
                 let version = transaction.version;
-                let delete = |key: &schemas::key::Key| Item::Delete { key: key.clone(), version };
-                items.extend(transaction.keys.iter().map(|invalidation| delete(&invalidation.key)));
+                let delete = |it: Invalidation| Item::Delete { key: it.key, version };
+                items.extend(transaction.keys.into_iter().map(delete));
                 if transaction.last || !Cure::AppliedWithLastPart.works() {
                     items.push(Item::Applied { version });
                 }
@@ -328,7 +328,7 @@ fn items_of(record: &Record, items: &mut Vec<Item>) {
             items.push(Item::Progress { version: progress.version, at: progress.at });
         }
         Record::Floor(floor) => {
-            items.push(Item::Floor { scope: floor.scope.clone(), version: floor.version });
+            items.push(Item::Floor { scope: floor.scope, version: floor.version });
         }
         Record::TermStart(_) | Record::Epoch(_) => {}
     }

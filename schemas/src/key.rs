@@ -36,7 +36,8 @@ impl Key {
         if bytes.len() > KEY_BYTES_MAX {
             return Err(KeyError::TooLong);
         }
-        if bytes.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n' | 0)) {
+        // All of them are looked at, many at a time.
+        if bytes.iter().fold(false, |bad, byte| bad | matches!(byte, b' ' | b'\r' | b'\n' | 0)) {
             return Err(KeyError::BadByte);
         }
         Ok(Key(bytes))

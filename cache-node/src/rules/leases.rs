@@ -3,8 +3,9 @@
 //! A lease that is gone (evicted, void, of a node before its restart) is refused, which costs a fill
 //! and is never wrong.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::HashMap;
 use schemas::{cure::Cure, moment::Moment, version::Version};
 
 /// Names one lease: drawn at random from 64 bits, so a token from before a restart names none.
@@ -35,7 +36,7 @@ pub(super) struct Leases {
 impl Leases {
     /// None; at most `entries_max` (at least 1).
     pub(super) fn new(entries_max: usize) -> Leases {
-        Leases { held: HashMap::new(), queue: VecDeque::new(), entries_max: entries_max.max(1) }
+        Leases { held: HashMap::default(), queue: VecDeque::new(), entries_max: entries_max.max(1) }
     }
 
     /// Whether somebody holds the key, and still has time.

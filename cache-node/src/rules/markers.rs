@@ -8,8 +8,9 @@
 //! and the writer falls back on a token. A version that nobody has seen anywhere in `ttl` is no version.
 //! A node that has lost its markers treats every key as marked until all of them would have expired.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
+use foldhash::HashMap;
 use schemas::{cure::Cure, moment::Moment, version::Version};
 
 use super::{
@@ -76,7 +77,7 @@ impl Markers {
     pub(super) fn new(now: Moment, marks_max: usize, ttl: Duration) -> Markers {
         let unknown_until =
             if Cure::MarkersUnknownAfterStart.works() { now.later(ttl) } else { now };
-        Markers { marked: HashMap::new(), marks_max, marks: 0, ttl, unknown_until, swept: now }
+        Markers { marked: HashMap::default(), marks_max, marks: 0, ttl, unknown_until, swept: now }
     }
 
     /// No key can have been marked before now: the cluster is new.

@@ -4,8 +4,9 @@
 //! and one that lapses is covered by the age floor. So the table's size is a matter of hit rate, never
 //! of safety.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{VecDeque, hash_map::Entry};
 
+use foldhash::HashMap;
 use schemas::{cure::Cure, version::Version};
 
 /// Tombstones by key hash. Keys that share a hash share a tombstone, which refuses too much, never
@@ -24,7 +25,7 @@ impl Tombstones {
     /// None; at most `entries_max` (at least 1).
     pub(super) fn new(entries_max: usize) -> Tombstones {
         Tombstones {
-            deleted: HashMap::new(),
+            deleted: HashMap::default(),
             queue: VecDeque::new(),
             entries_max: entries_max.max(1),
         }
@@ -44,12 +45,22 @@ impl Tombstones {
     /// to make room: the caller raises its fill floor by that.
     #[must_use = "an evicted tombstone must raise the fill floor"]
     pub(super) fn add(&mut self, hash: u64, version: Version, lapsed: Version) -> Option<Version> {
-        let before = self.get(hash);
-        let highest =
-            if Cure::TombstoneKeepsHighest.works() { before.max(version) } else { version };
-        if before != highest {
-            self.deleted.insert(hash, highest);
-            self.queue.push_back((hash, highest));
+        let newest = match self.deleted.entry(hash) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(version);
+                true
+            }
+            Entry::Occupied(mut before) => {
+                let newer = *before.get() < version;
+                if newer || !Cure::TombstoneKeepsHighest.works() {
+                    before.insert(version) != version
+                } else {
+                    false
+                }
+            }
+        };
+        if newest {
+            self.queue.push_back((hash, version));
         }
         self.lapse(lapsed);
         // A key that is deleted again and again leaves void items behind.
@@ -66,26 +77,29 @@ impl Tombstones {
         self.queue.iter().filter(newest).copied().collect()
     }
 
-    /// Drops those at the front of the queue that are void or of no use.
+    /// Drops those at the front of the queue that are of no use.
     fn lapse(&mut self, lapsed: Version) {
-        while let Some(&(hash, version)) = self.queue.front() {
-            if self.deleted.get(&hash) == Some(&version) {
-                if version > lapsed {
-                    return;
-                }
-                self.deleted.remove(&hash);
-            }
-            self.queue.pop_front();
+        while self.queue.front().is_some_and(|(_, version)| *version <= lapsed) {
+            self.drop_front();
         }
     }
 
     /// The oldest goes.
     fn evict(&mut self) -> Option<Version> {
-        while let Some((hash, version)) = self.queue.pop_front() {
-            if self.deleted.get(&hash) == Some(&version) {
-                return self.deleted.remove(&hash);
+        while !self.queue.is_empty() {
+            if let Some(version) = self.drop_front() {
+                return Some(version);
             }
         }
         None
+    }
+
+    /// Drops the front of the queue; returns the version of its tombstone, unless it is void.
+    fn drop_front(&mut self) -> Option<Version> {
+        let (hash, version) = self.queue.pop_front()?;
+        match self.deleted.entry(hash) {
+            Entry::Occupied(known) if *known.get() == version => Some(known.remove()),
+            _ => None,
+        }
     }
 }

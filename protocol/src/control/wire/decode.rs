@@ -61,8 +61,15 @@ impl Decoder {
             if end >= LINE_BYTES_MAX {
                 return Err(Malformed::LineTooLong);
             }
-            let line = self.lines.slice(..end);
-            self.lines.advance(end.saturating_add(1));
+            let line = self.lines.split_to(end);
+            self.lines.advance(1);
+            if let Some(open) = &mut self.open {
+                open.take(line)?;
+                if let Some(batch) = self.closed() {
+                    return Ok(Some(ToNode::Apply(batch)));
+                }
+                continue;
+            }
             if let Some(rings) = self.rings.take() {
                 match rings.take(&line)? {
                     Taken::All(rings) => return Ok(Some(ToNode::Rings(rings))),
@@ -70,19 +77,11 @@ impl Decoder {
                 }
                 continue;
             }
-            let Some(mut open) = self.open.take() else {
-                match opening(&line)? {
-                    Opening::Whole(message) => return Ok(Some(message)),
-                    Opening::Batch(open) => self.open = Some(open),
-                    Opening::Rings(rings) => self.rings = Some(rings),
-                }
-                if let Some(batch) = self.closed() {
-                    return Ok(Some(ToNode::Apply(batch)));
-                }
-                continue;
-            };
-            open.take(&line)?;
-            self.open = Some(open);
+            match opening(&line)? {
+                Opening::Whole(message) => return Ok(Some(message)),
+                Opening::Batch(open) => self.open = Some(open),
+                Opening::Rings(rings) => self.rings = Some(rings),
+            }
             if let Some(batch) = self.closed() {
                 return Ok(Some(ToNode::Apply(batch)));
             }
@@ -107,38 +106,38 @@ impl Decoder {
 }
 
 impl Open {
-    fn take(&mut self, line: &Bytes) -> Result<(), Malformed> {
+    fn take(&mut self, line: Bytes) -> Result<(), Malformed> {
         self.bytes = self.bytes.saturating_add(line.len()).saturating_add(1);
         if self.bytes > BATCH_BYTES_MAX {
             return Err(Malformed::BatchTooLarge);
         }
         let version = self.version;
         let item = match line.split_first() {
-            Some((b'd', rest)) if rest.first() == Some(&b' ') => {
-                let key = Key::new(line.slice(2..)).map_err(|_| unknown(line))?;
+            Some((b'd', [b' ', ..])) => {
+                let key = Key::new(line.slice(2..)).map_err(|_| unknown(&line))?;
                 Item::Delete { key, version }
             }
             Some((b'a', [])) => Item::Applied { version },
             Some((b'+', more)) => {
-                let more = number(more).filter(|more| *more > 0).ok_or_else(|| unknown(line))?;
+                let more = number(more).filter(|more| *more > 0).ok_or_else(|| unknown(&line))?;
                 let raised = version.sequence().checked_add(more);
                 let raised = raised.and_then(|sequence| Version::new(version.epoch(), sequence));
-                self.version = raised.ok_or_else(|| unknown(line))?;
+                self.version = raised.ok_or_else(|| unknown(&line))?;
                 return Ok(());
             }
             Some((b'=', other)) => {
-                self.version = parse_version(other).ok_or_else(|| unknown(line))?;
+                self.version = parse_version(other).ok_or_else(|| unknown(&line))?;
                 return Ok(());
             }
             Some((b'p', rest)) => {
-                let at = rest.strip_prefix(b" ").and_then(number).ok_or_else(|| unknown(line))?;
+                let at = rest.strip_prefix(b" ").and_then(number).ok_or_else(|| unknown(&line))?;
                 Item::Progress { version, at: UnixMicros(at) }
             }
             Some((b'f', rest)) => {
-                let scope = scope(rest).ok_or_else(|| unknown(line))?;
+                let scope = scope(rest).ok_or_else(|| unknown(&line))?;
                 Item::Floor { scope, version }
             }
-            _ => return Err(unknown(line)),
+            _ => return Err(unknown(&line)),
         };
         self.batch.items.push(item);
         self.items_left = self.items_left.saturating_sub(1);
