@@ -37,14 +37,15 @@ impl World {
     pub(crate) fn chain(&mut self) {
         let chains = match self.weather {
             Weather::StormOfOurs => 0..1,
-            Weather::StormOfDatabase => 1..4,
-            _ => 0..4,
+            Weather::StormOfDatabase => 1..5,
+            _ => 0..5,
         };
         match self.rng.u8(chains) {
             0 => self.return_in_parts(),
             1 => self.exchange_posts(Tailers::Away),
             2 => self.exchange_posts(Tailers::Stay),
-            _ => self.late_news(),
+            3 => self.late_news(),
+            _ => self.epoch_unheard(),
         }
     }
 
@@ -162,5 +163,18 @@ impl World {
         self.operator.log_lags = lags;
         self.later(lags, Step::Chain(Link::ClockBack { node }));
         self.later(lags + 3_000 * MS, Step::Chain(Link::LogHeals));
+    }
+
+    /// An operator ends an epoch, and a node hears nothing of it while others, writers among them, hear it one after the other.
+    fn epoch_unheard(&mut self) {
+        let node = self.rng.usize(..self.size.nodes);
+        self.note(|| format!("no invalidator reaches node {node} while an epoch ends"));
+        let heals = self.rng.u64(600..1_600) * MS;
+        for region in 0..self.size.regions {
+            self.regions[region].cut.insert(node);
+            self.disconnect(region, node);
+            self.later(heals, Step::HealLink { region, node });
+        }
+        self.later(MS, Step::ForceEpoch { then: None });
     }
 }
