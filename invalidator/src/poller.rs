@@ -233,13 +233,12 @@ impl Poller {
         let newest = self.learned.iter().rev().find(|(_, at)| known(at)).map_or(0, |(of, _)| *of);
         let newest = if Cure::AnswerAfterEpoch.works() { newest } else { u16::MAX };
         let standing = self.epochs.standing_up_to(newest, &instance.executed, &self.source);
-        let foreign = self.epochs.standing(&instance.wrote, &self.source).foreign;
+        let holds = self.epochs.holds(&instance.wrote);
+        if let Some(epoch) = holds.filter(|_| Cure::ForeignHoldsPosition.works()) {
+            let held = self.epochs.standing_up_to(epoch, &instance.executed, &self.source);
+            return Standing { position: held.position, ..NOWHERE };
+        }
         match self.epochs.newest() {
-            Some(start) if foreign && Cure::ForeignHoldsPosition.works() => {
-                let before = start.epoch.saturating_sub(1);
-                let held = self.epochs.standing_up_to(before, &instance.executed, &self.source);
-                Standing { position: held.position, ..NOWHERE }
-            }
             Some(start) if self.may_be_lost(start, standing) => {
                 let before = start.epoch.saturating_sub(1);
                 self.epochs.standing_up_to(before, &instance.executed, &self.source)

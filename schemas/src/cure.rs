@@ -199,6 +199,9 @@ cures! {
     UnreachableHolds,
     /// An instance with transactions that the source lost counts with its old position until it is fenced.
     ForeignHoldsPosition,
+    /// An instance with transactions that were lost in an older epoch stands in none after that one; else two promotions later it counts
+    /// as if it had kept its place.
+    LostHoldsItsEpoch,
     /// A number of an origin that wrote before is of its old epoch only if it survived; else a write of a primary that
     /// returned gets a version that is long passed.
     VersionAsksSurvival,

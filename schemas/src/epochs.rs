@@ -9,8 +9,9 @@
 //! - *foreign*: is there anything that the source does not have? Lost in a promotion, written on a
 //!   replica, or of an epoch that this table does not know yet; it cannot tell which, and need not.
 //!
-//! A server with foreign transactions never stands in the newest epoch: its readers may see what the
-//! source does not have, so it holds everybody back until it is fenced from readers or rebuilt.
+//! A server with foreign transactions never stands in the newest epoch, nor in any after the one in which
+//! they were written: its readers may see what the source does not have, so it holds everybody back until it
+//! is fenced from readers or rebuilt.
 
 mod listed;
 
@@ -70,12 +71,13 @@ impl EpochTable {
     /// The same for a server of which nothing is known about epochs after `epoch`: it may have lost its place there, and
     /// go on with what they do not have.
     pub fn standing_up_to(&self, epoch: u16, has: &GtidSet, source: &GtidSet) -> Standing {
-        let foreign = self.newest().map_or(!has.is_empty(), |newest| !is_of(newest, has));
+        let holds = self.holds(has);
+        let foreign = holds.is_some();
         let highest = if foreign { Version::MAX } else { self.highest(has) };
+        let holds = holds.filter(|_| Cure::ForeignHoldsPosition.works()).unwrap_or(u16::MAX);
         let mut until: Option<&GtidSet> = None;
         for start in self.starts.values().rev() {
-            let held = foreign && until.is_none() && Cure::ForeignHoldsPosition.works();
-            if !held && start.epoch <= epoch && has.contains_all(&start.before) {
+            if start.epoch <= epoch.min(holds) && has.contains_all(&start.before) {
                 let number = covered(start, has, until, source);
                 if number >= start.first || Cure::PositionEntersEmptyEpoch.works() {
                     let number = number.max(start.first.saturating_sub(1));
@@ -88,6 +90,17 @@ impl EpochTable {
         Standing { position: Version::ZERO, highest, foreign }
     }
 
+    /// The newest epoch in which a server may stand that has something foreign, in `has` or elsewhere: older than the newest one, and
+    /// than the one that lost it. `None` if nothing is foreign.
+    pub fn holds(&self, has: &GtidSet) -> Option<u16> {
+        let newest = self.newest();
+        let strangers = newest.map_or_else(|| lowest(has), |newest| strangers(newest, has));
+        let written = strangers.iter().filter_map(|gtid| self.epoch_of(gtid));
+        let written = written.filter(|_| Cure::LostHoldsItsEpoch.works()).min();
+        let before = newest.map_or(0, |newest| newest.epoch.saturating_sub(1));
+        (!strangers.is_empty()).then_some(written.unwrap_or(before).min(before))
+    }
+
     /// The version of a transaction, as a client names it that has just committed; `executed` is everything that its
     /// server had then. `None` if it belongs to no epoch that is known: it was lost, or its epoch is not announced yet. A
     /// number of an origin that wrote before is not one of its old epoch, unless that is known to have survived; nor if
@@ -98,17 +111,7 @@ impl EpochTable {
             return None;
         }
         for start in self.starts.values().rev() {
-            let of = match (&start.origin, gtid) {
-                (Origin::Mysql { uuid, tag, .. }, Gtid::Mysql { uuid: by, tag: tagged, .. }) => {
-                    uuid == by && tag == tagged
-                }
-                (
-                    Origin::MariaDb { domain, server_id },
-                    Gtid::MariaDb { domain: of, server_id: by, .. },
-                ) => domain == of && server_id == by,
-                _ => false,
-            };
-            if of && gtid.number() >= start.first {
+            if is_numbered(start, gtid) {
                 return Version::new(start.epoch, gtid.number());
             }
             if !start.before.contains(gtid) && Cure::VersionAsksSurvival.works() {
@@ -125,6 +128,12 @@ impl EpochTable {
             .map_or(Version::ZERO, |start| self.highest_below(epoch, &start.before))
     }
 
+    /// The newest epoch in which a transaction of this number may have been written.
+    fn epoch_of(&self, gtid: &Gtid) -> Option<u16> {
+        let of = self.starts.values().rev().find(|start| is_numbered(start, gtid));
+        of.map(|start| start.epoch)
+    }
+
     fn highest(&self, has: &GtidSet) -> Version {
         self.highest_below(u16::MAX, has)
     }
@@ -139,34 +148,52 @@ impl EpochTable {
     }
 }
 
-/// Whether everything in `has` was there before `start`, or belongs to its epoch.
-fn is_of(start: &EpochStart, has: &GtidSet) -> bool {
-    match (&start.origin, has) {
-        (Origin::Mysql { uuid, tag, .. }, GtidSet::Mysql(_)) => {
-            let mut rest = has.clone();
-            if !rest.subtract(&start.before) {
-                return rest.is_empty();
-            }
-            let GtidSet::Mysql(rest) = &rest else { return false };
-            rest.iter().all(|(of, its_tag, ranges)| {
-                let first = ranges.first().map_or(0, |range| *range.start());
-                of == *uuid && its_tag == &**tag && first >= start.first
-            })
+/// Whether a transaction of this number is of the epoch, if that has not ended before.
+fn is_numbered(start: &EpochStart, gtid: &Gtid) -> bool {
+    let of = match (&start.origin, gtid) {
+        (Origin::Mysql { uuid, tag, .. }, Gtid::Mysql { uuid: by, tag: tagged, .. }) => {
+            uuid == by && tag == tagged
         }
-        (Origin::MariaDb { domain, server_id, .. }, GtidSet::MariaDb(set)) => {
-            let GtidSet::MariaDb(before) = &start.before else { return before_nothing(start, has) };
-            set.iter().all(|(of, by, sequence)| {
-                before.contains(of, sequence)
-                    || (of == *domain && by == *server_id && sequence >= start.first)
-            })
-        }
-        _ => has.is_empty(),
-    }
+        (
+            Origin::MariaDb { domain, server_id },
+            Gtid::MariaDb { domain: of, server_id: by, .. },
+        ) => domain == of && server_id == by,
+        _ => false,
+    };
+    of && gtid.number() >= start.first
 }
 
-/// For an epoch before which nothing was executed, in a set of no particular dialect.
-fn before_nothing(start: &EpochStart, has: &GtidSet) -> bool {
-    start.before.is_empty() && has.is_empty()
+/// Whether everything in `has` was there before `start`, or belongs to its epoch.
+fn is_of(start: &EpochStart, has: &GtidSet) -> bool {
+    strangers(start, has).is_empty()
+}
+
+/// What in `has` was neither there before `start` nor belongs to its epoch: the lowest of each origin.
+fn strangers(start: &EpochStart, has: &GtidSet) -> Vec<Gtid> {
+    let mut rest = has.clone();
+    if !matches!(start.origin, Origin::Positions { .. }) && rest.subtract(&start.before) {
+        return lowest(&rest).into_iter().filter(|gtid| !is_numbered(start, gtid)).collect();
+    }
+    lowest(has)
+}
+
+/// The lowest transaction of each origin, as far as the set tells them apart.
+fn lowest(has: &GtidSet) -> Vec<Gtid> {
+    match has {
+        GtidSet::Mysql(set) => {
+            let lowest = set.iter().filter_map(|(uuid, tag, ranges)| {
+                let number = *ranges.first()?.start();
+                Some(Gtid::Mysql { uuid, tag: tag.into(), number })
+            });
+            lowest.collect()
+        }
+        GtidSet::MariaDb(set) => {
+            let all = set.iter();
+            let gtid =
+                |(domain, server_id, sequence)| Gtid::MariaDb { domain, server_id, sequence };
+            all.map(gtid).collect()
+        }
+    }
 }
 
 /// The highest number of `start`'s origin up to which `has` has everything that counts: all that

@@ -1,31 +1,37 @@
 //! What goes wrong one after the other in storms: each alone is common, all in this order is what chance brings once in a
 //! hundred thousand histories. Only in the weathers in which cures are hunted.
 
+use std::collections::VecDeque;
+
 use crate::{
     operator::{Failover, Step},
     world::{MS, Weather, World},
 };
 
-/// Where tailers are while two servers hand their post to and fro.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tailers {
-    /// None runs.
-    Away,
-    /// One stays where it is: nobody tells it.
-    Stay,
+/// One step of an operator who moves the primary's post.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Leg {
+    /// No tailer runs until the end.
+    TailersLeave,
+    /// Nobody tells tailers for a while who has the post.
+    NobodyTells,
+    /// This server takes it, and nothing is lost; any, if none is named.
+    HandOver(Option<usize>),
+    /// This server receives nothing.
+    CutOff(usize),
+    /// It takes the post without what it has not received.
+    Lose(usize),
 }
 
 /// What comes next in a chain.
 #[derive(Clone, Debug)]
 pub(crate) enum Link {
-    /// The one of the two that has not the post takes it: so many times without loss, then with one.
-    HandOver { between: [usize; 2], left: u8 },
-    /// The primary is replaced by one that lacks its last transactions.
-    Lose { to: usize },
-    /// The operator has done what he wanted; a tailer runs again.
-    Done,
+    /// The operator's next steps.
+    Legs(VecDeque<Leg>),
     /// The other lanes of a node break as soon as it has fresh news while this one still holds it in quarantine.
     Trip { region: usize, node: usize, left: u8 },
+    /// A lane's connection breaks, and what was on its way comes when the lane is back and finds the log shorter.
+    Overtaken { region: usize, node: usize },
     /// The clock of a node jumps back.
     ClockBack { node: usize },
     /// The log is as fast as it was.
@@ -36,94 +42,122 @@ impl World {
     /// One of the chains that this weather has.
     pub(crate) fn chain(&mut self) {
         let chains = match self.weather {
-            Weather::StormOfOurs => 0..1,
-            Weather::StormOfDatabase => 1..5,
-            _ => 0..5,
+            Weather::StormOfOurs => 0..2,
+            Weather::StormOfDatabase => 2..7,
+            _ => 0..7,
         };
         match self.rng.u8(chains) {
             0 => self.return_in_parts(),
-            1 => self.exchange_posts(Tailers::Away),
-            2 => self.exchange_posts(Tailers::Stay),
-            3 => self.late_news(),
-            _ => self.epoch_unheard(),
+            1 => self.fall_behind_the_log(),
+            2 => self.late_news(),
+            3 => self.epoch_unheard(),
+            kind => self.move_the_post(kind),
         }
     }
 
     pub(crate) fn next_link(&mut self, link: Link) {
         match link {
-            Link::HandOver { between, left } => self.hand_over(between, left),
-            Link::Lose { to } => {
-                self.operator.busy += 1;
-                self.operator.quiet_until = self.now + self.rng.u64(3_000..6_000) * MS;
-                self.fail(to, Failover::Zombie, 0);
-                self.later(600 * MS, Step::ReplicationHeals);
-                self.later(700 * MS, Step::Chain(Link::Done));
-            }
-            Link::Done => {
-                self.operator.busy -= 1;
-                if self.leader().is_none() {
-                    self.start_source(0);
-                }
-            }
+            Link::Legs(legs) => self.next_leg(legs),
             Link::Trip { region, node, left } => self.trip(region, node, left),
+            Link::Overtaken { region, node } => self.overtaken(region, node),
             Link::ClockBack { node } => {
                 self.note(|| format!("the clock of node {node} jumps back"));
                 self.skews[node] = -3_000_000;
                 let heals = self.rng.u64(200..1_500) * MS;
                 self.later(heals, Step::ClockHeals { node });
+                if self.one_in(2) {
+                    let again = heals + self.rng.u64(10..300) * MS;
+                    self.later(again, Step::Chain(Link::ClockBack { node }));
+                }
             }
             Link::LogHeals => self.operator.log_lags = 0,
         }
     }
 
-    /// The primary and another server hand the post to each other, and at last something is lost.
-    fn exchange_posts(&mut self, tailers: Tailers) {
+    /// Servers hand the post to each other, and something is lost, while tailers are away or are not told.
+    fn move_the_post(&mut self, kind: u8) {
         let old = self.db.primary;
         let Some(new) = (0..self.size.servers).find(|server| self.is_fit(*server)) else { return };
         if self.operator.busy > 0 {
             return;
         }
         self.operator.busy += 1;
-        let left = match tailers {
-            Tailers::Away => {
+        let legs = match kind {
+            4 => vec![
+                Leg::TailersLeave,
+                Leg::HandOver(Some(new)),
+                Leg::HandOver(Some(old)),
+                Leg::CutOff(new),
+                Leg::Lose(new),
+            ],
+            5 => vec![Leg::NobodyTells, Leg::HandOver(Some(new)), Leg::CutOff(old), Leg::Lose(old)],
+            _ => vec![Leg::CutOff(new), Leg::TailersLeave, Leg::Lose(new), Leg::HandOver(None)],
+        };
+        self.note(|| format!("the operator begins with {legs:?}"));
+        self.next_leg(legs.into());
+    }
+
+    /// The next one that can be gone; when there is none, a tailer runs again.
+    fn next_leg(&mut self, mut legs: VecDeque<Leg>) {
+        let Some(leg) = legs.front().copied().filter(|_| self.is_chaos()) else {
+            self.operator.busy -= 1;
+            if self.leader().is_none() {
+                self.start_source(0);
+            }
+            return;
+        };
+        let pause = if let Some(pause) = self.go(leg) {
+            legs.pop_front();
+            pause
+        } else {
+            30
+        };
+        self.later(pause * MS, Step::Chain(Link::Legs(legs)));
+    }
+
+    /// Returns how many milliseconds pass before the next one; `None` if it must wait.
+    fn go(&mut self, leg: Leg) -> Option<u64> {
+        match leg {
+            Leg::TailersLeave => {
                 for source in 0..self.sources.len() {
                     if self.sources[source].up {
                         self.stop_source(source);
                     }
                 }
-                2
+                Some(1)
             }
-            Tailers::Stay => {
+            Leg::NobodyTells => {
                 self.operator.told_at = self.now + 6_000 * MS;
-                1
+                Some(1)
             }
-        };
-        self.note(|| {
-            format!("servers {old} and {new} hand over to each other, tailers {tailers:?}")
-        });
-        self.later(0, Step::Chain(Link::HandOver { between: [old, new], left }));
+            Leg::HandOver(to) => {
+                let to = to.or_else(|| (0..self.size.servers).find(|to| self.is_fit(*to)))?;
+                self.replace(to, Failover::Switchover)?;
+                Some(self.rng.u64(700..1_500))
+            }
+            Leg::CutOff(to) => {
+                self.note(|| format!("server {to} receives nothing"));
+                self.operator.cut_off = Some(to);
+                Some(self.rng.u64(50..400))
+            }
+            Leg::Lose(to) => {
+                self.replace(to, Failover::Zombie)?;
+                self.operator.quiet_until = self.now + self.rng.u64(3_000..6_000) * MS;
+                self.later(600 * MS, Step::ReplicationHeals);
+                Some(700)
+            }
+        }
     }
 
-    fn hand_over(&mut self, between: [usize; 2], left: u8) {
-        let primary = self.db.primary;
-        let other = between.into_iter().find(|server| *server != primary);
-        let Some(to) = other.filter(|_| self.is_chaos()) else {
-            self.later(0, Step::Chain(Link::Done));
-            return;
-        };
-        if self.operator.busy > 1 || !self.is_fit(to) || !self.db.instances[primary].up {
-            self.later(30 * MS, Step::Chain(Link::HandOver { between, left }));
-        } else if left > 0 {
-            self.operator.busy += 1;
-            self.fail(to, Failover::Switchover, 0);
-            let reigns = self.rng.u64(700..1_500) * MS;
-            self.later(reigns, Step::Chain(Link::HandOver { between, left: left - 1 }));
-        } else {
-            self.note(|| format!("server {to} receives nothing"));
-            self.operator.cut_off = Some(to);
-            let fails = self.rng.u64(50..400) * MS;
-            self.later(fails, Step::Chain(Link::Lose { to }));
+    /// `None` if another one is being replaced, or this one cannot be the primary now.
+    fn replace(&mut self, to: usize, how: Failover) -> Option<()> {
+        let up = self.db.instances[self.db.primary].up;
+        if self.operator.busy > 1 || !self.is_fit(to) || !up {
+            return None;
         }
+        self.operator.busy += 1;
+        self.fail(to, how, 0);
+        Some(())
     }
 
     /// A lane is away for longer than a node may be without news; when it is back, the others break while the node still
@@ -153,6 +187,27 @@ impl World {
         } else {
             self.later(10 * MS, Step::Chain(Link::Trip { region, node, left: left - 1 }));
         }
+    }
+
+    /// A lane is slow, so that much is on its way, and then away for a while.
+    fn fall_behind_the_log(&mut self) {
+        let node = self.rng.usize(..self.size.nodes);
+        let region = self.rng.usize(..self.size.regions);
+        self.slow_down(region, node);
+        let breaks = self.rng.u64(40..150) * MS;
+        self.later(breaks, Step::Chain(Link::Overtaken { region, node }));
+    }
+
+    fn overtaken(&mut self, region: usize, node: usize) {
+        let Some(connection) = self.regions[region].connections[node] else { return };
+        let away = self.rng.u64(100..900) * MS;
+        self.note(|| format!("the link of invalidator {region} to node {node} is cut"));
+        self.regions[region].cut.insert(node);
+        self.disconnect(region, node);
+        let arrives = self.now + away + self.rng.u64(10..80) * MS;
+        self.nodes[node].drains(connection, arrives);
+        self.later(away - MS, Step::Retention);
+        self.later(away, Step::HealLink { region, node });
     }
 
     /// All news comes late for a while, and meanwhile the clock of a node is behind, so that they look new.

@@ -19,7 +19,7 @@ impl World {
         let pause = self.rng.u64(pauses) * MS;
         self.after(pause, Event::Fault);
         self.stats.faults += 1;
-        if self.weather.is_storm() && self.one_in(12) {
+        if self.weather.is_storm() && self.one_in(6) {
             return self.chain();
         }
         let heals = if self.one_in(4) {

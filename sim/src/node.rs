@@ -30,6 +30,9 @@ use crate::{
 /// How long ago whoever stores without a lease may have read.
 pub(crate) const FILL_AGE_MS_MAX: u64 = 2_000;
 
+/// Connections of the past that a node may still read from.
+const DRAINING_MAX: usize = 4;
+
 /// What a lane sends.
 #[derive(Clone, Debug)]
 pub(crate) enum ToNode {
@@ -116,6 +119,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// What was on its way on a connection that is given up arrives, from then on.
+    pub(crate) fn drains(&mut self, connection: u64, from: u64) {
+        self.draining.retain(|(of, _)| *of != connection);
+        self.draining.truncate(DRAINING_MAX - 1);
+        self.draining.insert(0, (connection, from));
+    }
+
     /// A lane's connection has ended. What it has said of the clock goes with it.
     pub(crate) fn lane_ends(&mut self, region: usize) {
         let Some(connection) = self.lanes[region].take() else { return };

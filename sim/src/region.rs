@@ -16,8 +16,6 @@ use crate::{
     world::{Answers, Event, MS, World},
 };
 
-/// Connections of the past that a node may still read from.
-const DRAINING_MAX: usize = 4;
 /// How long a poll waits for answers.
 const POLL: u64 = 8 * MS;
 const SKEW_MAX: std::time::Duration = std::time::Duration::from_millis(50);
@@ -159,9 +157,7 @@ impl World {
             } else {
                 self.now
             };
-            let draining = &mut self.nodes[node].draining;
-            draining.truncate(DRAINING_MAX - 1);
-            draining.insert(0, (connection, from));
+            self.nodes[node].drains(connection, from);
         }
         self.step_lane(region, node, LaneEvent::Disconnected);
         let again = self.delay(10, 60);

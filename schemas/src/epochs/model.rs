@@ -100,8 +100,10 @@ fn agrees(
     let whole = kept.last().map_or(Version::ZERO, |txn| txn.version);
     let whole = whole.max(Version::new(epoch, first - 1).unwrap());
     prop_assert_eq!(standing.foreign, foreign.is_some());
-    if foreign.is_some() {
-        prop_assert!(standing.position.epoch() < epoch, "a foreign server is in the newest epoch");
+    if let Some(foreign) = foreign {
+        let stands = standing.position.epoch();
+        prop_assert!(stands < epoch, "a foreign server is in the newest epoch");
+        prop_assert!(stands <= foreign.version.epoch(), "{foreign:?} is there, and was lost");
         prop_assert!(hole.is_none_or(|hole| standing.position < hole), "{hole:?} is missing");
         prop_assert_eq!(standing.highest, Version::MAX);
     } else {
@@ -139,6 +141,7 @@ fn the_model_misses_each_cure() {
         Cure::PositionEntersEmptyEpoch,
         Cure::PositionIsContiguous,
         Cure::ForeignHoldsPosition,
+        Cure::LostHoldsItsEpoch,
         Cure::VersionAsksSurvival,
         Cure::VersionAsksWholeSet,
     ] {

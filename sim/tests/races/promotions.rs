@@ -6,7 +6,7 @@ use sim::database::{KeyId, TxnId};
 
 use crate::{
     race::{Ending, Promise, broken_if, promise, race},
-    stage::{A, B, OTHER, PRIMARY, REPLICA, Stage},
+    stage::{A, B, LAST, OTHER, PRIMARY, REPLICA, Stage},
 };
 
 #[test]
@@ -456,6 +456,22 @@ fn r67_replica_is_ahead_of_the_promoted_one() {
         s.commit(A);
         s.replicate(REPLICA);
         s.fail_over(PRIMARY, OTHER);
+        s.settle();
+        s.cache_by(Reader::Anywhere, 0, A, REPLICA);
+        s.ends_honest(0, A)
+    });
+    // And still is after a second promotion, which loses nothing.
+    race(&[&[Cure::LostHoldsItsEpoch]], || {
+        let mut s = Stage::with(|plan| plan.servers = 4);
+        s.commit(A);
+        s.replicate(REPLICA);
+        s.fail_over(PRIMARY, OTHER);
+        s.commit(B);
+        s.settle();
+        follows(&mut s, LAST, OTHER);
+        s.tail.predecessor = Some(s.db.executed(OTHER).clone());
+        s.fail_over(OTHER, LAST);
+        s.commit(B);
         s.settle();
         s.cache_by(Reader::Anywhere, 0, A, REPLICA);
         s.ends_honest(0, A)

@@ -43,6 +43,8 @@ pub(crate) const PRIMARY: usize = 0;
 pub(crate) const REPLICA: usize = 1;
 /// Another one, where there are three servers.
 pub(crate) const OTHER: usize = 2;
+/// And one more.
+pub(crate) const LAST: usize = 3;
 /// Two keys.
 pub(crate) const A: KeyId = 1;
 pub(crate) const B: KeyId = 2;
