@@ -1,6 +1,8 @@
 //! [`Check`]: what must be true after every step, and at the end. It knows the whole history; the parts
 //! under test know nothing of it.
 
+mod clients;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cache_node::rules::{Ask, Nonce, Rules, Served, Subject};
@@ -8,8 +10,7 @@ use protocol::control::{Batch, Item};
 use schemas::{
     cursor::{Partition, Place, partition_of},
     epochs::EpochTable,
-    gtid::{Dialect, GtidSet},
-    record::{EpochStart, Origin, Record, Scope},
+    record::{Checkpoint, EpochStart, Origin, Record, Scope},
     version::Version,
 };
 
@@ -133,28 +134,6 @@ impl Check {
     pub(crate) fn fail(&mut self, at: u64, what: String) {
         self.violation.get_or_insert(Violation { at, what });
     }
-
-    /// The version of a transaction; `None` while no epoch of its server is known.
-    pub(crate) fn version_of(&self, db: &Topology, server: usize, txn: TxnId) -> Option<Version> {
-        self.heard.version_of(&db.txn(txn).gtid(), db.executed(server))
-    }
-
-    /// Writers hear of the epochs that began a while ago.
-    pub(crate) fn hear(&mut self, now: u64) {
-        for (_, start) in self.unheard.extract_if(.., |(at, _)| *at <= now) {
-            self.heard.learn(start);
-        }
-    }
-
-    /// The version that a client gives to a snapshot.
-    pub(crate) fn standing(&self, executed: &GtidSet) -> Version {
-        self.table.standing(executed, &GtidSet::empty(Dialect::Mysql)).position
-    }
-
-    /// A version that a reader remembers for a key.
-    pub(crate) fn token(&self, id: KeyId) -> Version {
-        self.committed[id].last().map_or(Version::ZERO, |(_, version)| *version)
-    }
 }
 
 // === What happened ===
@@ -164,10 +143,14 @@ impl Check {
         self.errant.insert(txn);
     }
 
-    /// Whether something is lost of which the log never told, and no epoch either.
-    pub(crate) fn lost_unpublished(&self, db: &Topology) -> bool {
-        let told = |at: &TxnId| self.own.contains_key(at) || self.lost.contains_key(at);
-        db.all().any(|(at, txn)| txn.lost_at.is_some() && !told(&at) && !self.errant.contains(&at))
+    /// Whether something is lost of which no tailer will know, because it is not in the checkpoint, and no epoch has told.
+    pub(crate) fn lost_unread_by(&self, db: &Topology, saved: Option<&Checkpoint>) -> bool {
+        let read = |at: &TxnId, txn: &Txn| {
+            let saved = saved.is_some_and(|saved| saved.executed.contains(&txn.gtid()));
+            saved && self.own.contains_key(at)
+        };
+        let told = |at: &TxnId| self.lost.contains_key(at) || self.errant.contains(at);
+        db.all().any(|(at, txn)| txn.lost_at.is_some() && !told(&at) && !read(&at, txn))
     }
 
     /// What is lost and was not announced is known only to the operator.
@@ -175,17 +158,6 @@ impl Check {
         let lost =
             db.all().filter(|(at, txn)| txn.lost_at.is_some() && !self.lost.contains_key(at));
         self.errant.extend(lost.map(|(at, _)| at));
-    }
-
-    /// Whether a version is the name of another transaction, whose number was given out anew: nothing is promised to who asks for
-    /// that before the epoch is known that tells them apart.
-    pub(crate) fn is_of_another(&self, txn: TxnId, version: Version) -> bool {
-        let named = self.published.range((version, 0)..=(version, KeyId::MAX));
-        named.map(|(_, of)| of).any(|of| *of != txn && self.own.get(of) == Some(&version))
-    }
-
-    pub(crate) fn committed(&mut self, id: KeyId, txn: TxnId, version: Version) {
-        self.committed[id].push((txn, version));
     }
 
     pub(crate) fn epoch_appended(&mut self, now: u64, db: &Topology, start: &EpochStart) {

@@ -403,7 +403,7 @@ impl World {
             return;
         };
         self.note(|| format!("writer {writer} committed {txn:?} at {version}"));
-        let is_of_another = self.check.is_of_another(txn, version);
+        let is_of_another = self.check.is_of_another(&self.db, server, txn, version);
         for id in keys.iter().filter(|_| !is_of_another) {
             self.check.committed(*id, txn, version);
         }

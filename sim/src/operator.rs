@@ -227,7 +227,8 @@ impl World {
         self.db.promote(self.now, server);
         self.note(|| format!("server {server} is the primary"));
         // A successor that has all of it shows the tailer what it lacks of what was published before.
-        let shows = how == Failover::Switchover && !self.check.lost_unpublished(&self.db);
+        let saved = self.broker.saved.as_ref().map(|saved| &saved.checkpoint);
+        let shows = how == Failover::Switchover && !self.check.lost_unread_by(&self.db, saved);
         if !was_read && !shows {
             // Nobody has announced what was lost when the old one took its post, nor can say what is lost with it.
             self.check.lost_unread(&self.db);
