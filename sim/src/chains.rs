@@ -51,7 +51,9 @@ impl World {
             1 => self.fall_behind_the_log(),
             2 => self.late_news(),
             3 => self.epoch_unheard(),
-            kind => self.move_the_post(kind),
+            4 => self.move_the_post(to_and_fro_unread),
+            5 => self.move_the_post(to_and_fro_untold),
+            _ => self.move_the_post(lost_and_handed_on),
         }
     }
 
@@ -75,25 +77,14 @@ impl World {
         }
     }
 
-    /// Servers hand the post to each other, and something is lost, while tailers are away or are not told.
-    fn move_the_post(&mut self, kind: u8) {
-        let old = self.db.primary;
+    /// The operator moves the post of the primary, which is the first, with the help of another server.
+    fn move_the_post(&mut self, legs: fn(usize, usize) -> Vec<Leg>) {
         let Some(new) = (0..self.size.servers).find(|server| self.is_fit(*server)) else { return };
         if self.operator.busy > 0 {
             return;
         }
         self.operator.busy += 1;
-        let legs = match kind {
-            4 => vec![
-                Leg::TailersLeave,
-                Leg::HandOver(Some(new)),
-                Leg::HandOver(Some(old)),
-                Leg::CutOff(new),
-                Leg::Lose(new),
-            ],
-            5 => vec![Leg::NobodyTells, Leg::HandOver(Some(new)), Leg::CutOff(old), Leg::Lose(old)],
-            _ => vec![Leg::CutOff(new), Leg::TailersLeave, Leg::Lose(new), Leg::HandOver(None)],
-        };
+        let legs = legs(self.db.primary, new);
         self.note(|| format!("the operator begins with {legs:?}"));
         self.next_leg(legs.into());
     }
@@ -233,4 +224,20 @@ impl World {
         }
         self.later(MS, Step::ForceEpoch { then: None });
     }
+}
+
+/// The tailer that comes back finds another server's reign between two of the one that it reads.
+fn to_and_fro_unread(old: usize, new: usize) -> Vec<Leg> {
+    let hands_over = |to| Leg::HandOver(Some(to));
+    vec![Leg::TailersLeave, hands_over(new), hands_over(old), Leg::CutOff(new), Leg::Lose(new)]
+}
+
+/// The tailer reads on where it is, through another server's reign.
+fn to_and_fro_untold(old: usize, new: usize) -> Vec<Leg> {
+    vec![Leg::NobodyTells, Leg::HandOver(Some(new)), Leg::CutOff(old), Leg::Lose(old)]
+}
+
+/// The tailer that comes back does not find the server that knew of the loss; or it finds the one that lost, made anew.
+fn lost_and_handed_on(_old: usize, new: usize) -> Vec<Leg> {
+    vec![Leg::CutOff(new), Leg::TailersLeave, Leg::Lose(new), Leg::HandOver(None)]
 }
