@@ -94,7 +94,10 @@ impl EpochTable {
     /// than the one that lost it. `None` if nothing is foreign.
     pub fn holds(&self, has: &GtidSet) -> Option<u16> {
         let newest = self.newest();
-        let strangers = newest.map_or_else(|| lowest(has), |newest| strangers(newest, has));
+        let mut strangers = newest.map_or_else(|| lowest(has), |newest| strangers(newest, has));
+        if Cure::LostHoldsItsEpoch.works() {
+            strangers.extend(lowest(has).into_iter().filter(|gtid| self.is_passed_by(gtid)));
+        }
         let written = strangers.iter().filter_map(|gtid| self.epoch_of(gtid));
         let written = written.filter(|_| Cure::LostHoldsItsEpoch.works()).min();
         let before = newest.map_or(0, |newest| newest.epoch.saturating_sub(1));
@@ -126,6 +129,20 @@ impl EpochTable {
         self.starts
             .get(&epoch)
             .map_or(Version::ZERO, |start| self.highest_below(epoch, &start.before))
+    }
+
+    /// Whether another server gave the number in the epoch to which it belongs. Of a domain MariaDB's sets say the newest transaction, and
+    /// by its sequence alone what was lost counts as there as soon as the domain is past it.
+    fn is_passed_by(&self, gtid: &Gtid) -> bool {
+        let Gtid::MariaDb { domain, server_id, sequence } = gtid else { return false };
+        let mut wrote =
+            self.starts.values().rev().filter_map(|start| match (&start.origin, &start.before) {
+                (Origin::MariaDb { domain: of, server_id }, GtidSet::MariaDb(before)) => {
+                    (of == domain && before.up_to(*of) < *sequence).then_some(server_id)
+                }
+                _ => None,
+            });
+        wrote.next().is_some_and(|wrote| wrote != server_id)
     }
 
     /// The newest epoch in which a transaction of this number may have been written.

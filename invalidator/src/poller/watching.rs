@@ -259,17 +259,15 @@ mod tests {
         let set = |text: &str| GtidSet::parse(Dialect::MariaDb, text).expect("a set");
         let mut poller = Poller::new(Dialect::MariaDb, None);
         poller.add(Moment::START, InstanceId(0), Role::Replica);
-        poller.learn(
-            at(1),
-            EpochStart {
-                source: "s".into(),
-                epoch: 1,
-                origin: Origin::MariaDb { domain: 0, server_id: 1 },
-                first: 11,
-                before: set("0-1-10"),
-                lossless: true,
-            },
-        );
+        let start = |epoch, server_id, first, before| EpochStart {
+            source: "s".into(),
+            epoch,
+            origin: Origin::MariaDb { domain: 0, server_id },
+            first,
+            before: set(before),
+            lossless: false,
+        };
+        poller.learn(at(1), start(1, 1, 11, "0-1-10"));
         let position = |poller: &mut Poller, wrote: &str| {
             poller.wrote(InstanceId(0), &set(wrote));
             poller.answered(at(10), InstanceId(0), &set("0-1-15"));
@@ -281,5 +279,11 @@ mod tests {
         assert_eq!(position(&mut poller, "0-2-9"), ("1.15".to_owned(), false, false));
         assert_eq!(position(&mut poller, "0-2-12"), ("0.0".to_owned(), true, true));
         assert_eq!(position(&mut poller, ""), ("1.15".to_owned(), false, false));
+        // It was the primary, and lost the end of what it wrote. The domain is past that.
+        poller.learn(at(12), start(2, 2, 21, "0-1-20"));
+        poller.learn(at(13), start(3, 2, 31, "0-2-30"));
+        poller.wrote(InstanceId(0), &set("0-1-25"));
+        poller.answered(at(14), InstanceId(0), &set("0-2-40"));
+        assert_eq!(poller.poll(at(14), at(15)).region.to_string(), "1.20");
     }
 }

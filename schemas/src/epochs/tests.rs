@@ -159,6 +159,20 @@ fn mariadb_domains() {
         0-2-9,1-5-2  1.7 ? foreign
     "]]
     .assert_eq(&lines);
+    // What the first server has lost is foreign, also when the domain is past its numbers.
+    table.learn(epoch(3, 3, 13, "0-2-12"));
+    let mut lines = String::new();
+    for has in ["0-1-7", "0-1-9", "0-2-9", "0-2-14", "0-3-14", "0-1-14"] {
+        lines += &format!("{has:<12} {}\n", show(table.standing(&set(has), &set("0-3-14"))));
+    }
+    expect![[r#"
+        0-1-7        2.7 1.7
+        0-1-9        1.7 ? foreign
+        0-2-9        2.9 2.9
+        0-2-14       2.12 ? foreign
+        0-3-14       3.14 3.14
+        0-1-14       1.7 ? foreign
+    "#]].assert_eq(&lines);
 }
 
 proptest! {
