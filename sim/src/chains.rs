@@ -32,10 +32,14 @@ pub(crate) enum Link {
     Trip { region: usize, node: usize, left: u8 },
     /// A lane's connection breaks, and what was on its way comes when the lane is back and finds the log shorter.
     Overtaken { region: usize, node: usize },
-    /// The clock of a node jumps back.
-    ClockBack { node: usize },
-    /// The log is as fast as it was.
-    LogHeals,
+    /// The clock of a node jumps back, for so long.
+    ClockBack { node: usize, for_us: u64 },
+    /// Records take so much longer to the log.
+    LogLags { by_us: u64 },
+    /// Another tailer begins a term.
+    NewTerm,
+    /// Every lane of a node breaks as soon as it has fresh news.
+    BreakWhenFresh { node: usize, left: u16 },
 }
 
 impl World {
@@ -43,16 +47,17 @@ impl World {
     pub(crate) fn chain(&mut self) {
         let chains = match self.weather {
             Weather::StormOfOurs => 0..2,
-            Weather::StormOfDatabase => 2..7,
-            _ => 0..7,
+            Weather::StormOfDatabase => 2..8,
+            _ => 0..8,
         };
         match self.rng.u8(chains) {
             0 => self.return_in_parts(),
             1 => self.fall_behind_the_log(),
             2 => self.late_news(),
-            3 => self.epoch_unheard(),
-            4 => self.move_the_post(to_and_fro_unread),
-            5 => self.move_the_post(to_and_fro_untold),
+            3 => self.clock_comes_and_goes(),
+            4 => self.epoch_unheard(),
+            5 => self.move_the_post(to_and_fro_unread),
+            6 => self.move_the_post(to_and_fro_untold),
             _ => self.move_the_post(lost_and_handed_on),
         }
     }
@@ -62,18 +67,18 @@ impl World {
             Link::Legs(legs) => self.next_leg(legs),
             Link::Trip { region, node, left } => self.trip(region, node, left),
             Link::Overtaken { region, node } => self.overtaken(region, node),
-            Link::ClockBack { .. } if !self.is_chaos() => {}
-            Link::ClockBack { node } => {
+            _ if !self.is_chaos() => {}
+            Link::ClockBack { node, for_us } => {
                 self.note(|| format!("the clock of node {node} jumps back"));
                 self.skews[node] = -3_000_000;
-                let heals = self.rng.u64(200..1_500) * MS;
-                self.later(heals, Step::ClockHeals { node });
-                if self.one_in(2) {
-                    let again = heals + self.rng.u64(10..300) * MS;
-                    self.later(again, Step::Chain(Link::ClockBack { node }));
-                }
+                self.later(for_us, Step::ClockHeals { node });
             }
-            Link::LogHeals => self.operator.log_lags = 0,
+            Link::LogLags { by_us } => {
+                self.note(|| format!("records take {} ms longer", by_us / MS));
+                self.operator.log_lags = by_us;
+            }
+            Link::NewTerm => self.take_over(900 * MS),
+            Link::BreakWhenFresh { node, left } => self.break_when_fresh(node, left),
         }
     }
 
@@ -205,23 +210,51 @@ impl World {
     /// All news comes late for a while, and meanwhile the clock of a node is behind, so that they look new.
     fn late_news(&mut self) {
         let node = self.rng.usize(..self.size.nodes);
-        let lags = self.rng.u64(1_600..2_600) * MS;
-        self.note(|| format!("the log takes {} ms", lags / MS));
-        self.operator.log_lags = lags;
-        self.later(lags, Step::Chain(Link::ClockBack { node }));
-        self.later(lags + 3_000 * MS, Step::Chain(Link::LogHeals));
+        let by_us = self.rng.u64(1_600..2_600) * MS;
+        let for_us = self.rng.u64(200..1_500) * MS;
+        self.later(0, Step::Chain(Link::LogLags { by_us }));
+        self.later(by_us, Step::Chain(Link::ClockBack { node, for_us }));
+        self.later(by_us + 3_000 * MS, Step::Chain(Link::LogLags { by_us: 0 }));
     }
 
-    /// An operator ends an epoch, and a node hears nothing of it while others, writers among them, hear it one after the other.
-    fn epoch_unheard(&mut self) {
+    /// The clock of a node is behind, is right when a lane looks, for which that needs no news, and is behind again when late news
+    /// comes, the last one for a while.
+    fn clock_comes_and_goes(&mut self) {
         let node = self.rng.usize(..self.size.nodes);
-        self.note(|| format!("no invalidator reaches node {node} while an epoch ends"));
-        let heals = self.rng.u64(600..1_600) * MS;
+        let by_us = self.rng.u64(1_550..1_800) * MS;
+        self.later(0, Step::Chain(Link::ClockBack { node, for_us: 500 * MS }));
+        self.later(200 * MS, Step::Chain(Link::LogLags { by_us }));
+        self.later(505 * MS, Step::Chain(Link::NewTerm));
+        let for_us = by_us + 1_500 * MS;
+        self.later(600 * MS, Step::Chain(Link::ClockBack { node, for_us }));
+        self.later(by_us + 300 * MS, Step::Chain(Link::BreakWhenFresh { node, left: 1_000 }));
+        self.later(by_us + 1_300 * MS, Step::Chain(Link::LogLags { by_us: 0 }));
+    }
+
+    fn break_when_fresh(&mut self, node: usize, left: u16) {
+        if self.nodes[node].up && self.nodes[node].rules.is_fresh(self.moment()) {
+            self.cut_off(node, 1_200 * MS);
+        } else if left > 0 {
+            let next = Link::BreakWhenFresh { node, left: left - 1 };
+            self.later(MS, Step::Chain(next));
+        }
+    }
+
+    /// No invalidator reaches the node.
+    fn cut_off(&mut self, node: usize, heals: u64) {
+        self.note(|| format!("no invalidator reaches node {node}"));
         for region in 0..self.size.regions {
             self.regions[region].cut.insert(node);
             self.disconnect(region, node);
             self.later(heals, Step::HealLink { region, node });
         }
+    }
+
+    /// An operator ends an epoch, and a node hears nothing of it while others, writers among them, hear it one after the other.
+    fn epoch_unheard(&mut self) {
+        let node = self.rng.usize(..self.size.nodes);
+        let heals = self.rng.u64(600..1_600) * MS;
+        self.cut_off(node, heals);
         self.later(MS, Step::ForceEpoch { then: None });
     }
 }

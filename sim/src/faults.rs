@@ -137,7 +137,7 @@ impl World {
     }
 
     /// The other tailer takes the leadership; the first does not know for a while.
-    fn take_over(&mut self, heals: u64) {
+    pub(crate) fn take_over(&mut self, heals: u64) {
         if let (Some(old), Some(new)) = (
             self.sources.iter().position(|source| source.up),
             self.sources.iter().position(|source| !source.up),
