@@ -165,14 +165,15 @@ fn mariadb_domains() {
     for has in ["0-1-7", "0-1-9", "0-2-9", "0-2-14", "0-3-14", "0-1-14"] {
         lines += &format!("{has:<12} {}\n", show(table.standing(&set(has), &set("0-3-14"))));
     }
-    expect![[r#"
+    expect![[r"
         0-1-7        2.7 1.7
         0-1-9        1.7 ? foreign
         0-2-9        2.9 2.9
         0-2-14       2.12 ? foreign
         0-3-14       3.14 3.14
         0-1-14       1.7 ? foreign
-    "#]].assert_eq(&lines);
+    "]]
+    .assert_eq(&lines);
 }
 
 proptest! {
