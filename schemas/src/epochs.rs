@@ -96,7 +96,7 @@ impl EpochTable {
         let newest = self.newest();
         let mut strangers = newest.map_or_else(|| lowest(has), |newest| strangers(newest, has));
         if Cure::LostHoldsItsEpoch.works() {
-            strangers.extend(lowest(has).into_iter().filter(|gtid| self.is_passed_by(gtid)));
+            strangers.extend(self.passed_by(has));
         }
         let written = strangers.iter().filter_map(|gtid| self.epoch_of(gtid));
         let written = written.filter(|_| Cure::LostHoldsItsEpoch.works()).min();
@@ -131,18 +131,21 @@ impl EpochTable {
             .map_or(Version::ZERO, |start| self.highest_below(epoch, &start.before))
     }
 
-    /// Whether another server gave the number in the epoch to which it belongs. Of a domain MariaDB's sets say the newest transaction, and
-    /// by its sequence alone what was lost counts as there as soon as the domain is past it.
-    fn is_passed_by(&self, gtid: &Gtid) -> bool {
-        let Gtid::MariaDb { domain, server_id, sequence } = gtid else { return false };
-        let mut wrote =
-            self.starts.values().rev().filter_map(|start| match (&start.origin, &start.before) {
-                (Origin::MariaDb { domain: of, server_id }, GtidSet::MariaDb(before)) => {
-                    (of == domain && before.up_to(*of) < *sequence).then_some(server_id)
-                }
-                _ => None,
-            });
-        wrote.next().is_some_and(|wrote| wrote != server_id)
+    /// What in `has` was numbered by another server than that of the epoch to which the number belongs. Of a domain MariaDB's sets say
+    /// the newest transaction, and by its sequence alone what was lost counts as there as soon as the domain is past it.
+    fn passed_by(&self, has: &GtidSet) -> Vec<Gtid> {
+        let GtidSet::MariaDb(set) = has else { return Vec::new() };
+        let others = set.iter().filter(|(domain, server_id, sequence)| {
+            let wrote =
+                self.starts.values().rev().find_map(|start| match (&start.origin, &start.before) {
+                    (Origin::MariaDb { domain: of, server_id }, GtidSet::MariaDb(before)) => {
+                        (of == domain && before.up_to(*of) < *sequence).then_some(*server_id)
+                    }
+                    _ => None,
+                });
+            wrote.is_some_and(|wrote| wrote != *server_id)
+        });
+        others.map(mariadb).collect()
     }
 
     /// The newest epoch in which a transaction of this number may have been written.
@@ -192,6 +195,10 @@ fn strangers(start: &EpochStart, has: &GtidSet) -> Vec<Gtid> {
         return lowest(&rest).into_iter().filter(|gtid| !is_numbered(start, gtid)).collect();
     }
     lowest(has)
+}
+
+fn mariadb((domain, server_id, sequence): (u32, u32, u64)) -> Gtid {
+    Gtid::MariaDb { domain, server_id, sequence }
 }
 
 /// The lowest transaction of each origin, as far as the set tells them apart.

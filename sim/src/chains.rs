@@ -68,11 +68,7 @@ impl World {
             Link::Trip { region, node, left } => self.trip(region, node, left),
             Link::Overtaken { region, node } => self.overtaken(region, node),
             _ if !self.is_chaos() => {}
-            Link::ClockBack { node, for_us } => {
-                self.note(|| format!("the clock of node {node} jumps back"));
-                self.skews[node] = -3_000_000;
-                self.later(for_us, Step::ClockHeals { node });
-            }
+            Link::ClockBack { node, for_us } => self.clock_jumps_back(node, for_us),
             Link::LogLags { by_us } => {
                 self.note(|| format!("records take {} ms longer", by_us / MS));
                 self.operator.log_lags = by_us;
@@ -163,8 +159,7 @@ impl World {
         let node = self.rng.usize(..self.size.nodes);
         let region = self.rng.usize(..self.size.regions);
         self.note(|| format!("the link of invalidator {region} to node {node} is cut, for long"));
-        self.regions[region].cut.insert(node);
-        self.disconnect(region, node);
+        self.cut_link(region, node);
         let away = self.rng.u64(1_600..3_000) * MS;
         self.later(away, Step::HealLink { region, node });
         self.later(away, Step::SlowDown { region, node });
@@ -199,8 +194,7 @@ impl World {
         let Some(connection) = self.regions[region].connections[node] else { return };
         let away = self.rng.u64(100..900) * MS;
         self.note(|| format!("the link of invalidator {region} to node {node} is cut"));
-        self.regions[region].cut.insert(node);
-        self.disconnect(region, node);
+        self.cut_link(region, node);
         let arrives = self.now + away + self.rng.u64(10..80) * MS;
         self.nodes[node].drains(connection, arrives);
         self.later(away - MS, Step::Retention);
@@ -244,8 +238,7 @@ impl World {
     fn cut_off(&mut self, node: usize, heals: u64) {
         self.note(|| format!("no invalidator reaches node {node}"));
         for region in 0..self.size.regions {
-            self.regions[region].cut.insert(node);
-            self.disconnect(region, node);
+            self.cut_link(region, node);
             self.later(heals, Step::HealLink { region, node });
         }
     }

@@ -52,8 +52,7 @@ impl World {
             }
             3 | 4 => {
                 self.note(|| format!("the link of invalidator {region} to node {node} is cut"));
-                self.regions[region].cut.insert(node);
-                self.disconnect(region, node);
+                self.cut_link(region, node);
                 self.later(heals, Step::HealLink { region, node });
                 if self.one_in(6) {
                     self.later(heals, Step::Retention);
@@ -112,12 +111,22 @@ impl World {
                 self.operator.quiet_until = self.now + heals + 500 * MS;
             }
             _ => {
-                self.note(|| format!("the clock of node {node} jumps back"));
-                self.stats.race("r40");
-                self.skews[node] = -3_000_000;
-                self.later(heals + 1_000 * MS, Step::ClockHeals { node });
+                self.clock_jumps_back(node, heals + 1_000 * MS);
             }
         }
+    }
+
+    /// The invalidator reaches the node no more.
+    pub(crate) fn cut_link(&mut self, region: usize, node: usize) {
+        self.regions[region].cut.insert(node);
+        self.disconnect(region, node);
+    }
+
+    pub(crate) fn clock_jumps_back(&mut self, node: usize, heals: u64) {
+        self.note(|| format!("the clock of node {node} jumps back"));
+        self.stats.race("r40");
+        self.skews[node] = -3_000_000;
+        self.later(heals, Step::ClockHeals { node });
     }
 
     fn fault_node(&mut self, node: usize, heals: u64) {

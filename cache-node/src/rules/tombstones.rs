@@ -45,22 +45,15 @@ impl Tombstones {
     /// to make room: the caller raises its fill floor by that.
     #[must_use = "an evicted tombstone must raise the fill floor"]
     pub(super) fn add(&mut self, hash: u64, version: Version, lapsed: Version) -> Option<Version> {
-        let newest = match self.deleted.entry(hash) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(version);
-                true
-            }
-            Entry::Occupied(mut before) => {
-                let newer = *before.get() < version;
-                if newer || !Cure::TombstoneKeepsHighest.works() {
-                    before.insert(version) != version
-                } else {
-                    false
-                }
-            }
+        let stays = |before: Version| {
+            before == version || (before > version && Cure::TombstoneKeepsHighest.works())
         };
-        if newest {
-            self.queue.push_back((hash, version));
+        match self.deleted.entry(hash) {
+            Entry::Occupied(before) if stays(*before.get()) => {}
+            entry => {
+                entry.insert_entry(version);
+                self.queue.push_back((hash, version));
+            }
         }
         self.lapse(lapsed);
         // A key that is deleted again and again leaves void items behind.

@@ -1,7 +1,8 @@
 //! A shop whose readers fill from two lagging replicas, and two processes that share tailing and delivery between them, while
-//! everything is stopped, frozen, killed and cut off in turn. With nodes of ours and leases, no cached value differs from the database in the end, and no value was served unflagged that had been superseded for too
-//! long. With stock memcached and writers that delete each key once, the same shop shows what this test can see. And before anything
-//! fails, both have the same hit rate: safety is not bought with misses.
+//! everything is stopped, frozen, killed and cut off in turn. With nodes of ours and leases, no cached value differs from the
+//! database in the end, and no value was served unflagged that had been superseded for too long. With stock memcached and writers
+//! that delete each key once, the same shop shows what this test can see. And before anything fails, both have the same hit rate:
+//! safety is not bought with misses.
 
 use std::{
     io::{self, Write as _},
@@ -110,6 +111,8 @@ pub(super) struct Storm {
     pub(super) replicas: Vec<Database>,
     stock: Vec<Memcached>,
     primary: Database,
+    /// As every shop of it is, but for who reads and writes how.
+    shop: Settings,
     _lab: Lab,
 }
 
@@ -151,14 +154,27 @@ impl Storm {
             stream: StreamPlace::Kafka { brokers: kafka.address(), topic: "storm".to_owned() },
             ..region
         };
+        let shop =
+            Settings { partitions: region.stream.partitions(), ..Settings::new(FILL_AGE_MAX, 7) };
         // The rules name the tables.
-        drop(Shop::open(shop(), primary.root(), ring(&nodes)).await.expect("a shop"));
+        drop(Shop::open(shop.clone(), primary.root(), ring(&nodes)).await.expect("a shop"));
         let mut invalidators = Vec::new();
         for _ in 0..INVALIDATORS {
             let started = lab.servers.mcsqueal(&region, &McsquealOptions::default()).await;
             invalidators.push(started.expect("mcsqueal"));
         }
-        Storm { invalidators, kafka, nodes, ports, polls, replicas, stock, primary, _lab: lab }
+        Storm {
+            invalidators,
+            kafka,
+            nodes,
+            ports,
+            polls,
+            replicas,
+            stock,
+            primary,
+            shop,
+            _lab: lab,
+        }
     }
 
     /// Writers delete for themselves. Only replicas fail: that is enough.
@@ -178,7 +194,7 @@ impl Storm {
 
     fn settings(&self) -> Settings {
         let replicas = self.replicas.iter().map(Database::root).collect();
-        Settings { replicas, writer_rest: WRITER_REST, ..shop() }
+        Settings { replicas, writer_rest: WRITER_REST, ..self.shop.clone() }
     }
 
     /// Lets the shop run, calmly first, and then with all of these strikes in turn until enough was checked.
@@ -259,11 +275,6 @@ impl Storm {
         }
         all
     }
-}
-
-fn shop() -> Settings {
-    let stream = StreamPlace::Kafka { brokers: String::new(), topic: String::new() };
-    Settings { partitions: stream.partitions(), ..Settings::new(FILL_AGE_MAX, 7) }
 }
 
 fn count(number: u64) -> f64 {

@@ -8,7 +8,7 @@ use schemas::{
 };
 
 use crate::{
-    race::{AGAINST_LOST_BATCHES, broken_if, race},
+    race::{AGAINST_LOST_BATCHES, Ending, broken_if, race},
     stage::{A, B, PRIMARY, REPLICA, Stage, Wire, key},
 };
 
@@ -285,13 +285,7 @@ fn r40_clock_jumps_back() {
     race(&[&[Cure::AgeAsksBothClocks]], || {
         let mut s = Stage::new();
         s.cache(0, A, PRIMARY);
-        s.progress();
-        s.commit(A);
-        s.pass(15_000);
-        s.nodes[0].clock_ahead = -20_000;
-        s.nodes[0].wire = Wire::LosesAnswers;
-        s.deliver(0);
-        s.not_late(0, A)
+        news_late_on_a_slow_clock(s)
     });
 }
 
@@ -322,14 +316,19 @@ fn r40_clock_was_behind_when_it_was_read() {
         s.take_over();
         s.deliver(0);
         s.publish();
-        s.progress();
-        s.commit(A);
-        s.pass(15_000);
-        s.nodes[0].clock_ahead = -20_000;
-        s.nodes[0].wire = Wire::LosesAnswers;
-        s.deliver(0);
-        s.not_late(0, A)
+        news_late_on_a_slow_clock(s)
     });
+}
+
+/// What a node hears last is old, and its clock is behind by more; nobody learns that.
+fn news_late_on_a_slow_clock(mut s: Stage) -> Ending {
+    s.progress();
+    s.commit(A);
+    s.pass(15_000);
+    s.nodes[0].clock_ahead = -20_000;
+    s.nodes[0].wire = Wire::LosesAnswers;
+    s.deliver(0);
+    s.not_late(0, A)
 }
 
 fn clock_is_behind() -> Stage {
@@ -365,7 +364,7 @@ fn r62_numbers_begin_anew() {
 
 #[test]
 fn r64_one_of_two_partitions_has_reported() {
-    let with = |late: fn(&mut Stage, usize) -> crate::race::Ending| {
+    let with = |late: fn(&mut Stage, usize) -> Ending| {
         let mut s = Stage::with(|plan| plan.settings.partitions = 2);
         let id = s.key_in(Partition(1), 1);
         assert_eq!(partition_of(&key(id), 2), Partition(1));
