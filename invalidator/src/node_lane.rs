@@ -298,12 +298,10 @@ impl NodeLane {
         wall: UnixMicros,
     ) -> Option<Action> {
         let apart = Duration::from_micros(wall.0.abs_diff(answer.wall.0));
-        let agreement = if apart > self.clock_skew_max.saturating_add(now.since(sent)) {
-            Agreement::Apart
-        } else {
-            Agreement::Close
-        };
-        if self.agreement == Some(agreement) || !Cure::LaneMeasuresSkew.works() {
+        let far = apart > self.clock_skew_max.saturating_add(now.since(sent));
+        let agreement =
+            if far && Cure::LaneMeasuresSkew.works() { Agreement::Apart } else { Agreement::Close };
+        if self.agreement == Some(agreement) {
             return None;
         }
         self.agreement = Some(agreement);

@@ -176,6 +176,9 @@ cures! {
     AppliedWithLastPart,
     /// A lane that sees clocks apart says that the node is not fresh.
     LaneMeasuresSkew,
+    /// A node is not fresh before a lane has looked at its clock, in this life; else what is old counts as new when the clock fell behind
+    /// before the first batch.
+    FreshAsksAgreement,
     /// Ages that a node took while clocks were apart count for nothing once they agree; else what is old counts as new then.
     AgeAsksAgreement,
     /// The wall clock is read for every batch, as it is in the answer that a lane judges; else what it showed long before, when it was

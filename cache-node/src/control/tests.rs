@@ -132,7 +132,7 @@ impl Stage {
         stage.say(&mut lane, "begin 0 1:5\nbegin 1 1:6\nepoch 1 0.0 lossless 0.0\n");
         stage.say(
             &mut lane,
-            "batch 0 1:5 1:6 1 1.9\np 1000000000000\nbatch 1 1:6 1:7 1 1.9\np 1000000000000\n",
+            "batch 0 1:5 1:6 1 1.9\np 1000000000000\nbatch 1 1:6 1:7 1 1.9\np 1000000000000\nclocks close\n",
         );
         for _ in 0..3 {
             stage.say(&mut lane, "push 1.9 1.9 1.9 0.0 1\n");

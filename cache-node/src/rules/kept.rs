@@ -18,8 +18,6 @@ use super::{
 pub struct Kept {
     /// In the order of their numbers.
     pub partitions: Vec<KeptPartition>,
-    /// Whether clocks were found to be apart.
-    pub skewed: bool,
     /// The serve floor of all keys.
     pub serve_floor: Version,
     /// Those of prefixes.
@@ -77,10 +75,8 @@ impl Snapshot {
     /// As plain data; marks as they stood at `now`.
     pub fn kept(&self, now: Moment) -> Kept {
         let Snapshot(rules) = self;
-        let (partitions, skewed) = rules.progress.to_kept();
         let mut kept = Kept {
-            partitions,
-            skewed,
+            partitions: rules.progress.to_kept(),
             fill_floor: rules.fill_floor,
             epoch: rules.epoch,
             epochs: rules.renumbered.to_kept(),

@@ -69,8 +69,8 @@ pub(super) struct Progress {
     partitions: Vec<State>,
     staleness_max: Duration,
     clock_skew_max: Duration,
-    /// The lanes' clocks and ours are too far apart to believe ages.
-    skewed: bool,
+    /// What lanes have found of our clock in this life; `None` before the first has looked at it.
+    agreement: Option<Agreement>,
     /// What our wall clock showed when it was read last, and what we believed; from then on the monotonic one says what
     /// it must show at least.
     shown: Option<(UnixMicros, Moment)>,
@@ -123,7 +123,7 @@ impl Progress {
             partitions,
             staleness_max,
             clock_skew_max,
-            skewed: false,
+            agreement: None,
             shown: None,
             believed: None,
         }
@@ -154,12 +154,20 @@ impl Progress {
 
     /// Whether every partition is at most `staleness_max` behind.
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
-        !self.skewed && self.together.fresh_until.is_some_and(|until| now < until)
+        self.clock_is_right() && self.together.fresh_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether ages that come from our clock mean anything.
+    fn clock_is_right(&self) -> bool {
+        match self.agreement {
+            Some(agreement) => agreement == Agreement::Close,
+            None => !Cure::FreshAsksAgreement.works(),
+        }
     }
 
     /// How long ago the stream had no more than what was applied here; `None` while that is not known.
     pub(super) fn age(&self, now: Moment) -> Option<Duration> {
-        let until = self.together.fresh_until.filter(|_| !self.skewed)?;
+        let until = self.together.fresh_until.filter(|_| self.clock_is_right())?;
         let (left, over) = (until.since(now), now.since(until));
         Some(self.staleness_max.saturating_sub(left).saturating_add(over))
     }
@@ -302,9 +310,10 @@ impl Progress {
 
     /// Whether the lanes found our clocks to agree.
     pub(super) fn clocks(&mut self, agreement: Agreement) {
-        let was_skewed = std::mem::replace(&mut self.skewed, agreement == Agreement::Apart);
+        let before = self.agreement.replace(agreement);
         self.believed = self.shown; // They have seen it.
-        if was_skewed && !self.skewed && Cure::AgeAsksAgreement.works() {
+        let agree_again = before == Some(Agreement::Apart) && agreement == Agreement::Close;
+        if agree_again && Cure::AgeAsksAgreement.works() {
             // Ages that were taken meanwhile mean nothing.
             for state in &mut self.partitions {
                 state.deadline = state.deadline.map(|_| Moment::START);
@@ -321,10 +330,10 @@ impl Progress {
         self.together = Together::of(&self.partitions);
     }
 
-    /// What is kept over a restart: cursors and what was applied, but neither ages nor quarantine.
+    /// What is kept over a restart: cursors and what was applied, but neither ages nor quarantine, nor what was found of our clock.
     #[must_use]
     pub(super) fn kept(&self) -> Progress {
-        let mut kept = Progress { shown: None, believed: None, ..self.clone() };
+        let mut kept = Progress { agreement: None, shown: None, believed: None, ..self.clone() };
         for state in &mut kept.partitions {
             state.deadline = None;
             state.quarantine = Quarantine::HeadUnknown;
@@ -333,8 +342,8 @@ impl Progress {
         kept
     }
 
-    /// The partitions, and whether clocks were apart, as [`Progress::kept`] keeps them.
-    pub(super) fn to_kept(&self) -> (Vec<KeptPartition>, bool) {
+    /// The partitions, as [`Progress::kept`] keeps them.
+    pub(super) fn to_kept(&self) -> Vec<KeptPartition> {
         let kept = self.partitions.iter().map(|state| KeptPartition {
             cursor: state.cursor,
             applied: state.applied,
@@ -344,7 +353,7 @@ impl Progress {
                 Missing::Hole(place) => KeptMissing::Hole(place),
             },
         });
-        (kept.collect(), self.skewed)
+        kept.collect()
     }
 
     /// From what was kept: in quarantine.
@@ -355,7 +364,6 @@ impl Progress {
     ) -> Progress {
         let count = u16::try_from(kept.partitions.len()).unwrap_or(u16::MAX);
         let mut progress = Progress::new(count, staleness_max, clock_skew_max);
-        progress.skewed = kept.skewed;
         for (state, kept) in progress.partitions.iter_mut().zip(&kept.partitions) {
             (state.cursor, state.applied) = (kept.cursor, kept.applied);
             state.missing = match kept.missing {

@@ -1,11 +1,11 @@
 //! The form of a snapshot: blocks, and what is in them. Pure; bytes from anywhere never panic, and memory is bounded by them.
 //!
 //! ```text
-//! snapshot   = "mcsqueal snapshot 1\n" block*                        ; the number is the version of the format
+//! snapshot   = "mcsqueal snapshot 2\n" block*                        ; the number is the version of the format
 //! block      = length:4 kind:1 checksum:8 payload                    ; of the payload: xxh3, seeded with kind and number of the block
 //! blocks     = header [rules tombstones* marks*] entries* end        ; rules where a source is attached
 //! header     = exact:1 wall:8 uptime:8 boot cas:8 flush-at:8 (0 / 1 stream:8 ring:8) items:8 bytes:8 node
-//! rules      = skewed:1 serve-floor:8 fill-floor:8 epoch:2 age-floor:8 highest:8
+//! rules      = serve-floor:8 fill-floor:8 epoch:2 age-floor:8 highest:8
 //!              list(partition) list(prefix-floor) list(from:8 until:8) list(epoch) list(highest:8 floor:8)
 //! partition  = (0 / 1 place) applied:8 (0 / (1 / 2) place)           ; nothing is missing; what is before; a hole
 //! epoch      = number:2 last:8 (0 / 1 / 2) resumed:8                 ; lossless, new server, same server
@@ -31,7 +31,7 @@ use super::cut::{Cut, Malformed, put_list, put_place, put_text};
 use crate::rules::{Kept, KeptMark, KeptMissing, KeptPartition, Nonce};
 
 /// What a snapshot begins with.
-pub const MAGIC: &[u8; 20] = b"mcsqueal snapshot 1\n";
+pub const MAGIC: &[u8; 20] = b"mcsqueal snapshot 2\n";
 /// All of it but the version of the format.
 pub(super) const MAGIC_OF_ALL: &[u8] = b"mcsqueal snapshot ";
 /// Length, kind and checksum.
@@ -235,7 +235,6 @@ pub fn put_header(header: &Header, out: &mut Vec<u8>) {
 
 /// All but tombstones and marks.
 pub fn put_rules(kept: &Kept, out: &mut Vec<u8>) {
-    out.push(u8::from(kept.skewed));
     put_versions([kept.serve_floor, kept.fill_floor], out);
     out.extend_from_slice(&kept.epoch.to_le_bytes());
     put_versions([kept.age_floor, kept.highest], out);
@@ -347,7 +346,6 @@ pub fn header(payload: &[u8]) -> Result<Header, Malformed> {
 pub fn rules(payload: &[u8]) -> Result<Kept, Malformed> {
     let mut cut = Cut(payload);
     let kept = Kept {
-        skewed: cut.flag()?,
         serve_floor: version(&mut cut)?,
         fill_floor: version(&mut cut)?,
         epoch: cut.short()?,

@@ -233,11 +233,11 @@ fn what_is_no_good_is_refused() {
         plainly,
         expect!["it is damaged: something follows its end"],
     );
-    let other = String::from_utf8_lossy(MAGIC).replace('1', "2").into_bytes();
+    let other = String::from_utf8_lossy(MAGIC).replace('2', "3").into_bytes();
     check_refused(
         &[&other, &good[MAGIC.len()..]].concat(),
         plainly,
-        expect![[r#"its format is another one: it says "2""#]],
+        expect![[r#"its format is another one: it says "3""#]],
     );
     let mut damaged = good.clone();
     damaged[100] ^= 64;

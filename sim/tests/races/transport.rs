@@ -306,6 +306,26 @@ fn r40_clocks_were_apart() {
 }
 
 #[test]
+fn r40_clock_that_nobody_has_looked_at() {
+    // It is behind already when the first batch comes.
+    race(&[&[Cure::FreshAsksAgreement]], || {
+        let mut s = Stage::new();
+        s.start_empty(0);
+        s.nodes[0].clock_ahead = -20_000;
+        s.nodes[0].wire = Wire::LosesAnswers;
+        s.reconnect(0);
+        s.no_marks(0);
+        s.settle();
+        s.cache(0, A, PRIMARY);
+        s.progress();
+        s.commit(A);
+        s.pass(15_000);
+        s.reconnect(0);
+        s.not_late(0, A)
+    });
+}
+
+#[test]
 fn r40_clock_was_behind_when_it_was_read() {
     // It is right when the lane looks, and behind again when late news comes.
     race(&[&[Cure::ClockReadForEveryBatch]], || {

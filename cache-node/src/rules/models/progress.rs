@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use proptest::{collection::vec, option, prelude::*};
-use protocol::control::{Batch, Item};
+use protocol::control::{Agreement, Batch, Item};
 
 use super::{at, check, version};
 use crate::rules::{Entries, Fate, Lossy, Mark, OnStale, Rules, Settings, Subject};
@@ -134,7 +134,9 @@ impl World {
         };
         let now = 5000;
         let model = vec![Model::default(); usize::from(PARTITIONS)];
-        World { rules: Rules::new(at(now), settings), model, now }
+        let mut rules = Rules::new(at(now), settings);
+        rules.clocks(Agreement::Close);
+        World { rules, model, now }
     }
 
     fn agrees(mut self, ops: &[Op]) -> Result<(), TestCaseError> {

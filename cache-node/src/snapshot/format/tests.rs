@@ -53,12 +53,11 @@ pub(crate) fn kept() -> impl Strategy<Value = Kept> {
         vec(mark, 0..4),
     );
     let versions = (version(), version(), version(), version());
-    (any::<bool>(), any::<u16>(), versions, lists).prop_map(|(skewed, epoch, versions, lists)| {
+    (any::<u16>(), versions, lists).prop_map(|(epoch, versions, lists)| {
         let (serve_floor, fill_floor, age_floor, highest) = versions;
         let (partitions, prefix_floors, cuts, epochs, proofs, tombstones, marks) = lists;
         Kept {
             partitions,
-            skewed,
             serve_floor,
             prefix_floors,
             cuts,
@@ -167,8 +166,8 @@ fn some_place(term: u32, sequence: u64) -> Place {
 
 /// What stays readable for as long as the number of the format does.
 #[test]
-fn a_header_of_version_1_is_this() {
-    check(MAGIC, expect!["6d6373717565616c20736e617073686f7420310a"]);
+fn a_header_of_version_2_is_this() {
+    check(MAGIC, expect!["6d6373717565616c20736e617073686f7420320a"]);
     let taken = Times { wall: 1, uptime: 2, boot: "boot".to_owned() };
     let source = Some(Source { stream: StreamId(0xaa), ring: 3 });
     let told = Header {
@@ -194,7 +193,7 @@ fn a_header_of_version_1_is_this() {
 }
 
 #[test]
-fn rules_of_version_1_are_this() {
+fn rules_of_version_2_are_this() {
     let kept = Kept {
         partitions: vec![
             KeptPartition::default(),
@@ -223,12 +222,12 @@ fn rules_of_version_1_are_this() {
     check(
         &payload(|out| put_rules(&kept, out)),
         expect![[r"
-        0001000000000000000400000000000000010006000000000000000700000000
-        0000000200000000000000000000000000010100000002000000000000000900
-        00000000010002010000000100000000000000010000000200613a0200000000
-        0001000100000003000000000000000000000000000100010000000100050000
-        0000000000010000000000000000010000000800000000000000060000000000
-        0000"]],
+            0100000000000000040000000000000001000600000000000000070000000000
+            0000020000000000000000000000000001010000000200000000000000090000
+            000000010002010000000100000000000000010000000200613a020000000000
+            0100010000000300000000000000000000000000010001000000010005000000
+            0000000001000000000000000001000000080000000000000006000000000000
+            00"]],
     );
     check(
         &payload(|out| put_tombstones(&[(1, at(1, 2))], out)),
@@ -237,7 +236,7 @@ fn rules_of_version_1_are_this() {
 }
 
 #[test]
-fn marks_and_entries_of_version_1_are_this() {
+fn marks_and_entries_of_version_2_are_this() {
     let mark = KeptMark {
         hash: 1,
         pending: vec![(Nonce(2), Duration::from_micros(3))],
