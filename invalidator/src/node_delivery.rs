@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::control::{Push, wire::ToLane, wire::ToNode};
+use protocol::control::{Finding, Push, wire::ToLane, wire::ToNode};
 use schemas::{
     cursor::{Partition, Place},
     defaults,
@@ -333,9 +333,10 @@ impl<R: Reader> NodeDelivery<R> {
             }
             Action::Push(push) => visit.push(push),
             Action::Epoch(news) => connection.say(&ToNode::Epoch(news)),
-            Action::Clocks(agreement) => {
-                tracing::info!(node = self.port.address, ?agreement, "clocks");
-                connection.say(&ToNode::Clocks(agreement));
+            Action::Clocks(finding) => {
+                let Finding { agreement, steps } = finding;
+                tracing::info!(node = self.port.address, ?agreement, steps, "clocks");
+                connection.say(&ToNode::Clocks(finding));
             }
         }
         Ok(None)

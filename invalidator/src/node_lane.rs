@@ -7,7 +7,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use protocol::control::{Agreement, Answer, Batch, EpochNews, Greeting, Item, Push, Rewind};
+use protocol::control::{
+    Agreement, Answer, Batch, EpochNews, Finding, Greeting, Item, Push, Rewind,
+};
 use schemas::{
     cure::Cure,
     cursor::{Partition, Place},
@@ -71,7 +73,7 @@ pub enum Action {
     /// Send to the node.
     Epoch(EpochNews),
     /// Send to the node.
-    Clocks(Agreement),
+    Clocks(Finding),
 }
 
 /// How far a partition's records were sent.
@@ -106,7 +108,8 @@ pub struct NodeLane {
     age_floor: Option<Version>,
     /// The same when the round of questions began.
     echo: Option<Version>,
-    agreement: Option<Agreement>,
+    /// Likewise.
+    finding: Option<Finding>,
 }
 
 impl NodeLane {
@@ -121,7 +124,7 @@ impl NodeLane {
             sent: BTreeMap::new(),
             age_floor: None,
             echo: None,
-            agreement: None,
+            finding: None,
         }
     }
 
@@ -301,11 +304,12 @@ impl NodeLane {
         let far = apart > self.clock_skew_max.saturating_add(now.since(sent));
         let agreement =
             if far && Cure::LaneMeasuresSkew.works() { Agreement::Apart } else { Agreement::Close };
-        if self.agreement == Some(agreement) {
+        let finding = Finding { agreement, steps: answer.steps };
+        if self.finding == Some(finding) {
             return None;
         }
-        self.agreement = Some(agreement);
-        Some(Action::Clocks(agreement))
+        self.finding = Some(finding);
+        Some(Action::Clocks(finding))
     }
 }
 

@@ -94,6 +94,14 @@ pub struct Push {
     pub epoch: u16,
 }
 
+/// What a lane has found of the node's wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub agreement: Agreement,
+    /// How often the clock had jumped back, as the answer said that was looked at.
+    pub steps: u32,
+}
+
 /// Whether clocks are at most `clock_skew_max` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agreement {
@@ -139,4 +147,6 @@ pub struct Answer {
     pub age_floor: Version,
     /// Its wall clock.
     pub wall: UnixMicros,
+    /// How often that has jumped back.
+    pub steps: u32,
 }

@@ -172,20 +172,27 @@ cures! {
     PlaceHasTerm,
     /// A hole in a partition's sequences is noticed.
     FollowerSeesHole,
+    /// A version counts as applied only in an epoch that is known; else what a replaced tailer counts is taken for what its successor does,
+    /// where the record is lost that says who leads.
+    AppliedAsksEpoch,
     /// A transaction counts as applied with its last part; else a token for it is met by half of it.
     AppliedWithLastPart,
     /// A lane that sees clocks apart says that the node is not fresh.
     LaneMeasuresSkew,
     /// A node is not fresh before a lane has looked at its clock, in this life; else what is old counts as new when the clock fell behind
     /// before the first batch.
-    FreshAsksAgreement,
+    FreshAsksFinding,
     /// Ages that a node took while clocks were apart count for nothing once they agree; else what is old counts as new then.
     AgeAsksAgreement,
     /// The wall clock is read for every batch, as it is in the answer that a lane judges; else what it showed long before, when it was
     /// behind, is taken for what the lane found good.
     ClockReadForEveryBatch,
-    /// A wall clock that jumps back is not believed; else what is old counts as new until the lane has noticed.
+    /// A node notices that its wall clock has jumped back, and is not fresh until a lane has looked at it; else what is old counts as new
+    /// until the lane has noticed.
     AgeAsksBothClocks,
+    /// What a lane found of a clock counts for nothing once that has jumped back; else what was found long before, or is on its way, is
+    /// taken for the clock as it is now.
+    FindingAsksSteps,
 
     // --- positions ---
     /// An instance is asked for what its readers see; its binlog is ahead of them.

@@ -10,7 +10,7 @@ use cache_node::{
     },
     snapshot::format,
 };
-use protocol::control::{Agreement, Answer, Batch, EpochNews, Greeting, Item, Push, Rewind};
+use protocol::control::{Answer, Batch, EpochNews, Finding, Greeting, Item, Push, Rewind};
 use schemas::{
     cure::Cure,
     cursor::{Partition, Place},
@@ -42,7 +42,7 @@ pub(crate) enum ToNode {
     Apply(Batch, Moment),
     Push(Push),
     Epoch(EpochNews),
-    Clocks(Agreement),
+    Clocks(Finding),
 }
 
 /// A stored value.
@@ -110,7 +110,7 @@ pub(crate) struct Node {
     /// The connection of each invalidator's lane.
     pub lanes: Vec<Option<u64>>,
     /// What each connection has said of the node's clock, and what that comes to.
-    pub said: BTreeMap<u64, Agreement>,
+    pub said: BTreeMap<u64, Finding>,
     pub clocks: Clocks,
     /// Connections that their invalidator has given up, and that may still deliver what was on its way: from when on.
     pub draining: Vec<(u64, u64)>,
@@ -360,17 +360,19 @@ impl World {
             }
             // A connection that ends takes with it what it has said.
             ToNode::Clocks(_) if drains.is_some() => {}
-            ToNode::Clocks(agreement) => {
-                let before = state.said.insert(connection, agreement);
-                if let Some(together) = state.clocks.change(before, Some(agreement)) {
+            ToNode::Clocks(finding) => {
+                let before = state.said.insert(connection, finding);
+                if let Some(together) = state.clocks.change(before, Some(finding)) {
                     state.rules.clocks(together);
                 }
-                self.note(|| format!("node {node} clocks {agreement:?}"));
+                let Finding { agreement, steps } = finding;
+                self.note(|| format!("node {node} clocks {agreement:?} after {steps} steps"));
             }
             ToNode::Apply(batch, sent) => {
                 let cursor = self.apply(node, &batch);
                 let age_floor = self.nodes[node].rules.age_floor();
-                let answer = Answer { cursor, age_floor, wall };
+                let steps = self.nodes[node].rules.clock_steps();
+                let answer = Answer { cursor, age_floor, wall, steps };
                 let partition = batch.partition;
                 self.answer_region(
                     region,

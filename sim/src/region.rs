@@ -196,7 +196,7 @@ impl World {
                 Action::Apply(batch) => ToNode::Apply(batch, now),
                 Action::Push(push) => ToNode::Push(push),
                 Action::Epoch(news) => ToNode::Epoch(news),
-                Action::Clocks(agreement) => ToNode::Clocks(agreement),
+                Action::Clocks(finding) => ToNode::Clocks(finding),
             };
             let is_slow = self.now < self.regions[region].slow_until[node];
             let takes = if is_slow { self.delay(20, 60) } else { self.delay(1, 4) };

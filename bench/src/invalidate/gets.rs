@@ -7,7 +7,7 @@ use cache_node::{
     access::Users,
     node::Node,
     now::Now,
-    rules::{Agreement, Batch, Continuity, EpochNews, Item, Rules},
+    rules::{Agreement, Batch, Continuity, EpochNews, Finding, Item, Rules},
     server::Session,
 };
 use schemas::{
@@ -50,7 +50,7 @@ pub(super) fn cost_ratio() -> Result<f64> {
 /// Of a node that is up to date.
 fn fresh_rules() -> Result<Rules> {
     let mut rules = Rules::new(NOW.moment, rules_settings(PARTITIONS));
-    rules.clocks(Agreement::Close);
+    rules.clocks(Finding { agreement: Agreement::Close, steps: 0 });
     let (last, resumed) = (Version::ZERO, Version::ZERO);
     rules.epoch(&EpochNews { epoch: 1, last, continuity: Continuity::Lossless, resumed });
     let place = |sequence| Place { term: Term(1), sequence };

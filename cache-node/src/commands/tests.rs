@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use protocol::{
-    control::{Agreement, Batch, Item, Push},
+    control::{Agreement, Batch, Continuity, EpochNews, Finding, Item, Push},
     server::{Limits, Parser, Step, Versions},
 };
 use schemas::{
@@ -71,7 +71,9 @@ impl Stage {
         let mut rules = Rules::new(now.moment, rules_settings());
         rules.no_marks_lost(now.moment);
         rules.begin(Partition(0), Place { term: Term(1), sequence: 0 });
-        rules.clocks(Agreement::Close);
+        rules.clocks(Finding { agreement: Agreement::Close, steps: 0 });
+        let (last, resumed) = (Version::ZERO, Version::ZERO);
+        rules.epoch(&EpochNews { epoch: 1, last, continuity: Continuity::Lossless, resumed });
         let node = Node::new(settings, Some(rules), 100);
         let mut stage = Stage { node, now, sequence: 0, position: version(0) };
         stage.reach(10);
@@ -323,7 +325,7 @@ fn stats_say_whether_it_has_caught_up() {
     stage.now.moment = stage.now.moment.later(3600 * SECOND);
     assert_eq!(of_versions(&mut stage), "STAT quarantined 0|STAT stream_age_ms 3603000");
     stage.node.rules().expect("a source").quarantine();
-    stage.node.rules().expect("a source").clocks(Agreement::Apart);
+    stage.node.rules().expect("a source").clocks(Finding { agreement: Agreement::Apart, steps: 0 });
     assert_eq!(of_versions(&mut stage), "STAT quarantined 1");
 }
 

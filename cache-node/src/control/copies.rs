@@ -99,10 +99,10 @@ fn a_node_that_is_not_up_to_date_gives_nothing() {
     stage.ask("set user:1 7 0 1\r\na\r\n");
     let mut peer = stage.connect();
     stage.say(&mut peer, &format!("peer 1 {STREAM} 2 -\n"));
-    stage.say(&mut lane, "clocks apart\n");
+    stage.say(&mut lane, "clocks apart 0\n");
     assert_eq!(stage.say(&mut peer, "copies user:1\n"), "copied degraded - 1 1 0 0\n");
     assert_eq!(stage.say(&mut peer, "walk - 9\n"), "copied degraded - 0 1 0 0\n");
-    stage.say(&mut lane, "clocks close\nquarantine\n");
+    stage.say(&mut lane, "clocks close 0\nquarantine\n");
     assert_eq!(stage.say(&mut peer, "copies user:1\n"), "error begin anew\nclosed\n");
     let mut peer = stage.connect();
     let said = stage.say(&mut peer, &format!("peer 1 {STREAM} 2 -\ncopies user:1\n"));

@@ -200,7 +200,7 @@ impl Control {
                 self.node.flush(0, now);
             }
             attached.stream = Some(stream);
-            attached.generation = attached.generation.wrapping_add(1);
+            attached.next_generation();
         }
         Ok(attached.generation)
     }
@@ -214,7 +214,15 @@ impl Control {
         if let Some(mut rules) = self.node.rules() {
             rules.quarantine();
         }
-        attached.generation = attached.generation.wrapping_add(1);
+        attached.next_generation();
+    }
+}
+
+impl Attached {
+    /// Connections of the one before count for nothing any more.
+    fn next_generation(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        self.clocks = Clocks::default();
     }
 }
 

@@ -1,7 +1,5 @@
 //! A node that comes back with what it had, as its lanes see it.
 
-use std::time::Duration;
-
 use expect_test::{Expect, expect};
 
 use super::tests::{Stage, rules_settings};
@@ -43,15 +41,15 @@ fn it_serves_once_its_lanes_have_said_what_it_missed() {
     stage.say(&mut lane, "heads 0=1:8 1=1:8\nepoch 1 0.0 lossless 0.0\n");
     check(stage.ask(GOT), expect!["VALUE session:1 0 1|a|END|"]);
     // The delete of the other value comes again, or is not known here; a new one comes too.
-    stage.say(&mut lane, "clocks close\n");
-    stage.now.moment = stage.now.moment.later(Duration::from_secs(1));
+    stage.say(&mut lane, "clocks close 0\n");
+    stage.pass(1);
     let missed = "batch 0 1:7 1:8 2 1.11\nd user:3\np 1000000000000\nbatch 1 1:8 1:9 1 1.11\np 1000000000000\n";
     check(
         stage.say(&mut lane, missed),
         expect![[r"
-        ok 0 1:8 1.9 1000000000000
-        ok 1 1:9 1.9 1000000000000
-    "]],
+            ok 0 1:8 1.9 1000007000000 0
+            ok 1 1:9 1.9 1000007000000 0
+        "]],
     );
     check(stage.ask(GOT), expect!["VALUE user:1 0 1|a|VALUE session:1 0 1|a|END|"]);
     // What was refused before is refused again.

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::BytesMut;
 use protocol::control::{
-    Agreement, Answer, Greeting, Item,
+    Answer, Finding, Greeting, Item,
     wire::{
         Decoder, Hello, Introduction, Malformed, NodeState, Nonce, Peer, Proof, ToLane, ToNode,
         encode_answer,
@@ -37,7 +37,7 @@ pub struct Session {
     generation: Option<u64>,
     role: Role,
     /// What it said last of our clock.
-    clocks: Option<Agreement>,
+    clocks: Option<Finding>,
     decoder: Decoder,
     pub input: BytesMut,
     pub output: BytesMut,
@@ -150,9 +150,9 @@ impl Session {
             ToNode::Begin { partition, at } => rules.begin(partition, at),
             ToNode::Epoch(news) => rules.epoch(&news),
             ToNode::Push(push) => rules.push(now.moment, &push),
-            ToNode::Clocks(agreement) => {
-                let before = self.clocks.replace(agreement);
-                if let Some(together) = attached.clocks.change(before, Some(agreement)) {
+            ToNode::Clocks(finding) => {
+                let before = self.clocks.replace(finding);
+                if let Some(together) = attached.clocks.change(before, Some(finding)) {
                     rules.clocks(together);
                 }
             }
@@ -223,7 +223,8 @@ impl Session {
         Counts::up(&counts.deletes, deletes.count());
         Counts::up(&counts.batches, 1);
         Counts::up(&counts.rewinds, usize::from(cursor.is_err()));
-        let answer = Answer { cursor, age_floor: rules.age_floor(), wall };
+        let (age_floor, steps) = (rules.age_floor(), rules.clock_steps());
+        let answer = Answer { cursor, age_floor, wall, steps };
         ToLane::Answer { partition: batch.partition, answer }
     }
 
@@ -262,9 +263,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         let mut attached = self.control.attached();
         if self.role == Role::Lane
-            && let Some(together) = attached.clocks.change(self.clocks, None)
             && self.clocks.is_some()
             && self.generation == Some(attached.generation)
+            && let Some(together) = attached.clocks.change(self.clocks, None)
             && let Some(mut rules) = self.control.node.rules()
         {
             rules.clocks(together);

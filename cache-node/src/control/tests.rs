@@ -116,6 +116,12 @@ impl Stage {
         said
     }
 
+    /// On both clocks.
+    pub(super) fn pass(&mut self, seconds: u64) {
+        self.now.moment = self.now.moment.later(Duration::from_secs(seconds));
+        self.now.unix += seconds;
+    }
+
     pub(super) fn check(&self, session: &mut Session, lines: &str, expect: Expect) {
         expect.assert_eq(&self.say(session, lines));
     }
@@ -132,11 +138,11 @@ impl Stage {
         stage.say(&mut lane, "begin 0 1:5\nbegin 1 1:6\nepoch 1 0.0 lossless 0.0\n");
         stage.say(
             &mut lane,
-            "batch 0 1:5 1:6 1 1.9\np 1000000000000\nbatch 1 1:6 1:7 1 1.9\np 1000000000000\nclocks close\n",
+            "batch 0 1:5 1:6 1 1.9\np 1000000000000\nbatch 1 1:6 1:7 1 1.9\np 1000000000000\nclocks close 0\n",
         );
         for _ in 0..3 {
             stage.say(&mut lane, "push 1.9 1.9 1.9 0.0 1\n");
-            stage.now.moment = stage.now.moment.later(Duration::from_secs(2));
+            stage.pass(2);
         }
         (stage, lane)
     }
@@ -173,7 +179,7 @@ fn a_lane_attaches_and_deletes() {
         &mut lane,
         "batch 0 1:6 1:7 2 1.10\nd user:1\na\n",
         expect![[r"
-            ok 0 1:7 1.9 1000000000000
+            ok 0 1:7 1.9 1000006000000 0
         "]],
     );
     assert_eq!(stage.ask("get user:1\r\nset user:1 0 0 1\r\nb\r\n"), "END|NOT_STORED|");
@@ -181,7 +187,7 @@ fn a_lane_attaches_and_deletes() {
         &mut lane,
         "batch 0 1:9 1:10 1 1.12\nd user:2\n",
         expect![[r"
-            rewind 0 1:7 1.9 1000000000000
+            rewind 0 1:7 1.9 1000006000000 0
         "]],
     );
 }
@@ -211,7 +217,7 @@ fn half_a_batch_changes_nothing() {
     stage.ask("set user:1 0 0 1\r\na\r\n");
     assert_eq!(stage.say(&mut lane, "batch 0 1:6 1:7 2 1.10\nd user:1\n"), "");
     assert_eq!(stage.ask("get user:1\r\n"), "VALUE user:1 0 1|a|END|");
-    assert_eq!(stage.say(&mut lane, "a\n"), "ok 0 1:7 1.9 1000000000000\n");
+    assert_eq!(stage.say(&mut lane, "a\n"), "ok 0 1:7 1.9 1000006000000 0\n");
     assert_eq!(stage.ask("get user:1\r\n"), "END|");
 }
 
@@ -237,7 +243,7 @@ fn the_conversation_of_the_page() {
         if expected.starts_with("mcsqueal 1 ") {
             continue; // Random.
         }
-        let wall = expected.rsplit(' ').next().and_then(|word| word.parse().ok());
+        let wall = expected.rsplit(' ').nth(1).and_then(|word| word.parse().ok());
         lane.input.extend_from_slice(std::mem::take(&mut says).as_bytes());
         assert_eq!(lane.execute(stage.now, UnixMicros(wall.unwrap_or(0))), Next::Read, "{line}");
         assert_eq!(String::from_utf8_lossy(&lane.output), format!("{expected}\n"));
@@ -361,18 +367,18 @@ fn one_lane_that_finds_the_clocks_apart_is_enough() {
     stage.say(&mut second, &format!("hello 1 {STREAM} 2 0 -\n"));
     let served = || stage.ask("get user:1\r\n") != "END|";
     for (who, says, expected) in [
-        (1, "clocks close\n", true),
-        (2, "clocks apart\n", false),
-        (1, "clocks close\n", false),
-        (2, "clocks close\n", false), // Ages that were taken meanwhile mean nothing.
+        (1, "clocks close 0\n", true),
+        (2, "clocks apart 0\n", false),
+        (1, "clocks close 0\n", false),
+        (2, "clocks close 0\n", false), // Ages that were taken meanwhile mean nothing.
         (
             1,
             "batch 0 1:6 1:7 1 1.9\np 1000000000000\nbatch 1 1:7 1:8 1 1.9\np 1000000000000\n",
             true,
         ),
-        (1, "clocks apart\n", false),
-        (1, "clocks apart\n", false),
-        (2, "clocks close\n", false),
+        (1, "clocks apart 0\n", false),
+        (1, "clocks apart 0\n", false),
+        (2, "clocks close 0\n", false),
     ] {
         let lane = if who == 1 { &mut first } else { &mut second };
         stage.say(lane, says);
@@ -384,9 +390,32 @@ fn one_lane_that_finds_the_clocks_apart_is_enough() {
         "batch 0 1:7 1:8 1 1.9\np 1000000000000\nbatch 1 1:8 1:9 1 1.9\np 1000000000000\n",
     );
     assert!(served(), "the other one still says that they are close");
-    stage.say(&mut second, "clocks apart\n");
+    stage.say(&mut second, "clocks apart 0\n");
     drop(second);
     assert!(!served(), "nobody says otherwise");
+}
+
+#[test]
+fn what_was_found_of_a_clock_that_has_jumped_back_since_says_nothing() {
+    let (mut stage, mut first) = Stage::attached();
+    stage.ask("set user:1 0 0 1\r\na\r\n");
+    let mut second = stage.connect();
+    stage.say(&mut second, &format!("hello 1 {STREAM} 2 0 -\nclocks close 0\n"));
+    stage.now.unix -= 60;
+    let said = stage.say(&mut first, "batch 0 1:6 1:7 1 1.9\np 1000000000000\n");
+    assert_eq!(said, "ok 0 1:7 1.9 999946000000 1\n");
+    let served = |stage: &Stage| stage.ask("get user:1\r\n") != "END|";
+    assert!(!served(&stage), "nobody has looked at it");
+    stage.say(&mut first, "clocks close 0\n");
+    assert!(!served(&stage), "it was on its way");
+    stage.say(&mut first, "clocks apart 1\n");
+    drop(first);
+    assert!(!served(&stage), "the other one has not looked since");
+    stage.say(
+        &mut second,
+        "clocks close 1\nbatch 0 1:7 1:8 1 1.9\np 1000000000000\nbatch 1 1:7 1:8 1 1.9\np 1000000000000\n",
+    );
+    assert!(served(&stage), "it has");
 }
 
 #[test]

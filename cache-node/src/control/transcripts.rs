@@ -148,7 +148,7 @@ fn ones_own_write_and_a_node_without_its_stream() {
     assert_eq!(stage.ask("set user:1 0 0 3\r\nold\r\n"), "STORED|");
     tell(6, &mut stage, |stage, note, request| {
         if request == 1 && note.is_empty() {
-            stage.now.moment = stage.now.moment.later(Duration::from_secs(3600));
+            stage.pass(3600);
             assert_eq!(stage.ask(&format!("ms user:1 3 {WRITTEN}\r\nAnn\r\n")), "HD|");
         }
     });

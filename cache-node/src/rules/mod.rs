@@ -56,6 +56,7 @@
 //! Tombstones and floors are versions of real commits (or of the beginning of an epoch), `P` passes each
 //! of them, and the age floor follows `P`. Bounded tables forget the oldest, upwards.
 
+mod clock;
 mod floors;
 mod kept;
 mod leases;
@@ -99,7 +100,7 @@ pub use self::{
     owned::RingRefused,
 };
 pub use protocol::control::{
-    Agreement, Batch, Continuity, EpochNews, Item, Push, Rewind, RingPlace,
+    Agreement, Batch, Continuity, EpochNews, Finding, Item, Push, Rewind, RingPlace,
 };
 
 /// The state that the rules need; see the module.
@@ -344,21 +345,23 @@ impl Rules {
         entries: &mut impl Entries,
     ) -> Result<Place, Rewind> {
         self.positions.advance(now);
-        if Cure::ClockReadForEveryBatch.works() {
-            self.progress.believe(now, wall);
+        let asks_age = || batch.items.iter().any(|item| matches!(item, Item::Progress { .. }));
+        if Cure::ClockReadForEveryBatch.works() || asks_age() {
+            self.progress.read_clock(now, wall);
         }
         let moved = self.progress.advance(batch.partition, batch.from, batch.to);
-        let counts = moved.is_ok() || !Cure::AppliedMovesWithCursor.works();
+        let moves = moved.is_ok() || !Cure::AppliedMovesWithCursor.works();
+        // Lanes tell of an epoch before they tell of a version in it; of one that no lane knows, a replaced writer speaks.
+        let known = if Cure::AppliedAsksEpoch.works() { self.epoch } else { u16::MAX };
+        let counts = |version: &Version| moves && version.epoch() <= known;
         for item in &batch.items {
             match item {
-                Item::Delete { key, version } => {
-                    self.delete(key, *version, entries);
-                }
+                Item::Delete { key, version } => self.delete(key, *version, entries),
                 Item::Floor { scope, version } => self.raise_serve_floor(scope, *version),
-                Item::Applied { version } if counts => {
+                Item::Applied { version } if counts(version) => {
                     self.progress.raise_applied(batch.partition, *version);
                 }
-                Item::Progress { version, at } if counts => {
+                Item::Progress { version, at } if counts(version) => {
                     self.progressed(now, wall, batch, *version, *at);
                 }
                 Item::Applied { .. } | Item::Progress { .. } => {}
@@ -479,8 +482,8 @@ impl Rules {
     }
 
     /// The lanes found that the clocks agree, or that they do not.
-    pub fn clocks(&mut self, agreement: Agreement) {
-        self.progress.clocks(agreement);
+    pub fn clocks(&mut self, finding: Finding) {
+        self.progress.clocks(finding);
     }
 }
 

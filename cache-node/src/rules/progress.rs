@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use protocol::control::{Agreement, Rewind};
+use protocol::control::{Agreement, Finding, Rewind};
 use schemas::{
     cure::Cure,
     cursor::{Partition, Place},
@@ -12,7 +12,7 @@ use schemas::{
     version::Version,
 };
 
-use super::{Kept, KeptMissing, KeptPartition};
+use super::{Kept, KeptMissing, KeptPartition, clock::WallClock};
 
 /// One partition as this node has it.
 #[derive(Clone, Debug, Default)]
@@ -69,12 +69,7 @@ pub(super) struct Progress {
     partitions: Vec<State>,
     staleness_max: Duration,
     clock_skew_max: Duration,
-    /// What lanes have found of our clock in this life; `None` before the first has looked at it.
-    agreement: Option<Agreement>,
-    /// What our wall clock showed when it was read last, and what we believed; from then on the monotonic one says what
-    /// it must show at least.
-    shown: Option<(UnixMicros, Moment)>,
-    believed: Option<(UnixMicros, Moment)>,
+    clock: WallClock,
     together: Together,
 }
 
@@ -123,9 +118,7 @@ impl Progress {
             partitions,
             staleness_max,
             clock_skew_max,
-            agreement: None,
-            shown: None,
-            believed: None,
+            clock: WallClock::new(clock_skew_max),
         }
     }
 
@@ -154,20 +147,12 @@ impl Progress {
 
     /// Whether every partition is at most `staleness_max` behind.
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
-        self.clock_is_right() && self.together.fresh_until.is_some_and(|until| now < until)
-    }
-
-    /// Whether ages that come from our clock mean anything.
-    fn clock_is_right(&self) -> bool {
-        match self.agreement {
-            Some(agreement) => agreement == Agreement::Close,
-            None => !Cure::FreshAsksAgreement.works(),
-        }
+        self.clock.is_right() && self.together.fresh_until.is_some_and(|until| now < until)
     }
 
     /// How long ago the stream had no more than what was applied here; `None` while that is not known.
     pub(super) fn age(&self, now: Moment) -> Option<Duration> {
-        let until = self.together.fresh_until.filter(|_| self.clock_is_right())?;
+        let until = self.together.fresh_until.filter(|_| self.clock.is_right())?;
         let (left, over) = (until.since(now), now.since(until));
         Some(self.staleness_max.saturating_sub(left).saturating_add(over))
     }
@@ -272,7 +257,6 @@ impl Progress {
         (partition, from): (Partition, Place),
         at: UnixMicros,
     ) -> Covers {
-        let wall = self.believe(now, wall);
         let age =
             Duration::from_micros(wall.0.saturating_sub(at.0)).saturating_add(self.clock_skew_max);
         let left = self.staleness_max.checked_sub(age);
@@ -294,32 +278,37 @@ impl Progress {
         covered.unwrap_or_default()
     }
 
-    /// What our wall clock says, unless it has jumped back: then what it would say.
-    pub(super) fn believe(&mut self, now: Moment, wall: UnixMicros) -> UnixMicros {
-        let due = self.believed.map(|(read, when)| {
-            let passed = u64::try_from(now.since(when).as_micros()).unwrap_or(u64::MAX);
-            UnixMicros(read.0.saturating_add(passed))
-        });
-        let behind = due.map_or(0, |due| due.0.saturating_sub(wall.0));
-        let jumped = Duration::from_micros(behind) > self.clock_skew_max;
-        self.shown = Some((wall, now));
-        let wall = due.filter(|_| jumped && Cure::AgeAsksBothClocks.works()).unwrap_or(wall);
-        self.believed = Some((wall, now));
-        wall
+    /// Our wall clock shows this.
+    pub(super) fn read_clock(&mut self, now: Moment, wall: UnixMicros) {
+        let before = self.clock.agreement();
+        if self.clock.read(now, wall) && before != Some(Agreement::Close) {
+            self.forget_ages();
+        }
     }
 
-    /// Whether the lanes found our clocks to agree.
-    pub(super) fn clocks(&mut self, agreement: Agreement) {
-        let before = self.agreement.replace(agreement);
-        self.believed = self.shown; // They have seen it.
-        let agree_again = before == Some(Agreement::Apart) && agreement == Agreement::Close;
-        if agree_again && Cure::AgeAsksAgreement.works() {
-            // Ages that were taken meanwhile mean nothing.
-            for state in &mut self.partitions {
-                state.deadline = state.deadline.map(|_| Moment::START);
-            }
-            self.together = Together::of(&self.partitions);
+    /// What lanes have found of our wall clock.
+    pub(super) fn clocks(&mut self, finding: Finding) {
+        let before = self.clock.agreement();
+        self.clock.found(finding);
+        if before == Some(Agreement::Apart) && self.clock.is_right() {
+            self.forget_ages();
         }
+    }
+
+    /// How often our wall clock has jumped back in this life.
+    pub(super) fn clock_steps(&self) -> u32 {
+        self.clock.steps()
+    }
+
+    /// What was taken from a clock that was wrong, or at which nobody had looked, means nothing now that it is another.
+    fn forget_ages(&mut self) {
+        if !Cure::AgeAsksAgreement.works() {
+            return;
+        }
+        for state in &mut self.partitions {
+            state.deadline = state.deadline.map(|_| Moment::START);
+        }
+        self.together = Together::of(&self.partitions);
     }
 
     /// Somebody knows that something may have been missed here: nothing is served until lanes have named their heads again.
@@ -333,7 +322,8 @@ impl Progress {
     /// What is kept over a restart: cursors and what was applied, but neither ages nor quarantine, nor what was found of our clock.
     #[must_use]
     pub(super) fn kept(&self) -> Progress {
-        let mut kept = Progress { agreement: None, shown: None, believed: None, ..self.clone() };
+        let clock = WallClock::new(self.clock_skew_max);
+        let mut kept = Progress { clock, ..self.clone() };
         for state in &mut kept.partitions {
             state.deadline = None;
             state.quarantine = Quarantine::HeadUnknown;

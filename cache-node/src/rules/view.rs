@@ -26,6 +26,11 @@ impl Rules {
         self.progress.applied_everywhere()
     }
 
+    /// How often this node's wall clock has jumped back in this life; findings of lanes are of one of these stretches.
+    pub fn clock_steps(&self) -> u32 {
+        self.progress.clock_steps()
+    }
+
     /// What this node tells pollers, who say it back with their next push.
     pub fn age_floor(&self) -> Version {
         self.positions.age_floor()

@@ -283,7 +283,7 @@ impl World {
         } else {
             Err(Rewind { cursor: node.cursor.map(place) })
         };
-        let answer = Answer { cursor, age_floor: Version::ZERO, wall: UnixMicros(0) };
+        let answer = Answer { cursor, age_floor: Version::ZERO, wall: UnixMicros(0), steps: 0 };
         let (sent, wall) = (Moment::START, UnixMicros(0));
         Event::Answered { partition: batch.partition, answer, sent, wall }
     }

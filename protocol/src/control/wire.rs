@@ -26,7 +26,7 @@ pub use self::{
     decode::{Decoder, Malformed, decode_answer},
     encode::{encode, encode_answer},
 };
-use super::{Agreement, Answer, Batch, EpochNews, Greeting, Push, RingPlace};
+use super::{Answer, Batch, EpochNews, Finding, Greeting, Push, RingPlace};
 
 /// What both sides say first; another number is another grammar.
 pub const PROTOCOL: u64 = 1;
@@ -73,8 +73,8 @@ pub enum ToNode {
     Epoch(EpochNews),
     /// A poll of the region's instances.
     Push(Push),
-    /// How far apart the clocks are.
-    Clocks(Agreement),
+    /// Whether the clocks agree.
+    Clocks(Finding),
     /// Records of a partition.
     Apply(Batch),
     /// Serve nothing until every lane has connected again and has named its heads.

@@ -1,6 +1,6 @@
 //! Between the binlog and the nodes: records that are lost, late, doubled, or of somebody who was replaced.
 
-use cache_node::rules::{Ask, OnStale, Served};
+use cache_node::rules::{Agreement, Ask, Finding, OnStale, Served};
 use schemas::{
     cure::Cure,
     cursor::{Partition, partition_of},
@@ -260,10 +260,29 @@ fn r29_tailer_of_a_former_primary() {
         s.not_late(0, A)
     });
     // It was replaced, and goes on with an epoch of its own.
-    race(&[&[Cure::LateRecordSkipped]], || {
+    race(&[&[Cure::LateRecordSkipped, Cure::AppliedAsksEpoch]], || {
         let mut s = Stage::new();
         s.cache(0, A, PRIMARY);
         let mut former = s.take_over();
+        former.force_epoch(&s.db, &mut s.log);
+        s.commit(B);
+        s.commit(B);
+        let wall = s.wall(0);
+        former.publish(&s.db, &mut s.log, wall);
+        s.deliver(0);
+        s.promote(REPLICA);
+        let txn = s.commit(A);
+        s.publish();
+        let at_least = s.version(txn);
+        let read = s.served(0, A, Ask { at_least, ..Ask::default() });
+        broken_if!(read != Served::Miss, "the node takes numbers of another epoch for its own")
+    });
+    // The same, and the record is lost that says so.
+    race(&[&[Cure::AppliedAsksEpoch]], || {
+        let mut s = Stage::new();
+        s.cache(0, A, PRIMARY);
+        let mut former = s.take_over();
+        s.log.lose_tail(0, 1);
         former.force_epoch(&s.db, &mut s.log);
         s.commit(B);
         s.commit(B);
@@ -285,7 +304,8 @@ fn r40_clock_jumps_back() {
     race(&[&[Cure::AgeAsksBothClocks]], || {
         let mut s = Stage::new();
         s.cache(0, A, PRIMARY);
-        news_late_on_a_slow_clock(s)
+        news_late_on_a_slow_clock(&mut s);
+        s.not_late(0, A)
     });
 }
 
@@ -308,7 +328,7 @@ fn r40_clocks_were_apart() {
 #[test]
 fn r40_clock_that_nobody_has_looked_at() {
     // It is behind already when the first batch comes.
-    race(&[&[Cure::FreshAsksAgreement]], || {
+    race(&[&[Cure::FreshAsksFinding]], || {
         let mut s = Stage::new();
         s.start_empty(0);
         s.nodes[0].clock_ahead = -20_000;
@@ -326,6 +346,19 @@ fn r40_clock_that_nobody_has_looked_at() {
 }
 
 #[test]
+fn r40_clock_has_jumped_since_somebody_looked() {
+    // What a lane had found before is on its way.
+    race(&[&[Cure::FindingAsksSteps]], || {
+        let mut s = Stage::new();
+        s.cache(0, A, PRIMARY);
+        news_late_on_a_slow_clock(&mut s);
+        let found = Finding { agreement: Agreement::Close, steps: 0 };
+        s.nodes[0].rules.clocks(found);
+        s.not_late(0, A)
+    });
+}
+
+#[test]
 fn r40_clock_was_behind_when_it_was_read() {
     // It is right when the lane looks, and behind again when late news comes.
     race(&[&[Cure::ClockReadForEveryBatch]], || {
@@ -336,19 +369,19 @@ fn r40_clock_was_behind_when_it_was_read() {
         s.take_over();
         s.deliver(0);
         s.publish();
-        news_late_on_a_slow_clock(s)
+        news_late_on_a_slow_clock(&mut s);
+        s.not_late(0, A)
     });
 }
 
 /// What a node hears last is old, and its clock is behind by more; nobody learns that.
-fn news_late_on_a_slow_clock(mut s: Stage) -> Ending {
+fn news_late_on_a_slow_clock(s: &mut Stage) {
     s.progress();
     s.commit(A);
     s.pass(15_000);
     s.nodes[0].clock_ahead = -20_000;
     s.nodes[0].wire = Wire::LosesAnswers;
     s.deliver(0);
-    s.not_late(0, A)
 }
 
 fn clock_is_behind() -> Stage {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use proptest::{collection::vec, option, prelude::*};
-use protocol::control::{Agreement, Batch, Item};
+use protocol::control::{Agreement, Batch, Continuity, EpochNews, Finding, Item};
 
 use super::{at, check, version};
 use crate::rules::{Entries, Fate, Lossy, Mark, OnStale, Rules, Settings, Subject};
@@ -135,7 +135,9 @@ impl World {
         let now = 5000;
         let model = vec![Model::default(); usize::from(PARTITIONS)];
         let mut rules = Rules::new(at(now), settings);
-        rules.clocks(Agreement::Close);
+        rules.clocks(Finding { agreement: Agreement::Close, steps: 0 });
+        let (last, resumed) = (Version::ZERO, Version::ZERO);
+        rules.epoch(&EpochNews { epoch: 1, last, continuity: Continuity::Lossless, resumed });
         World { rules, model, now }
     }
 

@@ -10,7 +10,9 @@ use schemas::{
 };
 
 use super::{
-    super::{Agreement, Answer, Batch, Continuity, EpochNews, Greeting, Item, Push, Rewind},
+    super::{
+        Agreement, Answer, Batch, Continuity, EpochNews, Finding, Greeting, Item, Push, Rewind,
+    },
     BATCH_BYTES_MAX, BATCH_ITEMS_MAX, COPIES_MAX, COPY_BYTES_MAX, Copied, Copy, FLOOR_PREFIXES_MAX,
     GiverState, Hello, Introduction, LINE_BYTES_MAX, NodeState, PARTITIONS_MAX, PROTOCOL, Peer,
     ToLane, ToNode,
@@ -205,10 +207,13 @@ fn message(verb: &[u8], words: &mut Words<'_>) -> Option<ToNode> {
             echo: words.version()?,
             epoch: words.small()?,
         }),
-        b"clocks" => ToNode::Clocks(match words.next()? {
-            b"close" => Agreement::Close,
-            b"apart" => Agreement::Apart,
-            _ => return None,
+        b"clocks" => ToNode::Clocks(Finding {
+            agreement: match words.next()? {
+                b"close" => Agreement::Close,
+                b"apart" => Agreement::Apart,
+                _ => return None,
+            },
+            steps: words.count()?,
         }),
         b"quarantine" => ToNode::Quarantine,
         b"stats" => ToNode::Statistics,
@@ -227,10 +232,7 @@ fn message(verb: &[u8], words: &mut Words<'_>) -> Option<ToNode> {
             }
             ToNode::Copies(Some(keys).filter(|keys| (1..=COPIES_MAX).contains(&keys.len()))?)
         }
-        b"walk" => ToNode::Walk {
-            walk: words.walk()?,
-            looks: words.number().and_then(|looks| u32::try_from(looks).ok())?,
-        },
+        b"walk" => ToNode::Walk { walk: words.walk()?, looks: words.count()? },
         _ => return None,
     })
 }
@@ -335,7 +337,8 @@ fn answer(verb: &[u8], words: &mut Words<'_>) -> Option<ToLane> {
             let cursor = Cursor::parse(words.next()?)?.place();
             let cursor = if verb == b"ok" { Ok(cursor?) } else { Err(Rewind { cursor }) };
             let (age_floor, wall) = (words.version()?, UnixMicros(words.number()?));
-            ToLane::Answer { partition, answer: Answer { cursor, age_floor, wall } }
+            let steps = words.count()?;
+            ToLane::Answer { partition, answer: Answer { cursor, age_floor, wall, steps } }
         }
         b"stat" => ToLane::Statistic {
             name: std::str::from_utf8(words.next()?).ok()?.to_owned(),
@@ -401,6 +404,10 @@ impl<'a> Words<'a> {
 
     pub(super) fn small(&mut self) -> Option<u16> {
         self.number().and_then(|number| u16::try_from(number).ok())
+    }
+
+    fn count(&mut self) -> Option<u32> {
+        self.number().and_then(|number| u32::try_from(number).ok())
     }
 
     fn partition(&mut self) -> Option<Partition> {

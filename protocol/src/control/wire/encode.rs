@@ -9,7 +9,7 @@ use schemas::{
 };
 
 use super::{
-    super::{Agreement, Answer, Batch, Continuity, Item, Rewind},
+    super::{Agreement, Answer, Batch, Continuity, Finding, Item, Rewind},
     Copied, Copy, FLOOR_PREFIXES_MAX, GiverState, Hello, Introduction, NodeState, PROTOCOL, Peer,
     ToLane, ToNode, rings,
 };
@@ -38,8 +38,13 @@ pub fn encode(message: &ToNode, out: &mut BytesMut) {
             let (region, primary, highest) = (&push.region, &push.primary, &push.highest);
             line(out, "push", &[region, primary, highest, &push.echo, &push.epoch]);
         }
-        ToNode::Clocks(Agreement::Close) => out.put_slice(b"clocks close"),
-        ToNode::Clocks(Agreement::Apart) => out.put_slice(b"clocks apart"),
+        ToNode::Clocks(Finding { agreement, steps }) => {
+            let agreement = match agreement {
+                Agreement::Close => "close",
+                Agreement::Apart => "apart",
+            };
+            line(out, "clocks", &[&agreement, steps]);
+        }
         ToNode::Apply(batch) => return encode_batch(batch, out),
         ToNode::Quarantine => out.put_slice(b"quarantine"),
         ToNode::Statistics => out.put_slice(b"stats"),
@@ -65,12 +70,12 @@ pub fn encode_answer(message: &ToLane, out: &mut BytesMut) {
         ToLane::Challenge(nonce) => line(out, "mcsqueal", &[&PROTOCOL, &hex(nonce)]),
         ToLane::Greeting(introduction) => introduce(introduction, out),
         ToLane::Answer { partition, answer } => {
-            let Answer { cursor, age_floor, wall } = answer;
+            let Answer { cursor, age_floor, wall, steps } = answer;
             let (verb, cursor) = match cursor {
                 Ok(cursor) => ("ok", cursor.to_string()),
                 Err(Rewind { cursor }) => ("rewind", place_or_none(*cursor)),
             };
-            line(out, verb, &[partition, &cursor, age_floor, &wall.0]);
+            line(out, verb, &[partition, &cursor, age_floor, &wall.0, steps]);
         }
         ToLane::Statistic { name, value } => line(out, "stat", &[name, value]),
         ToLane::End => out.put_slice(b"end"),

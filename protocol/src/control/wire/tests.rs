@@ -12,7 +12,7 @@ use schemas::{
 };
 
 use super::*;
-use crate::control::{Continuity, Item, Rewind};
+use crate::control::{Agreement, Continuity, Item, Rewind};
 
 fn decode(pieces: &[&[u8]]) -> (Vec<ToNode>, Option<Malformed>) {
     let (mut decoder, mut input, mut messages) = (Decoder::default(), BytesMut::new(), Vec::new());
@@ -52,7 +52,7 @@ fn check(text: &str, expect: Expect) {
 fn a_conversation() {
     check(
         "hello 1 00000000000000ff 2 7 -\nheads 0=1:5 1=0:0\nbegin 1 3:0\nepoch 2 1.9 new-server 0.0\n\
-         push 1.7 1.8 1.9 1.2 1\nclocks apart\nquarantine\nstats\n\
+         push 1.7 1.8 1.9 1.2 1\nclocks apart 3\nquarantine\nstats\n\
          peer 1 00000000000000ff 2 -\ncopies a b\nwalk - 500\nwalk 00000000000000ab 9\n\
          batch 1 1:5 1:9 6 1.7\nd a\nd b\na\n+3\nd a\na\np 1700000000000000\n\
          batch 0 1:1 2:1 3 1.7\nf\n=2.1\nf user: cart:\n+1\nd c\nbatch 0 2:1 2:2 0 0.0\n",
@@ -62,7 +62,7 @@ fn a_conversation() {
             begin 1 3:0
             epoch 2 1.9 new-server 0.0
             push 1.7 1.8 1.9 1.2 1
-            clocks apart
+            clocks apart 3
             quarantine
             stats
             peer 1 00000000000000ff 2 -
@@ -183,11 +183,11 @@ fn answers() {
         ToLane::Greeting(Introduction { incarnation, state, ring: 6, greeting }),
         ToLane::Answer {
             partition: Partition(1),
-            answer: Answer { cursor: Ok(place(2, 9)), age_floor: version(4), wall },
+            answer: Answer { cursor: Ok(place(2, 9)), age_floor: version(4), wall, steps: 2 },
         },
         ToLane::Answer {
             partition: Partition(1),
-            answer: Answer { cursor, age_floor: version(4), wall },
+            answer: Answer { cursor, age_floor: version(4), wall, steps: 2 },
         },
         ToLane::Statistic { name: "tombstones".to_owned(), value: 3 },
         ToLane::End,
@@ -200,8 +200,8 @@ fn answers() {
     expect![[r"
         mcsqueal 1 1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f
         greeting 000000000000000a quarantined 6 1.4 - 2:3
-        ok 1 2:9 1.4 5
-        rewind 1 - 1.4 5
+        ok 1 2:9 1.4 5 2
+        rewind 1 - 1.4 5 2
         stat tombstones 3
         end
         error noway
@@ -212,7 +212,7 @@ fn answers() {
     }
     assert_eq!(decode_answer(&mut bytes), Ok(Some(ToLane::Refused("noway".to_owned()))));
     assert_eq!(decode_answer(&mut bytes), Ok(None));
-    for wrong in ["ok 1 - 1.4 5\n", "greeting 0a fresh 6 1.4\n", "hi\n", "stat a\n"] {
+    for wrong in ["ok 1 - 1.4 5 0\n", "greeting 0a fresh 6 1.4\n", "hi\n", "stat a\n"] {
         assert!(decode_answer(&mut wrong.into()).is_err(), "{wrong:?}");
     }
 }
@@ -353,7 +353,8 @@ fn message() -> impl Strategy<Value = ToNode> {
                 ToNode::Push(Push { region, primary, highest, echo, epoch })
             }
         ),
-        prop_oneof![Just(Agreement::Close), Just(Agreement::Apart)].prop_map(ToNode::Clocks),
+        (prop_oneof![Just(Agreement::Close), Just(Agreement::Apart)], any::<u32>())
+            .prop_map(|(agreement, steps)| ToNode::Clocks(Finding { agreement, steps })),
         (partition(), place(), place(), vec(item(), 0..12)).prop_map(
             |(partition, from, to, items)| ToNode::Apply(Batch { partition, from, to, items })
         ),

@@ -166,7 +166,7 @@ impl Stage {
             Action::Begin { partition, at } => rules.begin(partition, at),
             Action::Push(push) => rules.push(now, &push),
             Action::Epoch(news) => rules.epoch(&news),
-            Action::Clocks(agreement) => rules.clocks(agreement),
+            Action::Clocks(finding) => rules.clocks(finding),
             Action::Apply(mut batch) => {
                 if let Some(share) = share {
                     batch.items.retain(|item| match item {
@@ -176,7 +176,8 @@ impl Stage {
                 }
                 let cursor = rules.apply(now, there, &batch, shelf);
                 *last = Some(batch.clone());
-                let answer = Answer { cursor, age_floor: rules.age_floor(), wall: there };
+                let steps = rules.clock_steps();
+                let answer = Answer { cursor, age_floor: rules.age_floor(), wall: there, steps };
                 let partition = batch.partition;
                 if *wire != Wire::LosesAnswers {
                     return vec![Event::Answered { partition, answer, sent: now, wall: here }];
