@@ -5,7 +5,7 @@
 //! | `log` | file | `stream_id`, `partitions` |
 //! | `terms` | partition and term | the place where the term before ended |
 //! | `heads` | partition | the place of its newest record, so that an end that comes too early is noticed |
-//! | `records` | record | `partition`, `term`, `sequence`, `appended_at` (µs), `format`, `crc` (CRC32 of the payload), `payload` |
+//! | `records` | record | `id` (rises: the newest record always stays), `partition`, `term`, `sequence`, `appended_at` (µs), `format`, `crc` (CRC32 of the payload), `payload` |
 //! | `checkpoints` | source | the newest checkpoint |
 //! | `cursors` | consumer and partition | how far the consumer is |
 //! | `epochs` | source and epoch | its announcement, kept for ever |
@@ -41,7 +41,7 @@ CREATE TABLE log (one INTEGER PRIMARY KEY CHECK (one = 1), stream_id INTEGER NOT
 CREATE TABLE terms (partition INTEGER NOT NULL, term INTEGER NOT NULL, previous_term INTEGER NOT NULL,
   previous_sequence INTEGER NOT NULL, PRIMARY KEY (partition, term)) STRICT, WITHOUT ROWID;
 CREATE TABLE heads (partition INTEGER PRIMARY KEY, term INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;
-CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, partition INTEGER NOT NULL, term INTEGER NOT NULL,
+CREATE TABLE records (id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, term INTEGER NOT NULL,
   sequence INTEGER NOT NULL, appended_at INTEGER NOT NULL, format INTEGER NOT NULL, crc INTEGER NOT NULL,
   payload BLOB NOT NULL, UNIQUE (partition, term, sequence)) STRICT;
 CREATE TABLE checkpoints (source TEXT PRIMARY KEY, format INTEGER NOT NULL, crc INTEGER NOT NULL,

@@ -176,7 +176,7 @@ impl Core {
     ) -> Result<(), String> {
         loop {
             let (heads, payload_bytes) = (self.heads.clone(), self.payload_bytes);
-            let err = match self.write(group) {
+            let err = match self.write(group, &heads) {
                 Ok(()) => {
                     if trouble.send_replace(None).is_some() {
                         tracing::info!("the stream can be written again");
@@ -199,8 +199,8 @@ impl Core {
         }
     }
 
-    /// Writes the whole group, or nothing of it.
-    fn write(&mut self, group: &[Command]) -> rusqlite::Result<()> {
+    /// Writes the whole group, or nothing of it; before it, partitions ended at `stored`.
+    fn write(&mut self, group: &[Command], stored: &[Place]) -> rusqlite::Result<()> {
         let now = (self.options.now)();
         let transaction = self.connection.transaction()?;
         for command in group {
@@ -228,7 +228,7 @@ impl Core {
                 }
             }
         }
-        store_heads(&transaction, &self.heads)?;
+        store_heads(&transaction, &self.heads, stored)?;
         self.payload_bytes = self.payload_bytes.saturating_sub(trim(
             &transaction,
             &self.options,
@@ -249,7 +249,7 @@ impl Core {
             let start = Encoded::of(partition, &Record::TermStart(TermStart { previous }));
             insert(&transaction, partition, *head, now, &start.payload)?;
         }
-        store_heads(&transaction, &self.heads)?;
+        store_heads(&transaction, &self.heads, &[])?;
         transaction.commit()
     }
 }
@@ -312,10 +312,16 @@ fn insert(
     Ok(())
 }
 
-fn store_heads(transaction: &Transaction<'_>, heads: &[Place]) -> rusqlite::Result<()> {
+/// Stores where partitions end, but for those that ended there before.
+fn store_heads(
+    transaction: &Transaction<'_>,
+    heads: &[Place],
+    stored: &[Place],
+) -> rusqlite::Result<()> {
     let mut statement =
         transaction.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3)")?;
-    for (partition, head) in heads.iter().enumerate() {
+    let moved = |&(at, head): &(usize, &Place)| stored.get(at) != Some(head);
+    for (partition, head) in heads.iter().enumerate().filter(moved) {
         statement.execute((
             i64::try_from(partition).unwrap_or(i64::MAX),
             head.term.0,
