@@ -283,8 +283,9 @@ async fn foreign_files_are_refused() {
 async fn retention_leaves_a_gap_that_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { retention_bytes: 400, ..OPTIONS };
-    let embedded = Embedded::open(&folder.path().join("s.db"), options).unwrap();
-    let reader = embedded.reader();
+    let path = folder.path().join("s.db");
+    let embedded = Embedded::open(&path, options).unwrap();
+    let reader = Embedded::read_only(&path).unwrap();
     let start = reader.head(Partition(0)).await.unwrap();
     for number in 1..=100 {
         let batch = Batch { records: vec![(Partition(0), numbered(number))], checkpoint: None };
@@ -302,6 +303,26 @@ async fn retention_leaves_a_gap_that_is_reported() {
     let beyond = Place { sequence: 1_000, ..start };
     let read = reader.read_after(Partition(0), beyond, LIMIT).await.unwrap();
     assert_eq!(read, Read::Gap { resume: reader.head(Partition(0)).await.unwrap() });
+}
+
+#[tokio::test]
+async fn the_writers_process_reads_what_is_new_from_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.db");
+    let embedded = Embedded::open(&path, OPTIONS).unwrap();
+    let (inside, outside) = (embedded.reader(), Embedded::read_only(&path).unwrap());
+    let start = inside.head(Partition(0)).await.unwrap();
+    for number in 1..=3 {
+        let batch = Batch { records: vec![(Partition(0), numbered(number))], checkpoint: None };
+        embedded.append(batch).await.unwrap().await.unwrap();
+    }
+    // Whoever looks into the file misses them.
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute("DELETE FROM records WHERE partition = 0", []).unwrap();
+    assert_eq!(read_all(&inside, 0, start).await.unwrap(), (vec![1, 2, 3], 0));
+    assert!(read_all(&outside, 0, start).await.is_err());
+    drop(embedded);
+    assert!(read_all(&inside, 0, start).await.is_err(), "nobody knows who writes now");
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! The embedded backend: one SQLite file (WAL, `synchronous=FULL`) on one machine.
 //!
 //! One process at a time writes, guarded by a lock on `FILE.lock`; any number may read, also while it
-//! writes. Acknowledged is on disk. Bounds: [`QUEUE_MAX`] batches wait, then appending waits.
+//! writes. What is new, readers in the writer's process find in memory. Acknowledged is on disk. Bounds: [`QUEUE_MAX`] batches wait, then appending waits.
 //!
 //! Retention removes the oldest records, by bytes of payload and by age; a consumer that is overtaken
 //! sees [`crate::Read::Gap`]. SQLite uses the freed pages again, so the file stays about as large as
 //! it once had to be.
 
 mod file;
+mod heads;
 mod reader;
 mod requests;
 mod writer;
@@ -83,13 +84,13 @@ impl Embedded {
         let core = Core::begin(connection, log, options)?;
         let (term, checkpoints) = (core.term(), core.checkpoints()?);
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
-        let (appended, appended_seen) = watch::channel(0);
+        let heads = Arc::new(heads::Heads::new(core.heads()));
+        let reader = EmbeddedReader::open(path.to_owned(), Some(&heads))?;
         let (trouble_tell, trouble) = watch::channel(None);
         let thread = std::thread::Builder::new()
             .name("stream-writer".to_owned())
-            .spawn(move || core.run(queue, &appended, &trouble_tell))
+            .spawn(move || core.run(queue, &heads, &trouble_tell))
             .map_err(|err| StreamError::Append { source: Box::new(err) })?;
-        let reader = EmbeddedReader::open(path.to_owned(), Some(appended_seen))?;
         let clerk = requests::Clerk::start(path, commands.clone())?;
         let (commands, thread) = (Some(commands), Mutex::new(Some(thread)));
         let requests = Mutex::new(Some(clerk));

@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -14,8 +14,11 @@ use schemas::{
 };
 use tokio::sync::watch;
 
-use super::file::{self, Log, damaged_or, read_error};
-use crate::{CursorStore, Entry, Read, ReadLimit, Reader, StreamError};
+use super::{
+    file::{self, Log, damaged_or, read_error},
+    heads::Heads,
+};
+use crate::{CursorStore, Entry, Read, ReadLimit, Reader, StreamError, raw::entries};
 
 /// How often a reader in another process than the writer looks for something new.
 const POLL: Duration = Duration::from_millis(20);
@@ -27,8 +30,15 @@ const POLL_IDLE: Duration = Duration::from_secs(1);
 pub struct EmbeddedReader {
     files: Arc<Files>,
     log: Log,
-    /// Rises with every append, if the writer is in this process.
-    appended: Option<watch::Receiver<u64>>,
+    /// If the writer is in this process.
+    head: Option<Head>,
+}
+
+/// What the writer has appended last, and when there is more.
+#[derive(Clone, Debug)]
+struct Head {
+    heads: Weak<Heads>,
+    appended: watch::Receiver<u64>,
 }
 
 #[derive(Debug)]
@@ -41,11 +51,13 @@ struct Files {
 impl EmbeddedReader {
     pub(super) fn open(
         path: PathBuf,
-        appended: Option<watch::Receiver<u64>>,
+        heads: Option<&Arc<Heads>>,
     ) -> Result<EmbeddedReader, StreamError> {
         let (connection, log) = file::open_reader(&path)?;
         let files = Arc::new(Files { path, idle: Mutex::new(vec![connection]) });
-        Ok(EmbeddedReader { files, log, appended })
+        let head =
+            heads.map(|heads| Head { heads: Arc::downgrade(heads), appended: heads.subscribe() });
+        Ok(EmbeddedReader { files, log, head })
     }
 
     async fn with<T: Send + 'static>(
@@ -91,6 +103,10 @@ impl Reader for EmbeddedReader {
         after: Place,
         limit: ReadLimit,
     ) -> Result<Read, StreamError> {
+        let heads = self.head.as_ref().and_then(|head| head.heads.upgrade());
+        if let Some(raws) = heads.and_then(|heads| heads.after(partition, after, limit)) {
+            return entries(&raws).map(Read::Entries);
+        }
         self.with(move |connection| read_after(connection, partition, after, limit)).await
     }
 
@@ -116,10 +132,10 @@ impl Reader for EmbeddedReader {
     }
 
     async fn changed(&mut self) {
-        match &mut self.appended {
+        match &mut self.head {
             None => tokio::time::sleep(POLL).await,
             // An error is a writer that is gone; what it wrote last is then found by polling.
-            Some(appended) => match tokio::time::timeout(POLL_IDLE, appended.changed()).await {
+            Some(head) => match tokio::time::timeout(POLL_IDLE, head.appended.changed()).await {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(_)) => tokio::time::sleep(POLL).await,
             },

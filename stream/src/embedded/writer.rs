@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use protocol::relay::Raw;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use schemas::{
     cursor::{Cursor, Partition, Place, Term},
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Options,
     file::{self, Log, append_error, damaged_or},
+    heads::Heads,
 };
 use crate::{
     StreamError,
@@ -68,7 +70,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Encoded {
     partition: Partition,
-    payload: Vec<u8>,
+    payload: Arc<[u8]>,
     /// What it announces, for the table of epochs.
     epoch: Option<EpochStart>,
 }
@@ -81,7 +83,12 @@ impl Encoded {
             Record::Epoch(start) => Some(start.clone()),
             _ => None,
         };
-        Encoded { partition, payload, epoch }
+        Encoded { partition, payload: payload.into(), epoch }
+    }
+
+    fn at(&self, place: Place, appended_at: UnixMicros) -> Raw {
+        let payload = Arc::clone(&self.payload);
+        Raw { place, appended_at, format: record::FORMAT_VERSION, payload }
     }
 }
 
@@ -95,6 +102,8 @@ pub(super) struct Core {
     /// Bytes of payload in the file, kept in step with every append and trim.
     payload_bytes: i64,
     newest: Newest,
+    /// The records of the group that is being written.
+    written: Vec<(Partition, Raw)>,
 }
 
 impl Core {
@@ -119,7 +128,8 @@ impl Core {
             })
             .map_err(fail)?;
         let newest = Newest::default();
-        let mut core = Core { connection, options, term, heads, payload_bytes, newest };
+        let written = Vec::new();
+        let mut core = Core { connection, options, term, heads, payload_bytes, newest, written };
         core.newest = Newest::of(&core.checkpoints()?);
         core.write_term_starts().map_err(fail)?;
         Ok(core)
@@ -128,6 +138,11 @@ impl Core {
     /// This leadership.
     pub(super) fn term(&self) -> Term {
         self.term
+    }
+
+    /// The last place of each partition.
+    pub(super) fn heads(&self) -> &[Place] {
+        &self.heads
     }
 
     /// The checkpoint of every source that has one.
@@ -141,14 +156,14 @@ impl Core {
     pub(super) fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        appended: &watch::Sender<u64>,
+        heads: &Heads,
         trouble: &watch::Sender<Trouble>,
     ) {
         let mut group = Vec::with_capacity(GROUP_MAX);
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
             match self.write_until_done(&group, trouble) {
                 Ok(()) => {
-                    appended.send_modify(|count| *count = count.wrapping_add(1));
+                    heads.appended(self.written.drain(..));
                     for command in group.drain(..) {
                         command.acknowledge(Ok(()));
                     }
@@ -202,12 +217,12 @@ impl Core {
     /// Writes the whole group, or nothing of it; before it, partitions ended at `stored`.
     fn write(&mut self, group: &[Command], stored: &[Place]) -> rusqlite::Result<()> {
         let now = (self.options.now)();
+        self.written.clear();
         let transaction = self.connection.transaction()?;
         for command in group {
             match command {
                 Command::Append { records, checkpoint, .. } => {
-                    let bytes = append(&transaction, records, &mut self.heads, now)?;
-                    self.payload_bytes = self.payload_bytes.saturating_add_unsigned(bytes);
+                    append(&transaction, records, &mut self.heads, now, &mut self.written)?;
                     if let Some(checkpoint) = checkpoint {
                         store_checkpoint(&transaction, checkpoint)?;
                         self.newest.learn(checkpoint);
@@ -220,8 +235,7 @@ impl Core {
                     let records = records.unwrap_or_default();
                     let records: Vec<Encoded> =
                         records.iter().map(|(at, record)| Encoded::of(*at, record)).collect();
-                    let bytes = append(&transaction, &records, &mut self.heads, now)?;
-                    self.payload_bytes = self.payload_bytes.saturating_add_unsigned(bytes);
+                    append(&transaction, &records, &mut self.heads, now, &mut self.written)?;
                 }
                 Command::StoreCursors { consumer, cursors, .. } => {
                     store_cursors(&transaction, consumer, cursors)?;
@@ -229,6 +243,8 @@ impl Core {
             }
         }
         store_heads(&transaction, &self.heads, stored)?;
+        let bytes: usize = self.written.iter().map(|(_, raw)| raw.payload.len()).sum();
+        self.payload_bytes = self.payload_bytes.saturating_add_unsigned(bytes as u64);
         self.payload_bytes = self.payload_bytes.saturating_sub(trim(
             &transaction,
             &self.options,
@@ -247,7 +263,7 @@ impl Core {
             let row = (partition.0, self.term.0, previous.term.0, previous.sequence.cast_signed());
             transaction.execute("INSERT INTO terms VALUES (?1, ?2, ?3, ?4)", row)?;
             let start = Encoded::of(partition, &Record::TermStart(TermStart { previous }));
-            insert(&transaction, partition, *head, now, &start.payload)?;
+            insert(&transaction, partition, &start.at(*head, now))?;
         }
         store_heads(&transaction, &self.heads, &[])?;
         transaction.commit()
@@ -264,51 +280,43 @@ impl Command {
     }
 }
 
-/// Appends records; returns their bytes.
+/// Appends records, and says where they stand.
 fn append(
     transaction: &Transaction<'_>,
     records: &[Encoded],
     heads: &mut [Place],
     now: UnixMicros,
-) -> rusqlite::Result<u64> {
-    let mut bytes = 0_u64;
-    for Encoded { partition, payload, epoch } in records {
+    written: &mut Vec<(Partition, Raw)>,
+) -> rusqlite::Result<()> {
+    for record in records {
+        let partition = record.partition;
         let head = heads.get_mut(usize::from(partition.0));
         let head =
             head.ok_or(rusqlite::Error::InvalidParameterName(format!("partition {partition}")))?;
         head.sequence = head.sequence.saturating_add(1);
-        insert(transaction, *partition, *head, now, payload)?;
-        if let Some(start) = epoch {
+        let raw = record.at(*head, now);
+        insert(transaction, partition, &raw)?;
+        if let Some(start) = &record.epoch {
             file::store_epoch(transaction, start)?;
         }
-        bytes = bytes.saturating_add(payload.len() as u64);
+        written.push((partition, raw));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn insert(
     transaction: &Transaction<'_>,
     partition: Partition,
-    place: Place,
-    now: UnixMicros,
-    payload: &[u8],
+    Raw { place, appended_at, format, payload }: &Raw,
 ) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO records (partition, term, sequence, appended_at, format, crc, payload)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    let sequence = place.sequence.cast_signed();
-    let appended_at = now.0.cast_signed();
+    let (sequence, appended_at) = (place.sequence.cast_signed(), appended_at.0.cast_signed());
     let crc = crc32fast::hash(payload);
-    statement.execute((
-        partition.0,
-        place.term.0,
-        sequence,
-        appended_at,
-        record::FORMAT_VERSION,
-        crc,
-        payload,
-    ))?;
+    let payload: &[u8] = payload;
+    statement.execute((partition.0, place.term.0, sequence, appended_at, format, crc, payload))?;
     Ok(())
 }
 
