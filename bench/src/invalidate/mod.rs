@@ -157,7 +157,7 @@ impl Stage {
         let control = Arc::new(Control::new(Arc::clone(&node), rules_settings(1), None)?);
         let shutdown = CancellationToken::new();
         let stage = Stage { log, node, control, number: 0, shutdown, _folder: folder };
-        stage.say("begin 0 0:0\n");
+        stage.say("begin 0 0:0\nepoch 1 0.0 lossless 0.0\n");
         Ok(stage)
     }
 
