@@ -58,38 +58,31 @@ pub(super) fn rate(target: &Target, shape: Shape, length: Duration) -> Result<Ra
     Ok(Rate { per_s: answers / done.seconds, per_cpu_s: answers / done.cpu })
 }
 
-/// The share of the time for which single gets at this rate keep a router busy.
-pub(super) fn busy(
-    target: &Target,
-    per_second: f64,
-    length: Duration,
-    processors: &Processors,
-) -> Result<f64> {
-    let addresses = std::slice::from_ref(&target.address);
-    let done = drive(&paced(addresses, per_second, length, processors), Some(target.pid))?;
-    Ok(done.cpu / done.seconds)
+/// Single gets at a steady rate, from a processor of their own.
+#[derive(Clone, Debug)]
+pub(super) struct Steady {
+    pub(super) per_second: f64,
+    pub(super) length: Duration,
+    pub(super) processors: Processors,
 }
 
-/// Milliseconds from when a single get is due until it is answered: the 99th percentile.
-pub(super) fn p99_ms(
-    addresses: &[String],
-    per_second: f64,
-    length: Duration,
-    processors: &Processors,
-) -> Result<f64> {
-    let done = drive(&paced(addresses, per_second, length, processors), None)?;
-    Ok(done.times.value_at_quantile(0.99) as f64 / 1e6)
-}
+impl Steady {
+    /// The share of the time for which they keep a router busy.
+    pub(super) fn busy(&self, target: &Target) -> Result<f64> {
+        let done = drive(&self.to(vec![target.address.clone()]), Some(target.pid))?;
+        Ok(done.cpu / done.seconds)
+    }
 
-/// Single gets at this rate, from a processor of their own.
-fn paced(addresses: &[String], per_second: f64, length: Duration, processors: &Processors) -> Plan {
-    Plan {
-        addresses: addresses.to_vec(),
-        shape: Shape::Get,
-        threads: 1,
-        pace: Pace::PerSecond(per_second),
-        length,
-        processors: Some(processors.clone()),
+    /// Milliseconds from when one is due until it is answered: the 99th percentile.
+    pub(super) fn p99_ms(&self, addresses: &[String]) -> Result<f64> {
+        let done = drive(&self.to(addresses.to_vec()), None)?;
+        Ok(done.times.value_at_quantile(0.99) as f64 / 1e6)
+    }
+
+    fn to(&self, addresses: Vec<String>) -> Plan {
+        let Steady { per_second, length, processors } = self.clone();
+        let (pace, processors) = (Pace::PerSecond(per_second), Some(processors));
+        Plan { addresses, shape: Shape::Get, threads: 1, pace, length, processors }
     }
 }
 

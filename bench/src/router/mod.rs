@@ -11,7 +11,10 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use anyhow::{Result, ensure};
 use e2e::servers::{Memcached, Servers};
 
-use self::processors::{Processors, Role};
+use self::{
+    clients::Steady,
+    processors::{Processors, Role},
+};
 use crate::{
     args,
     figures::{Figures, median},
@@ -95,8 +98,14 @@ async fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
     figures.say("router_processor_lost_share", processors.lost, "");
     let half_load = half_load(&routers[0], per_second, &processors)?;
     figures.say("router_half_load_per_s", half_load, "1/s");
-    for (name, rate) in [("", half_load), ("half_rate_", per_second / 2.0)] {
-        added_latency(scale, &routers, &addresses, (name, rate, &processors), figures)?;
+    for (name, per_second) in [("", half_load), ("half_rate_", per_second / 2.0)] {
+        let processors = processors.clone();
+        let gets = Steady { per_second, length: scale.load, processors };
+        let (direct, added) = latency(scale.runs, &gets, &addresses, &routers)?;
+        for (router, added) in routers.iter().zip(added) {
+            figures.say(&format!("router_{}{name}added_p99_ms", router.name), added, "ms");
+        }
+        figures.say(&format!("router_direct_{name}p99_ms"), direct, "ms");
     }
     idle_clients(scale, &servers, &addresses, figures).await
 }
@@ -147,39 +156,33 @@ fn beside_others(
 fn half_load(ours: &Router, most: f64, processors: &Processors) -> Result<f64> {
     let (mut low, mut high) = (0.0, most);
     for _ in 0..HALF_LOAD_STEPS {
-        let rate = f64::midpoint(low, high);
-        if clients::busy(&ours.target, rate, HALF_LOAD_STEP, processors)? > 0.5 {
-            high = rate;
+        let (per_second, processors) = (f64::midpoint(low, high), processors.clone());
+        let gets = Steady { per_second, length: HALF_LOAD_STEP, processors };
+        if gets.busy(&ours.target)? > 0.5 {
+            high = per_second;
         } else {
-            low = rate;
+            low = per_second;
         }
     }
     Ok(f64::midpoint(low, high))
 }
 
-/// In turns, at the same rate: to the nodes themselves, and through each router.
-fn added_latency(
-    scale: Scale,
-    routers: &[Router],
+/// In turns: milliseconds to the nodes themselves, and what each router adds; 99th percentiles.
+fn latency(
+    runs: usize,
+    gets: &Steady,
     nodes: &[String],
-    (name, per_second, processors): (&str, f64, &Processors),
-    figures: &mut Figures,
-) -> Result<()> {
-    let (mut added, mut direct) = (vec![Vec::new(); routers.len()], Vec::new());
-    for _ in 0..scale.runs {
-        let to_node = clients::p99_ms(nodes, per_second, scale.load, processors)?;
+    routers: &[Router],
+) -> Result<(f64, Vec<f64>)> {
+    let (mut direct, mut added) = (Vec::new(), vec![Vec::new(); routers.len()]);
+    for _ in 0..runs {
+        let to_node = gets.p99_ms(nodes)?;
         direct.push(to_node);
         for (router, added) in routers.iter().zip(&mut added) {
-            let through = [router.target.address.clone()];
-            let p99 = clients::p99_ms(&through, per_second, scale.load, processors)?;
-            added.push(p99 - to_node);
+            added.push(gets.p99_ms(std::slice::from_ref(&router.target.address))? - to_node);
         }
     }
-    for (router, added) in routers.iter().zip(added) {
-        figures.say(&format!("router_{}{name}added_p99_ms", router.name), median(added), "ms");
-    }
-    figures.say(&format!("router_direct_{name}p99_ms"), median(direct), "ms");
-    Ok(())
+    Ok((median(direct), added.into_iter().map(median).collect()))
 }
 
 /// Of a router of its own, whose clients have asked once, and then ask nothing.
