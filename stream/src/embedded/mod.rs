@@ -1,7 +1,8 @@
 //! The embedded backend: one SQLite file (WAL, `synchronous=FULL`) on one machine.
 //!
 //! One process at a time writes, guarded by a lock on `FILE.lock`; any number may read, also while it
-//! writes. What is new, readers in the writer's process find in memory. Acknowledged is on disk. Bounds: [`QUEUE_MAX`] batches wait, then appending waits.
+//! writes. What is new, readers in the writer's process find in memory. Acknowledged is on disk.
+//! Bounds: [`QUEUE_MAX`] batches wait, then appending waits.
 //!
 //! Retention removes the oldest records, by bytes of payload and by age; a consumer that is overtaken
 //! sees [`crate::Read::Gap`]. SQLite uses the freed pages again, so the file stays about as large as
