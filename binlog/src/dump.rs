@@ -171,6 +171,9 @@ impl Cutter {
 impl Large {
     fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Piece>, Uncut> {
         loop {
+            if self.tail.len() > CHECKSUM_BYTES {
+                return Err(Uncut::Strange("an event that is longer than it says"));
+            }
             if self.packet_left == 0 && !self.continues {
                 return self.end().map(Some);
             }
@@ -194,9 +197,6 @@ impl Large {
                 Some(whole) => whole.extend_from_slice(&body),
                 None if body.is_empty() => {}
                 None => return Ok(Some(Piece::Bytes(body))),
-            }
-            if self.tail.len() > CHECKSUM_BYTES {
-                return Err(Uncut::Strange("an event that is longer than it says"));
             }
         }
     }

@@ -117,6 +117,19 @@ fn damage_is_noticed() {
     }
 }
 
+/// However much of what is too long has come.
+#[test]
+fn an_event_longer_than_it_says_is_refused_at_once() {
+    let mut bytes = dump(&[event(TRANSACTION_PAYLOAD, &vec![7; 2 << 20])]);
+    let says = PACKET_HEADER + 1 + 9;
+    bytes[says..says + 4].copy_from_slice(&100_u32.to_le_bytes());
+    let seen = cut(&bytes[..bytes.len() / 2], 50);
+    let Some(Uncut::Strange(_)) = seen.1 else { panic!("{seen:?}") };
+    for part in [999, 100_000, bytes.len()] {
+        assert_eq!(cut(&bytes[..bytes.len() / 2], part), seen, "in parts of {part}");
+    }
+}
+
 #[test]
 fn servers_end_streams() {
     let error = packets(b"\xff\xd4\x04#HY000gone");
