@@ -3,6 +3,7 @@
 
 use std::{
     process::{ExitCode, Stdio},
+    sync::{Arc, LazyLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -298,12 +299,14 @@ fn batch(number: usize) -> Batch {
     Batch { records: (0..RECORDS_PER_BATCH).map(record).collect(), checkpoint: None }
 }
 
+/// As the tailer makes it: a key has its bytes to itself, and its names together with all others.
 fn transaction(number: u64, keys: usize, at: UnixMicros) -> Transaction {
-    let invalidation = |key: usize| Invalidation {
-        key: Key::new(format!("user-by-session:{number:010}{key:04}")).expect("a good key"),
-        table: "shop.users".into(),
-        rule: "users".into(),
-        operation: Operation::Update,
+    static NAMES: LazyLock<[Arc<str>; 2]> = LazyLock::new(|| ["shop.users".into(), "users".into()]);
+    let invalidation = |key: usize| {
+        let [table, rule] = NAMES.clone();
+        let key = format!("user-by-session:{number:010}{key:04}").into_bytes().into_boxed_slice();
+        let key = Key::new(key).expect("a good key");
+        Invalidation { key, table, rule, operation: Operation::Update }
     };
     Transaction {
         version: Version::new(1, number + 1).unwrap_or(Version::MAX),

@@ -175,6 +175,7 @@ fn around_keys(invalidations: &Invalidations) -> (proto::Invalidations, proto::I
         proto::Invalidations { source: invalidations.source.to_string(), ..Default::default() };
     let mut behind = proto::Invalidations::default();
     let mut version = 0;
+    let mut last: Option<&Invalidation> = None;
     for transaction in &invalidations.transactions {
         let bits = transaction.version.bits();
         before.transactions.push(proto::Transaction {
@@ -186,6 +187,12 @@ fn around_keys(invalidations: &Invalidations) -> (proto::Invalidations, proto::I
         });
         version = bits;
         for invalidation in &transaction.keys {
+            let as_before = last.is_some_and(|last| same_cause(last, invalidation));
+            last = Some(invalidation);
+            if as_before && let Some(cause) = behind.causes.last_mut() {
+                cause.key_count = cause.key_count.saturating_add(1);
+                continue;
+            }
             let table = intern(&mut behind.tables, &invalidation.table);
             let rule = intern(&mut behind.rules, &invalidation.rule);
             let operation = i32::from(match invalidation.operation {
@@ -204,6 +211,12 @@ fn around_keys(invalidations: &Invalidations) -> (proto::Invalidations, proto::I
         }
     }
     (before, behind)
+}
+
+/// Seen at a glance: most keys share their names with the one before.
+fn same_cause(a: &Invalidation, b: &Invalidation) -> bool {
+    let same = |a: &Arc<str>, b: &Arc<str>| Arc::ptr_eq(a, b);
+    same(&a.table, &b.table) && same(&a.rule, &b.rule) && a.operation == b.operation
 }
 
 fn invalidations_in(message: proto::Invalidations) -> Result<Invalidations, WireError> {
