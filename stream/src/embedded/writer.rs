@@ -33,6 +33,8 @@ use crate::{
 
 /// Most commands in one SQLite transaction.
 const GROUP_MAX: usize = 256;
+/// Bytes of payload with which a transaction is full: while one is written, those who wait for the one before go on.
+const GROUP_BYTES: usize = 4 << 20;
 /// How long the disk is left alone after it refused.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Records that one group removes for retention, at most; so that appends never wait long.
@@ -159,18 +161,19 @@ impl Core {
         heads: &Heads,
         trouble: &watch::Sender<Trouble>,
     ) {
-        let mut group = Vec::with_capacity(GROUP_MAX);
-        while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-            match self.write_until_done(&group, trouble) {
+        let mut queued = Vec::with_capacity(GROUP_MAX);
+        while !queued.is_empty() || commands.blocking_recv_many(&mut queued, GROUP_MAX) > 0 {
+            let count = group(&queued);
+            match self.write_until_done(&queued[..count], trouble) {
                 Ok(()) => {
                     heads.appended(self.written.drain(..));
-                    for command in group.drain(..) {
+                    for command in queued.drain(..count) {
                         command.acknowledge(Ok(()));
                     }
                 }
                 Err(what) => {
                     tracing::error!(what, "the stream is damaged; nothing more is written");
-                    for command in group.drain(..) {
+                    for command in queued.drain(..) {
                         command.acknowledge(Err(StreamError::Damaged { what: what.clone() }));
                     }
                     return;
@@ -270,7 +273,28 @@ impl Core {
     }
 }
 
+/// How many of the queued commands are written as one: until they are [`GROUP_BYTES`], and never none.
+fn group(queued: &[Command]) -> usize {
+    let mut bytes = 0_usize;
+    let fits = queued.iter().take_while(|command| {
+        let goes_on = bytes < GROUP_BYTES;
+        bytes = bytes.saturating_add(command.bytes());
+        goes_on
+    });
+    fits.count()
+}
+
 impl Command {
+    /// Of payload.
+    fn bytes(&self) -> usize {
+        match self {
+            Command::Append { records, .. } => {
+                records.iter().map(|record| record.payload.len()).sum()
+            }
+            Command::StoreCursors { .. } | Command::Request { .. } => 0,
+        }
+    }
+
     /// Nobody may be waiting any more; that is theirs to decide.
     fn acknowledge(self, outcome: Result<(), StreamError>) {
         let (Command::Append { ack, .. }
@@ -420,4 +444,26 @@ fn trim(
 fn chain(err: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(err), |err| err.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(bytes: usize) -> Command {
+        let payload: Arc<[u8]> = vec![0; bytes].into();
+        let records = vec![Encoded { partition: Partition(0), payload, epoch: None }];
+        Command::Append { records, checkpoint: None, ack: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn a_group_is_full_when_it_has_its_bytes() {
+        let counts = |sizes: &[usize]| {
+            let commands: Vec<Command> = sizes.iter().map(|&bytes| append(bytes)).collect();
+            group(&commands)
+        };
+        assert_eq!(counts(&[1; 200]), 200);
+        assert_eq!(counts(&[GROUP_BYTES * 2, 1]), 1, "never none");
+        assert_eq!(counts(&[GROUP_BYTES - 1, 1, 1, 1]), 2);
+    }
 }
