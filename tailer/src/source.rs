@@ -7,7 +7,6 @@ use binlog::{
     dump::{Cutter, Piece, Uncut},
     frame::FrameError,
 };
-use bytes::BytesMut;
 use mysql_async::{Conn, GnoInterval, Opts, OptsBuilder, Row, Sid, SslOpts, prelude::Queryable};
 use mysql_common::packets::{ComBinlogDumpGtid, ComRegisterSlave};
 use schemas::{
@@ -18,7 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use crate::{
     settings::{Settings, Tls},
-    wire::Wire,
+    wire::{Buffers, Wire},
 };
 
 /// Connecting and each question take at most this long.
@@ -346,9 +345,10 @@ async fn read(
     deadline: Duration,
     chunks: &mpsc::Sender<Result<Vec<Piece>, SourceError>>,
 ) -> SourceError {
-    let (mut cutter, mut buffer) = (Cutter::default(), BytesMut::new());
+    let (mut cutter, mut buffers) = (Cutter::default(), Buffers::new(CHUNKS_MAX));
     loop {
-        match timeout(deadline, wire.fill(&mut buffer)).await {
+        let buffer = buffers.with_room();
+        match timeout(deadline, wire.fill(buffer)).await {
             Ok(Ok(0)) => return SourceError::Ended,
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return error,
@@ -356,7 +356,7 @@ async fn read(
         }
         let mut chunk = Vec::new();
         let failure = loop {
-            match cutter.next(&mut buffer) {
+            match cutter.next(buffer) {
                 Ok(Some(piece)) => chunk.push(piece),
                 Ok(None) => break None,
                 Err(uncut) => break Some(uncut),

@@ -24,8 +24,11 @@ use tokio::{
 
 use crate::{settings::Settings, source::SourceError};
 
+mod buffers;
 mod login;
 mod tls;
+
+pub(crate) use buffers::Buffers;
 
 /// Longest answer to a question that is no dump.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
