@@ -108,7 +108,7 @@ fn stale(text: &mut String, title: &str, stale: &[Stale]) {
         return;
     }
     write!(text, "\n  Stale, {title}:\n").expect("writing to text cannot fail");
-    for Stale { key, node, cached, database } in stale.iter().take(STALE_SHOWN) {
+    for Stale { key, node, cached, database, .. } in stale.iter().take(STALE_SHOWN) {
         write!(text, "    {key} on {node}\n      cached    {cached}\n      database  {database}\n")
             .expect("writing to text cannot fail");
     }

@@ -1,17 +1,21 @@
 //! The last word: every value that any node holds, against what the database says now.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result};
+use tokio::time::{Instant, sleep};
 
 use super::{
-    Shop, queries,
-    rows::{Found, Key, ORDERS_MAX, Order, Product, User},
+    Put, Shop, queries,
+    rows::{Found, Key, ORDERS_MAX, Order, Product, User, shown},
 };
 use crate::cache::Cache;
 
 /// Keys per `get`.
 const BATCH: usize = 64;
+/// How long a node may take to say what it has.
+const READ_DEADLINE: Duration = Duration::from_secs(20);
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What a comparison found.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +39,19 @@ pub struct Stale {
     pub cached: String,
     /// What a fill would cache now.
     pub database: String,
+    /// For the one who looks for the reason.
+    pub history: History,
+}
+
+/// How a stale value came about, as far as the shop knows; all times before the comparison.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct History {
+    /// When COMMIT of what came after it was acknowledged.
+    pub superseded: Option<Duration>,
+    /// When the SELECT began of whoever put something there last.
+    pub selected: Duration,
+    /// When the node had answered him, or was waited for no longer.
+    pub put: Option<Duration>,
 }
 
 /// Whose values count.
@@ -72,28 +89,40 @@ impl Shop {
         let mut comparison = Comparison { keys: keys.len(), ..Comparison::default() };
         let mut cache = Cache::new(&self.0.nodes);
         let addresses = self.0.nodes.addresses();
+        let now = Instant::now();
         for batch in keys.chunks(BATCH) {
-            let texts: Vec<String> = batch.iter().map(|key| self.key_text(key)).collect();
+            let texts: Vec<String> = batch.iter().map(|(key, _)| self.key_text(key)).collect();
             let asked: Vec<&str> = texts.iter().map(String::as_str).collect();
             for (node, address) in addresses.iter().enumerate() {
-                let mut cached = cache.get_from(node, &asked).await.context("read a node")?;
+                let mut cached = read_node(&mut cache, node, &asked).await.context("read a node")?;
                 if holders == Holders::Owners {
                     cached
                         .retain(|key, _| self.0.nodes.owner(key).is_ok_and(|owner| owner == node));
                 }
                 comparison.cached += cached.len();
-                for (key, text) in batch.iter().zip(&texts) {
+                for ((key, put), text) in batch.iter().zip(&texts) {
                     let Some(cached) = cached.remove(text) else { continue };
                     let database = tables.find(key).value(text);
                     if cached != database {
+                        let history = self.history(now, key, &cached, *put);
                         let (key, node) = (text.clone(), address.clone());
-                        comparison.stale.push(Stale { key, node, cached, database });
+                        comparison.stale.push(Stale { key, node, cached, database, history });
                     }
                 }
             }
         }
         comparison.stale.sort();
         Ok(comparison)
+    }
+
+    fn history(&self, now: Instant, key: &Key, cached: &str, put: Put) -> History {
+        let shown = shown(key, cached);
+        let superseded = |(entity, version)| self.0.town.staleness.age(entity, version, now);
+        History {
+            superseded: shown.and_then(superseded),
+            selected: now.duration_since(put.selected),
+            put: put.ended.map(|ended| now.duration_since(ended)),
+        }
     }
 
     async fn load(&self) -> Result<Tables> {
@@ -117,6 +146,21 @@ impl Shop {
             orders: orders.into_iter().map(|row| (row.id, row)).collect(),
             orders_of,
         })
+    }
+}
+
+/// A node that is slow is asked again: what it has is wanted, and not how soon.
+async fn read_node(
+    cache: &mut Cache,
+    node: usize,
+    keys: &[&str],
+) -> Result<HashMap<String, String>> {
+    let late = Instant::now() + READ_DEADLINE;
+    loop {
+        match cache.get_from(node, keys).await {
+            Err(_) if Instant::now() < late => sleep(READ_AGAIN_AFTER).await,
+            read => return read,
+        }
     }
 }
 

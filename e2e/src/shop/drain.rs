@@ -31,6 +31,7 @@ impl Shop {
             let key = self.canary_key(id);
             self.plant(&mut cache, &key, TTL_S, "canary").await.context("plant a canary")?;
         }
+        let changed = Instant::now();
         for &id in &canaries {
             prober::change(&mut conn, id).await.context("change a canary")?;
         }
@@ -52,7 +53,13 @@ impl Shop {
         }
         let late = Instant::now() + 2 * self.settings().fill_age_max + SLACK;
         for &id in &canaries {
-            self.gone_by(&mut cache, id, late).await?;
+            while self.gone_by(&mut cache, id, late).await?
+                && changed.elapsed() < self.settings().fill_age_max
+            {
+                // That was the delete in between.
+                let key = self.canary_key(id);
+                self.plant(&mut cache, &key, TTL_S, "canary again").await?;
+            }
             cache.delete(&self.canary_key(id)).await.context("take a canary away")?;
         }
         Ok(())
@@ -60,13 +67,17 @@ impl Shop {
 
     async fn gone_by(&self, cache: &mut Cache, id: u32, late: Instant) -> Result<bool> {
         let key = self.canary_key(id);
-        while cache.get(&key).await.context("look for a canary")?.is_some() {
+        loop {
+            let looked = cache.get(&key).await;
+            if matches!(looked, Ok(None)) {
+                return Ok(true);
+            }
             if Instant::now() >= late {
+                looked.context("look for a canary")?;
                 return Ok(false);
             }
             sleep(POLL).await;
         }
-        Ok(true)
     }
 
     fn canary_key(&self, id: u32) -> String {

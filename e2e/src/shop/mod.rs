@@ -21,7 +21,7 @@ mod traffic;
 mod writer;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -31,7 +31,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use mysql_async::{Conn, Opts, prelude::Queryable};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use compare::{Comparison, Stale};
 pub use schema::Sizes;
@@ -144,8 +144,17 @@ struct Shared {
     stats: Stats,
     town: Arc<Town>,
     stopping: AtomicBool,
-    /// Every key that was ever put into a cache. Never held across an await.
-    filled: Mutex<HashSet<rows::Key>>,
+    /// Every key that was ever put into a cache, and when it was the last time. Never held across an await.
+    filled: Mutex<HashMap<rows::Key, Put>>,
+}
+
+/// When somebody put a value into a cache.
+#[derive(Clone, Copy, Debug)]
+struct Put {
+    /// Right before its SELECT.
+    selected: Instant,
+    /// When the cache had answered, or was waited for no longer; `None` while it is asked.
+    ended: Option<Instant>,
 }
 
 /// What all branches of a shop have in common: the rows of one database.
@@ -212,16 +221,14 @@ impl Shop {
         format!("{}{key}", self.0.settings.prefix)
     }
 
-    fn remember_filled(&self, key: &rows::Key) {
+    fn remember_filled(&self, key: &rows::Key, put: Put) {
         let mut filled = self.0.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        if !filled.contains(key) {
-            filled.insert(key.clone());
-        }
+        filled.insert(key.clone(), put);
     }
 
-    fn filled(&self) -> Vec<rows::Key> {
+    fn filled(&self) -> Vec<(rows::Key, Put)> {
         let filled = self.0.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        filled.iter().cloned().collect()
+        filled.iter().map(|(key, put)| (key.clone(), *put)).collect()
     }
 
     fn stopping(&self) -> bool {

@@ -8,7 +8,7 @@ use mysql_async::Conn;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Fills, Shop, queries,
+    Fills, Put, Shop, queries,
     rows::{self, Key},
     schema,
 };
@@ -30,6 +30,8 @@ const WAITS: u32 = 20;
 const WAIT: Duration = Duration::from_millis(5);
 const RETRY_AFTER: Duration = Duration::from_millis(30);
 const QUERY_DEADLINE: Duration = Duration::from_secs(2);
+/// A node that failed is tried again by then.
+const TAKE_BACK_AFTER: Duration = Duration::from_millis(100);
 
 /// Reads until the shop closes, and waits for its own slow fills.
 pub(super) async fn run(shop: Shop, number: u64) {
@@ -201,12 +203,13 @@ impl Fill {
     async fn put(self, shop: &Shop, cache: &mut Cache) {
         let stats = shop.stats();
         if let Some(cas) = self.lease {
-            shop.remember_filled(&self.key);
+            self.note(shop, None);
             match cache.fill(&self.text, cas, TTL_S, &self.value).await {
                 Ok(true) => stats.fills.add_one(),
                 Ok(false) => stats.fills_refused.add_one(),
                 Err(_) => stats.cache_errors.add_one(),
             }
+            self.note(shop, Some(Instant::now()));
             return;
         }
         // What `set` itself may take counts too.
@@ -214,10 +217,23 @@ impl Fill {
             stats.late_fills.add_one();
             return;
         }
-        shop.remember_filled(&self.key);
+        self.note(shop, None);
         match cache.set(&self.text, TTL_S, &self.value).await {
             Ok(()) => stats.fills.add_one(),
             Err(_) => stats.cache_errors.add_one(),
         }
+        self.note(shop, Some(Instant::now()));
+        // On a machine that stands still for seconds: whoever sees that he was too late takes it back.
+        if self.selected.elapsed() >= shop.settings().fill_age_max {
+            stats.late_fills.add_one();
+            sleep(TAKE_BACK_AFTER).await;
+            if cache.delete(&self.text).await.is_err() {
+                stats.cache_errors.add_one();
+            }
+        }
+    }
+
+    fn note(&self, shop: &Shop, ended: Option<Instant>) {
+        shop.remember_filled(&self.key, Put { selected: self.selected, ended });
     }
 }

@@ -159,6 +159,8 @@ async fn retention_overtakes_a_node() {
     busy.mcsqueal.restart().await.expect("mcsqueal is ready again");
     let gaps = async || busy.mcsqueal.metric("mcsqueal_lane_gaps_total", "").await > 0.0;
     until("a gap is found", GUARD, gaps).await;
+    // Who had nothing stored finds it with the first record of the new term.
+    until("it leads", GUARD, async || leads(&busy.mcsqueal).await).await;
     // Nodes are emptied twice, like keys are deleted twice; then customers fill them.
     sleep(Duration::from_secs(7)).await;
     busy.nothing_is_stale().await;
