@@ -96,7 +96,7 @@ impl Sides {
             let mut each = |mapped: Mapped<'_>| match mapped {
                 Mapped::Key { key, .. } => {
                     if let Some(open) = self.open.get_mut(side) {
-                        open.insert(key.key, key.rule);
+                        open.insert(key.key.to_key(), Arc::clone(key.rule));
                     }
                 }
                 Mapped::Floor { .. } => {

@@ -99,7 +99,7 @@ fn explain_row(
     if unknown { Err(Failure::SaidConfig) } else { Ok(()) }
 }
 
-fn describe(outcome: &Outcome) -> [String; 3] {
+fn describe(outcome: &Outcome<'_>) -> [String; 3] {
     match outcome {
         Outcome::Key { rule, key } => [rule.to_string(), key.to_string(), String::new()],
         Outcome::Null { rule } => {

@@ -4,8 +4,6 @@ use std::fmt;
 
 use xxhash_rust::xxh64::xxh64;
 
-use crate::key::Key;
-
 /// Names one log for ever; drawn at random when the log is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
@@ -47,8 +45,8 @@ pub struct Cursor {
 /// The partition of `key` in a stream of `partitions`: xxh64 of the key's bytes with seed 0, modulo
 /// their number. Part of the stream's format: every writer and every reader must agree on it, and a
 /// stream whose number of partitions changes is a new one. No partitions are counted as one.
-pub fn partition_of(key: &Key, partitions: u16) -> Partition {
-    let rest = xxh64(key.as_bytes(), 0) % u64::from(partitions.max(1));
+pub fn partition_of(key: &impl AsRef<[u8]>, partitions: u16) -> Partition {
+    let rest = xxh64(key.as_ref(), 0) % u64::from(partitions.max(1));
     Partition(u16::try_from(rest).unwrap_or_default()) // Below `partitions`, so it always fits.
 }
 
@@ -87,6 +85,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+    use crate::key::Key;
 
     /// Other writers of the stream can check themselves against these.
     #[test]

@@ -1,8 +1,8 @@
 //! [`Key`]: a cache key that memcached can hold.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// Longest key, in bytes; memcached's limit.
 pub const KEY_BYTES_MAX: usize = 250;
@@ -11,6 +11,10 @@ pub const KEY_BYTES_MAX: usize = 250;
 /// accepts, so that a `Key` can be sent as it stands.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Bytes);
+
+/// A [`Key`] in somebody else's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyRef<'a>(&'a [u8]);
 
 /// Why bytes are no key. No client can have stored such a key, so there is nothing to invalidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -30,6 +34,24 @@ impl Key {
     /// Checks `bytes` and takes them as a key.
     pub fn new(bytes: impl Into<Bytes>) -> Result<Key, KeyError> {
         let bytes = bytes.into();
+        KeyRef::new(&bytes)?;
+        Ok(Key(bytes))
+    }
+
+    /// The same key, for those who only look.
+    pub fn as_key_ref(&self) -> KeyRef<'_> {
+        KeyRef(&self.0)
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<'a> KeyRef<'a> {
+    /// Checks `bytes` and takes them as a key.
+    pub fn new(bytes: &'a [u8]) -> Result<KeyRef<'a>, KeyError> {
         if bytes.is_empty() {
             return Err(KeyError::Empty);
         }
@@ -40,12 +62,23 @@ impl Key {
         if bytes.iter().fold(false, |bad, byte| bad | matches!(byte, b' ' | b'\r' | b'\n' | 0)) {
             return Err(KeyError::BadByte);
         }
-        Ok(Key(bytes))
+        Ok(KeyRef(bytes))
     }
 
     /// The key's bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A copy to keep.
+    pub fn to_key(self) -> Key {
+        Key(Bytes::copy_from_slice(self.0))
+    }
+
+    /// A copy at the end of `memory`, which many keys share: it is kept until the last of them is gone.
+    pub fn to_key_in(self, memory: &mut BytesMut) -> Key {
+        memory.extend_from_slice(self.0);
+        Key(memory.split().freeze())
     }
 }
 
@@ -61,9 +94,34 @@ impl AsRef<[u8]> for Key {
     }
 }
 
+/// Sets of keys are asked for bytes: a key's hash and order are those of its bytes.
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for KeyRef<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.0
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_key_ref().fmt(f)
+    }
+}
+
+impl fmt::Display for KeyRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for KeyRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
     }
 }
 

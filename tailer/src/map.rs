@@ -13,7 +13,7 @@ use binlog::{
 use schemas::{
     cure::Cure,
     key::KeyError,
-    record::{Invalidation, Operation, Scope},
+    record::{Operation, Scope},
     rules::{Image, Outcome, Row, Rules, TablePlan, Value},
 };
 
@@ -22,6 +22,7 @@ use crate::{
     disguises::{Disguised, Disguises},
     scope,
     settings::StatementKeys,
+    stale::StaleKey,
     statement::{self, keys},
 };
 
@@ -71,7 +72,7 @@ struct Keys {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mapped<'a> {
     /// A key is stale; `scope` covers all keys of its table.
-    Key { key: Invalidation, scope: &'a Scope },
+    Key { key: StaleKey<'a>, scope: &'a Scope },
     /// A column was NULL: there is no such key.
     Null { rule: &'a Arc<str> },
     /// No client can have stored such a key.
@@ -180,9 +181,11 @@ impl Mapper {
             let text: Arc<str> = String::from_utf8_lossy(key.as_bytes()).into();
             let whole = text.as_bytes() == key.as_bytes();
             let scope = if whole { Scope::Prefixes(vec![text]) } else { Scope::All };
-            let (table, rule) = (Arc::clone(rule), Arc::clone(rule));
-            let key = Invalidation { key, table, rule, operation: Operation::Update };
-            each(Mapped::Key { key, scope: &scope });
+            let (key, operation) = (key.as_key_ref(), Operation::Update);
+            each(Mapped::Key {
+                key: StaleKey { key, table: rule, rule, operation },
+                scope: &scope,
+            });
         }
         for (shown, error) in named.unusable {
             each(Mapped::Unusable { rule, shown: &shown, error });
@@ -268,13 +271,13 @@ impl Keys {
             count = count.saturating_add(1);
             self.plan.apply(rows.operation, &Seen { images }, &mut |outcome| match outcome {
                 Outcome::Key { rule, key } => {
-                    let table = Arc::clone(self.plan.table());
-                    let key = Invalidation { key, table, rule, operation: rows.operation };
+                    let (table, operation) = (self.plan.table(), rows.operation);
+                    let key = StaleKey { key, table, rule, operation };
                     each(Mapped::Key { key, scope: &self.scope });
                 }
-                Outcome::Null { rule } => each(Mapped::Null { rule: &rule }),
+                Outcome::Null { rule } => each(Mapped::Null { rule }),
                 Outcome::Unusable { rule, shown, error } => {
-                    each(Mapped::Unusable { rule: &rule, shown: &shown, error });
+                    each(Mapped::Unusable { rule, shown: &shown, error });
                 }
                 Outcome::Unknown { rule, column } => {
                     let reason = format!(

@@ -11,7 +11,7 @@ use schemas::{
     record::{Invalidation, Scope},
 };
 
-use crate::scope::ScopeSum;
+use crate::{scope::ScopeSum, stale::StaleKey};
 
 /// Keys that are remembered, of all transactions together; of those beyond it, only their scopes.
 const KEYS_MAX: usize = 100_000;
@@ -45,17 +45,18 @@ impl Prepared {
     }
 
     /// A key of the transaction that is being read.
-    pub(crate) fn key(&mut self, key: &Invalidation, scope: &Scope) {
+    pub(crate) fn key(&mut self, key: StaleKey<'_>, scope: &Scope) {
         let Some((_, changed)) = &mut self.open else { return };
         drop(changed.scope.add(scope)); // The sum is what counts.
-        if changed.keys.contains_key(&key.key) {
+        if changed.keys.contains_key(key.key.as_bytes()) {
             return;
         }
         if self.keys >= KEYS_MAX {
             drop(changed.unlisted.add(scope));
             return;
         }
-        changed.keys.insert(key.key.clone(), key.clone());
+        let kept = key.invalidation();
+        changed.keys.insert(kept.key.clone(), kept);
         self.keys = self.keys.saturating_add(1);
     }
 
@@ -133,13 +134,13 @@ mod tests {
     #[test]
     fn keys_wait_for_the_commit() {
         let mut prepared = Prepared::default();
-        prepared.key(&key(0), &scope()); // Of no XA transaction.
+        prepared.key((&key(0)).into(), &scope()); // Of no XA transaction.
         prepared.start("a");
-        prepared.key(&key(1), &scope());
-        prepared.key(&key(1), &scope());
+        prepared.key((&key(1)).into(), &scope());
+        prepared.key((&key(1)).into(), &scope());
         prepared.prepare();
         prepared.start("b");
-        prepared.key(&key(2), &scope());
+        prepared.key((&key(2)).into(), &scope());
         prepared.end(); // In one phase.
         assert_eq!(prepared.waiting(), 1);
         assert!(prepared.take("b").is_none());
@@ -156,7 +157,7 @@ mod tests {
         for name in ["a", "b"] {
             prepared.start(name);
             for number in 0..KEYS_MAX * 2 / 3 {
-                prepared.key(&key(number), &scope());
+                prepared.key((&key(number)).into(), &scope());
             }
             prepared.prepare();
         }

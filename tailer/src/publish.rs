@@ -9,10 +9,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use bytes::BytesMut;
 use schemas::{
     cure::Cure,
     cursor::{Partition, partition_of},
-    key::Key,
+    key::{KEY_BYTES_MAX, Key},
     record::{
         Checkpoint, EpochStart, Floor, Invalidation, Invalidations, Progress, Record, Scope,
         Transaction, UnixMicros,
@@ -21,8 +22,10 @@ use schemas::{
 };
 use stream::Batch;
 
-use crate::{scope::ScopeSum, settings::Limits};
+use crate::{scope::ScopeSum, settings::Limits, stale::StaleKey};
 
+/// Keys that are copied to the same memory: they go at about the same time.
+const MEMORY_BYTES: usize = 32 << 10;
 /// Bytes that a key takes in a record beside its text; more than the wire form needs.
 const KEY_FRAME_BYTES: usize = 16;
 /// Likewise for a transaction.
@@ -41,6 +44,8 @@ pub struct Publisher {
     open: Option<Open>,
     /// Keys of the open transaction that are in this batch. Kept over transactions for its memory.
     seen: HashSet<Key>,
+    /// What keys are copied to.
+    memory: BytesMut,
 }
 
 /// What waits for one partition.
@@ -81,7 +86,16 @@ impl Publisher {
     /// Nothing waits. `partitions` is at least 1.
     pub fn new(source: Arc<str>, partitions: u16, limits: Limits) -> Publisher {
         let lanes = (0..partitions.max(1)).map(|_| Lane::default()).collect();
-        Publisher { source, limits, lanes, keys: 0, bytes: 0, open: None, seen: HashSet::new() }
+        Publisher {
+            source,
+            limits,
+            lanes,
+            keys: 0,
+            bytes: 0,
+            open: None,
+            seen: HashSet::new(),
+            memory: BytesMut::new(),
+        }
     }
 
     /// A transaction begins; one that was open ends.
@@ -98,14 +112,14 @@ impl Publisher {
 
     /// A key of the open transaction; `scope` covers it, should it be one too many. False if it is in the batch
     /// already.
-    pub fn key(&mut self, key: Invalidation, scope: &Scope) -> bool {
+    pub fn key(&mut self, key: StaleKey<'_>, scope: &Scope) -> bool {
         let partitions = u16::try_from(self.lanes.len()).unwrap_or(u16::MAX);
         let partition = usize::from(partition_of(&key.key, partitions).0);
         let (Some(open), Some(lane)) = (self.open.as_mut(), self.lanes.get_mut(partition)) else {
             debug_assert!(false, "a key outside of a transaction");
             return false;
         };
-        if self.seen.contains(&key.key) {
+        if self.seen.contains(key.key.as_bytes()) {
             return false;
         }
         if open.keys >= self.limits.transaction_keys_max {
@@ -113,7 +127,14 @@ impl Publisher {
             drop(open.unlisted.add(scope));
             return true;
         }
-        self.seen.insert(key.key.clone());
+        if self.memory.capacity() < KEY_BYTES_MAX {
+            self.memory = BytesMut::with_capacity(MEMORY_BYTES);
+        }
+        let StaleKey { key, table, rule, operation } = key;
+        let key = key.to_key_in(&mut self.memory);
+        self.seen.insert(key.clone());
+        let (table, rule) = (Arc::clone(table), Arc::clone(rule));
+        let key = Invalidation { key, table, rule, operation };
         open.keys = open.keys.saturating_add(1);
         let bytes = [key.key.as_bytes().len(), key.table.len(), key.rule.len(), KEY_FRAME_BYTES]
             .iter()

@@ -48,7 +48,7 @@ fn by_the_tailer(text: &str, operation: Operation, row: &WholeRow) -> BTreeSet<K
     if let Some(plan) = rules.for_table("s", "t") {
         plan.apply(operation, &Planned { columns: plan.columns(), row }, &mut |outcome| {
             if let Outcome::Key { key, .. } = outcome {
-                keys.insert(key);
+                keys.insert(key.to_key());
             }
         });
     }

@@ -120,8 +120,8 @@ impl Past {
                     }
                 }
                 other => map(&mut mapper, other, &mut |mapped| match mapped {
-                    Mapped::Key { key, .. } if self.select.wants_key(&key) => {
-                        step.keys.push(PastKey { key: key.key, version });
+                    Mapped::Key { key, .. } if self.select.wants_key(key) => {
+                        step.keys.push(PastKey { key: key.key.to_key(), version });
                     }
                     Mapped::Floor { scope, .. } => {
                         step.floors.push(PastFloor { scope: scope.clone(), version });

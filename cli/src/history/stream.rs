@@ -101,7 +101,7 @@ impl Past {
                     if !select.wants_version(transaction.version) {
                         continue;
                     }
-                    let wanted = transaction.keys.iter().filter(|key| select.wants_key(key));
+                    let wanted = transaction.keys.iter().filter(|key| select.wants_key(*key));
                     step.keys.extend(wanted.map(|invalidation| PastKey {
                         key: invalidation.key.clone(),
                         version: transaction.version,

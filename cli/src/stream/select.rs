@@ -6,6 +6,7 @@ use schemas::{
     record::{Floor, Invalidation, Record, Scope, Transaction},
     version::Version,
 };
+use tailer::StaleKey;
 
 use super::version_of;
 use crate::{args::Filters, failure::Failure, stream::From};
@@ -66,13 +67,14 @@ impl Select {
         self.table.is_none() && self.rule.is_none() && !self.is_about_keys()
     }
 
-    pub(crate) fn wants_key(&self, invalidation: &Invalidation) -> bool {
-        let key = invalidation.key.as_bytes();
+    pub(crate) fn wants_key<'a>(&self, key: impl Into<StaleKey<'a>>) -> bool {
+        let StaleKey { key, table, rule, .. } = key.into();
+        let key = key.as_bytes();
         self.key.as_ref().is_none_or(|wanted| wanted.as_bytes() == key)
             && self.prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix.as_bytes()))
             && self.regex.as_ref().is_none_or(|regex| regex.is_match(key))
-            && self.table.as_ref().is_none_or(|table| **table == *invalidation.table)
-            && self.rule.as_ref().is_none_or(|rule| **rule == *invalidation.rule)
+            && self.table.as_ref().is_none_or(|wanted| **wanted == **table)
+            && self.rule.as_ref().is_none_or(|wanted| **wanted == **rule)
     }
 
     /// The keys of a transaction that are asked for; its record may begin before the version that is.
@@ -81,7 +83,7 @@ impl Select {
         transaction: &'a Transaction,
     ) -> impl Iterator<Item = &'a Invalidation> {
         let keys = transaction.keys.iter();
-        keys.filter(|key| self.wants_version(transaction.version) && self.wants_key(key))
+        keys.filter(|key| self.wants_version(transaction.version) && self.wants_key(*key))
     }
 
     /// A floor may cover the keys that are asked for.

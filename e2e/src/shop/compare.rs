@@ -94,7 +94,8 @@ impl Shop {
             let texts: Vec<String> = batch.iter().map(|(key, _)| self.key_text(key)).collect();
             let asked: Vec<&str> = texts.iter().map(String::as_str).collect();
             for (node, address) in addresses.iter().enumerate() {
-                let mut cached = read_node(&mut cache, node, &asked).await.context("read a node")?;
+                let mut cached =
+                    read_node(&mut cache, node, &asked).await.context("read a node")?;
                 if holders == Holders::Owners {
                     cached
                         .retain(|key, _| self.0.nodes.owner(key).is_ok_and(|owner| owner == node));

@@ -128,7 +128,7 @@ async fn implied(busy: &Busy, from: &GtidSet, to: &GtidSet) -> BTreeSet<Key> {
     let mut each = |change: Change<'_>| {
         let mut take = |mapped: Mapped<'_>| {
             if let Mapped::Key { key, .. } = mapped {
-                keys.insert(key.key);
+                keys.insert(key.key.to_key());
             }
         };
         match change {

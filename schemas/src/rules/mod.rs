@@ -86,7 +86,7 @@ use std::{borrow::Cow, sync::Arc};
 pub use self::{error::RulesError, origin::KeyOrigin, plan::TablePlan};
 use self::{table::TablePattern, template::Template};
 use crate::{
-    key::{Key, KeyError},
+    key::{KeyError, KeyRef},
     record::Operation,
 };
 
@@ -256,15 +256,15 @@ pub enum Value<'a> {
     Absent,
 }
 
-/// What one key template made of one image.
+/// What one key template made of one image. It is lent: most keys are looked at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<'a> {
     /// A key to invalidate.
-    Key { rule: Arc<str>, key: Key },
+    Key { rule: &'a Arc<str>, key: KeyRef<'a> },
     /// A column was NULL and had no default: no client can have built this key.
-    Null { rule: Arc<str> },
+    Null { rule: &'a Arc<str> },
     /// No client can have stored this key; counted and logged. `shown` is escaped, and cut.
-    Unusable { rule: Arc<str>, shown: String, error: KeyError },
+    Unusable { rule: &'a Arc<str>, shown: String, error: KeyError },
     /// The key cannot be known: the image lacks a column. The caller raises a floor.
-    Unknown { rule: Arc<str>, column: Arc<str> },
+    Unknown { rule: &'a Arc<str>, column: &'a str },
 }

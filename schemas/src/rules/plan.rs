@@ -3,15 +3,13 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use bytes::Bytes;
-
 use super::{
     Image, Operations, Outcome, Row, Rule, Value,
     template::{Part, Place, Source, Template},
 };
 use crate::{
     cure::Cure,
-    key::{KEY_BYTES_MAX, Key},
+    key::{KEY_BYTES_MAX, KeyRef},
     record::Operation,
 };
 
@@ -88,7 +86,7 @@ impl TablePlan {
     }
 
     /// Every outcome of a row change, into `sink`; a key may come more than once.
-    pub fn apply(&self, operation: Operation, row: &impl Row, sink: &mut impl FnMut(Outcome)) {
+    pub fn apply(&self, operation: Operation, row: &impl Row, sink: &mut impl FnMut(Outcome<'_>)) {
         let images: &[Image] = match operation {
             Operation::Update if Cure::MapsBothImages.works() => &[Image::Before, Image::After],
             Operation::Insert | Operation::Update => &[Image::After],
@@ -111,17 +109,16 @@ impl TablePlan {
         }
     }
 
-    fn outcome(&self, rule: &PlanRule, made: Made, text: &[u8]) -> Outcome {
-        let name = Arc::clone(&rule.name);
+    fn outcome<'a>(&'a self, rule: &'a PlanRule, made: Made, text: &'a [u8]) -> Outcome<'a> {
+        let rule = &rule.name;
         match made {
-            Made::Null => Outcome::Null { rule: name },
+            Made::Null => Outcome::Null { rule },
             Made::Unknown { column } => {
-                let column = self.columns.get(column).map_or_else(|| Arc::from(""), Arc::clone);
-                Outcome::Unknown { rule: name, column }
+                Outcome::Unknown { rule, column: self.columns.get(column).map_or("", |it| it) }
             }
-            Made::Text => match Key::new(Bytes::copy_from_slice(text)) {
-                Ok(key) => Outcome::Key { rule: name, key },
-                Err(error) => Outcome::Unusable { rule: name, shown: show(text), error },
+            Made::Text => match KeyRef::new(text) {
+                Ok(key) => Outcome::Key { rule, key },
+                Err(error) => Outcome::Unusable { rule, shown: show(text), error },
             },
         }
     }

@@ -105,7 +105,7 @@ proptest! {
                     batches.push(publisher.take(None));
                     prop_assert!(publisher.is_empty());
                 }
-                publisher.key(invalidation(*key), &scope());
+                publisher.key((&invalidation(*key)).into(), &scope());
             }
             publisher.commit();
         }
@@ -141,8 +141,8 @@ proptest! {
 fn the_last_part_may_be_empty() {
     let mut publisher = Publisher::new("s".into(), 1, LIMITS);
     publisher.begin(Version::from_bits(1), None, UnixMicros(0));
-    assert!(publisher.key(invalidation(1), &scope()));
-    assert!(!publisher.key(invalidation(1), &scope()));
+    assert!(publisher.key((&invalidation(1)).into(), &scope()));
+    assert!(!publisher.key((&invalidation(1)).into(), &scope()));
     let first = publisher.take(None);
     publisher.commit();
     let second = publisher.take(None);

@@ -22,7 +22,7 @@ impl Sink<'_> {
         match mapped {
             Mapped::Key { key, scope } => {
                 self.metrics.keys.inc();
-                self.prepared.key(&key, scope);
+                self.prepared.key(key, scope);
                 self.publisher.key(key, scope);
             }
             Mapped::Null { rule } => self.metrics.key_null(rule),
@@ -47,8 +47,8 @@ impl Sink<'_> {
         let Some(changed) = self.prepared.take(name) else { return false };
         if end == prepared::End::Commit(name) {
             let scope = changed.scope.scope().unwrap_or(Scope::All);
-            for key in changed.keys.into_values() {
-                self.take(Mapped::Key { key, scope: &scope });
+            for key in changed.keys.values() {
+                self.take(Mapped::Key { key: key.into(), scope: &scope });
             }
             if let Some(scope) = changed.unlisted.scope() {
                 let reason = format!("statement: {statement}, of keys that were not listed");

@@ -14,12 +14,12 @@ fn cells(texts: &[&str]) -> Vec<Cell> {
     texts.iter().map(cell).collect()
 }
 
-fn show(outcome: &Outcome) -> String {
+fn show(outcome: &Kept) -> String {
     match outcome {
-        Outcome::Key { key, .. } => key.to_string(),
-        Outcome::Null { .. } => "NULL".to_owned(),
-        Outcome::Unusable { shown, error, .. } => format!("unusable {shown:?}: {error}"),
-        Outcome::Unknown { column, .. } => format!("unknown: {column}"),
+        Kept::Key { key, .. } => key.to_string(),
+        Kept::Null { .. } => "NULL".to_owned(),
+        Kept::Unusable { shown, error, .. } => format!("unusable {shown:?}: {error}"),
+        Kept::Unknown { column, .. } => format!("unknown: {column}"),
     }
 }
 

@@ -9,6 +9,7 @@ mod refusals;
 use std::borrow::Cow;
 
 use super::*;
+use crate::key::Key;
 
 /// The example that the documentation and the demo use.
 const EXAMPLE: &str = include_str!("../../../../region-configs/shop.rules.toml");
@@ -58,6 +59,30 @@ impl Row for Change<'_> {
     }
 }
 
+/// An [`Outcome`], kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kept {
+    Key { rule: Arc<str>, key: Key },
+    Null { rule: Arc<str> },
+    Unusable { rule: Arc<str>, shown: String, error: KeyError },
+    Unknown { rule: Arc<str>, column: Arc<str> },
+}
+
+impl From<Outcome<'_>> for Kept {
+    fn from(outcome: Outcome<'_>) -> Kept {
+        match outcome {
+            Outcome::Key { rule, key } => Kept::Key { rule: Arc::clone(rule), key: key.to_key() },
+            Outcome::Null { rule } => Kept::Null { rule: Arc::clone(rule) },
+            Outcome::Unusable { rule, shown, error } => {
+                Kept::Unusable { rule: Arc::clone(rule), shown, error }
+            }
+            Outcome::Unknown { rule, column } => {
+                Kept::Unknown { rule: Arc::clone(rule), column: Arc::from(column) }
+            }
+        }
+    }
+}
+
 /// Everything that the change gives, in order.
 fn outcomes(
     rules: &Rules,
@@ -65,7 +90,7 @@ fn outcomes(
     names: &[&str],
     before: Option<&[Cell]>,
     after: Option<&[Cell]>,
-) -> Vec<Outcome> {
+) -> Vec<Kept> {
     let operation = match (before, after) {
         (None, _) => Operation::Insert,
         (Some(_), Some(_)) => Operation::Update,
@@ -74,7 +99,7 @@ fn outcomes(
     let Some(plan) = rules.for_table(schema, table) else { return Vec::new() };
     let mut out = Vec::new();
     let change = Change { plan: &plan, names, before, after };
-    plan.apply(operation, &change, &mut |outcome| out.push(outcome));
+    plan.apply(operation, &change, &mut |outcome| out.push(Kept::from(outcome)));
     out
 }
 

@@ -155,7 +155,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// What the rule gives for one image of a row, for each key.
-fn interpret(rule: &Drawn, name: &str, key: &[DrawnPart], row: &[Cell]) -> Outcome {
+fn interpret(rule: &Drawn, name: &str, key: &[DrawnPart], row: &[Cell]) -> Kept {
     let name: Arc<str> = Arc::from(name);
     let mut text: Vec<u8> = Vec::new();
     let mut values = Vec::new();
@@ -177,23 +177,23 @@ fn interpret(rule: &Drawn, name: &str, key: &[DrawnPart], row: &[Cell]) -> Outco
         }
     }
     if values.iter().any(|(_, cell)| *cell == Cell::Null) {
-        return Outcome::Null { rule: name };
+        return Kept::Null { rule: name };
     }
     for (number, (source, cell)) in values.iter().enumerate() {
         match (source, cell) {
             (_, Cell::Text(value)) => text = replaced(&text, &mark(number), value),
             (DrawnSource::Column(at), _) => {
-                return Outcome::Unknown { rule: name, column: Arc::from(COLUMNS[*at]) };
+                return Kept::Unknown { rule: name, column: Arc::from(COLUMNS[*at]) };
             }
             _ => unreachable!("names of tables are never absent"),
         }
     }
     match Key::new(text.clone()) {
-        Ok(key) => Outcome::Key { rule: name, key },
+        Ok(key) => Kept::Key { rule: name, key },
         Err(error) => {
             let cut = text.iter().take(KEY_BYTES_MAX).copied().collect::<Vec<u8>>();
             let dots = if text.len() > KEY_BYTES_MAX { "..." } else { "" };
-            Outcome::Unusable { rule: name, shown: format!("{}{dots}", cut.escape_ascii()), error }
+            Kept::Unusable { rule: name, shown: format!("{}{dots}", cut.escape_ascii()), error }
         }
     }
 }
@@ -265,7 +265,7 @@ fn base64_by_bits(bytes: &[u8]) -> String {
 }
 
 /// All that the rules should give.
-fn model(rules: &[Drawn], operation: &str, before: &[Cell], after: &[Cell]) -> Vec<Outcome> {
+fn model(rules: &[Drawn], operation: &str, before: &[Cell], after: &[Cell]) -> Vec<Kept> {
     let changed = |at: usize| before[at] != after[at] || before[at] == Cell::Absent;
     let mut out = Vec::new();
     for (number, rule) in rules.iter().enumerate() {
@@ -297,9 +297,9 @@ fn model(rules: &[Drawn], operation: &str, before: &[Cell], after: &[Cell]) -> V
 }
 
 /// Comparable; a plan spells a column as the first rule that names it does.
-fn sorted(outcomes: &[Outcome]) -> Vec<String> {
-    let line = |outcome: &Outcome| match outcome {
-        Outcome::Unknown { rule, column } => format!("{rule} unknown {}", column.to_lowercase()),
+fn sorted(outcomes: &[Kept]) -> Vec<String> {
+    let line = |outcome: &Kept| match outcome {
+        Kept::Unknown { rule, column } => format!("{rule} unknown {}", column.to_lowercase()),
         outcome => format!("{outcome:?}"),
     };
     let mut lines: Vec<String> = outcomes.iter().map(line).collect();
@@ -335,7 +335,7 @@ proptest! {
         let made = outcomes(&rules, ("s", "t"), &COLUMNS, first, second);
         prop_assert_eq!(sorted(&made), sorted(&model(&drawn, operation, &before, &after)), "{}", text);
         for outcome in made {
-            if let Outcome::Key { rule, key } = outcome {
+            if let Kept::Key { rule, key } = outcome {
                 let own = rules.iter().find(|other| *other.name() == rule).unwrap();
                 prop_assert!(own.could_make(&key), "{key} cannot be explained by {text}");
             }
