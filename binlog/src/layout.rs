@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use schemas::record::Operation;
+use schemas::{record::Operation, rules::Written};
 
 use crate::{
     assemble::Rows,
@@ -324,6 +324,29 @@ impl RowImages<'_> {
             (_, Some(Raw::Absent)) if self.update => false,
             (Some(Raw::Absent) | None, _) | (_, Some(Raw::Absent) | None) => true,
             (Some(before), Some(after)) => before != after,
+        }
+    }
+
+    /// [`RowImages::before`], with its text written to `out`.
+    pub fn write_before(&self, at: usize, out: &mut impl FnMut(&[u8])) -> Written {
+        self.write(&self.before, at, out)
+    }
+
+    /// [`RowImages::after`], with its text written to `out`.
+    pub fn write_after(&self, at: usize, out: &mut impl FnMut(&[u8])) -> Written {
+        match self.after.get(at) {
+            Some(Raw::Absent) if self.update => self.write_before(at, out),
+            _ => self.write(&self.after, at, out),
+        }
+    }
+
+    fn write(&self, image: &[Raw<'_>], at: usize, out: &mut impl FnMut(&[u8])) -> Written {
+        match (image.get(at), self.wanted.get(at)) {
+            (Some(Raw::Null), _) => Written::Null,
+            (Some(Raw::Value(bytes)), Some(column)) => {
+                text::write(column, bytes, out).map_or(Written::Absent, |()| Written::Text)
+            }
+            _ => Written::Absent,
         }
     }
 

@@ -14,7 +14,7 @@ use schemas::{
     cure::Cure,
     key::KeyError,
     record::{Operation, Scope},
-    rules::{Image, Outcome, Row, Rules, TablePlan, Value},
+    rules::{Image, Outcome, Row, Rules, TablePlan, Value, Written},
 };
 
 use crate::{
@@ -337,6 +337,13 @@ impl Row for Seen<'_> {
             Field::Null => Value::Null,
             Field::Text(text) => Value::Text(text),
             Field::Absent => Value::Absent,
+        }
+    }
+
+    fn write(&self, image: Image, column: usize, out: &mut impl FnMut(&[u8])) -> Written {
+        match image {
+            Image::Before => self.images.write_before(column, out),
+            Image::After => self.images.write_after(column, out),
         }
     }
 

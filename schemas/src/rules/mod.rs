@@ -231,9 +231,31 @@ impl Operations {
 pub trait Row {
     /// The value of column `column` in `image`; an image that the operation lacks is never asked for.
     fn value(&self, image: Image, column: usize) -> Value<'_>;
+    /// The same; a text goes to `out`, piece by piece.
+    fn write(&self, image: Image, column: usize, out: &mut impl FnMut(&[u8])) -> Written {
+        match self.value(image, column) {
+            Value::Null => Written::Null,
+            Value::Absent => Written::Absent,
+            Value::Text(text) => {
+                out(&text);
+                Written::Text
+            }
+        }
+    }
     /// Whether an update changed column `column`; true also when that cannot be told. Only asked of
     /// updates.
     fn changed(&self, column: usize) -> bool;
+}
+
+/// A [`Value`] whose text was written somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// SQL NULL: nothing.
+    Null,
+    /// The documented text form, whole.
+    Text,
+    /// Nothing, or the beginning of something that is none: the image does not carry the column.
+    Absent,
 }
 
 /// One of the two images of a row.

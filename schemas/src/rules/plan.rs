@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Image, Operations, Outcome, Row, Rule, Value,
+    Image, Operations, Outcome, Row, Rule, Value, Written,
     template::{Part, Place, Source, Template},
 };
 use crate::{
@@ -43,6 +43,8 @@ enum Step {
     Fixed(Vec<u8>),
     /// The table's name makes a NULL, so that there is never a key.
     Null,
+    /// Column `column`, as it is.
+    Plain { column: usize },
     /// Column `column`, through the filters of the template's part `part`.
     Column { column: usize, part: usize },
 }
@@ -96,6 +98,11 @@ impl TablePlan {
         let (mut text, mut text_before) = (&mut Text::new(), &mut Text::new());
         for rule in self.rules.iter().filter(|rule| rule.fires(operation, row)) {
             for key in &rule.keys {
+                if let [image] = images {
+                    let made = key.make(*image, row, text);
+                    sink(self.outcome(rule, made, text.bytes()));
+                    continue;
+                }
                 let mut made_before = None;
                 for image in images {
                     let made = key.make(*image, row, text);
@@ -137,6 +144,9 @@ impl TablePlan {
         let step = |(part, content): (usize, &Part)| match content {
             Part::Text(text) => Step::Fixed(text.clone().into_bytes()),
             Part::Place(place) => match &place.source {
+                Source::Column(name) if place.filters.is_empty() => {
+                    Step::Plain { column: self.column(name) }
+                }
                 Source::Column(name) => Step::Column { column: self.column(name), part },
                 Source::Schema => fixed(place, Some(schema)),
                 Source::Table => fixed(place, Some(table)),
@@ -177,23 +187,28 @@ impl PlanKey {
         out.clear();
         let mut absent = None;
         for step in &self.steps {
-            let text = match step {
-                Step::Fixed(text) => Some(Cow::Borrowed(text.as_slice())),
-                Step::Null => None,
-                Step::Column { column, part } => match row.value(image, *column) {
-                    Value::Null => self.filtered(*part, None),
-                    Value::Text(text) => self.filtered(*part, Some(text)),
-                    Value::Absent => {
-                        absent = absent.or(Some(*column));
-                        continue;
-                    }
-                },
+            let (written, column) = match step {
+                Step::Fixed(text) => {
+                    out.append(text);
+                    continue;
+                }
+                Step::Null => (Written::Null, 0),
+                Step::Plain { column } => {
+                    let written = row.write(image, *column, &mut |text| out.append(text));
+                    (written, *column)
+                }
+                Step::Column { column, part } => {
+                    (self.write_filtered(*part, row.value(image, *column), out), *column)
+                }
             };
-            let Some(text) = text else {
-                out.clear();
-                return Made::Null;
-            };
-            out.append(&text);
+            match written {
+                Written::Text => {}
+                Written::Absent => absent = absent.or(Some(column)),
+                Written::Null => {
+                    out.clear();
+                    return Made::Null;
+                }
+            }
         }
         absent.map_or(Made::Text, |column| {
             out.clear();
@@ -201,11 +216,19 @@ impl PlanKey {
         })
     }
 
-    fn filtered<'a>(&self, part: usize, value: Option<Cow<'a, [u8]>>) -> Option<Cow<'a, [u8]>> {
-        match self.template.parts.get(part) {
+    fn write_filtered(&self, part: usize, value: Value<'_>, out: &mut Text) -> Written {
+        let value = match value {
+            Value::Null => None,
+            Value::Text(text) => Some(text),
+            Value::Absent => return Written::Absent,
+        };
+        let filtered = match self.template.parts.get(part) {
             Some(Part::Place(place)) => place.filtered(value),
             _ => value,
-        }
+        };
+        let Some(text) = filtered else { return Written::Null };
+        out.append(&text);
+        Written::Text
     }
 }
 
