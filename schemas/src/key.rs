@@ -58,8 +58,9 @@ impl<'a> KeyRef<'a> {
         if bytes.len() > KEY_BYTES_MAX {
             return Err(KeyError::TooLong);
         }
-        // All of them are looked at, many at a time.
-        if bytes.iter().fold(false, |bad, byte| bad | matches!(byte, b' ' | b'\r' | b'\n' | 0)) {
+        // All of them are looked at, many at a time; hardly any key has one that is as low.
+        let low = bytes.iter().fold(0, |low, &byte| low | u8::from(byte <= b' '));
+        if low > 0 && bytes.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n' | 0)) {
             return Err(KeyError::BadByte);
         }
         Ok(KeyRef(bytes))
