@@ -10,6 +10,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::BytesMut;
+use foldhash::quality::RandomState;
 use schemas::{
     cure::Cure,
     cursor::{Partition, partition_of},
@@ -43,7 +44,7 @@ pub struct Publisher {
     bytes: usize,
     open: Option<Open>,
     /// Keys of the open transaction that are in this batch. Kept over transactions for its memory.
-    seen: HashSet<Key>,
+    seen: HashSet<Key, RandomState>,
     /// What keys are copied to.
     memory: BytesMut,
 }
@@ -93,7 +94,7 @@ impl Publisher {
             keys: 0,
             bytes: 0,
             open: None,
-            seen: HashSet::new(),
+            seen: HashSet::default(),
             memory: BytesMut::new(),
         }
     }
