@@ -14,7 +14,7 @@ use binlog::{
     table_map::Disguise,
 };
 use proptest::prelude::*;
-use schemas::{gtid::Dialect, record::Operation};
+use schemas::{gtid::Dialect, record::Operation, rules::Written};
 
 const MYSQL: (&[u8], &str) =
     (include_bytes!("fixtures/mysql/types.binlog"), include_str!("fixtures/mysql/types.tsv"));
@@ -74,6 +74,10 @@ fn texts_of(dialect: Dialect, bytes: &[u8], refused: &mut Vec<String>) -> Texts 
                                     return;
                                 }
                             };
+                            let mut text = Vec::new();
+                            let way = row.write_after(place, &mut |piece| text.extend(piece));
+                            let written = (way == Written::Text).then_some(text);
+                            assert_eq!(written, value, "two ways to the text of {name}");
                             let id = String::from_utf8(id.into_owned()).unwrap();
                             out.insert((rows.table.table.to_string(), id, name.clone()), value);
                         })
