@@ -227,7 +227,7 @@ impl Engine {
         if inline {
             self.write_inline(place, value);
         }
-        self.seal_when_heavy(pool, frame);
+        self.close_when_heavy(frame);
         let slot = Slot::item(hash, place).with_frequency(frequency);
         let seed = self.settings.hash_seed;
         let position = self
@@ -374,14 +374,9 @@ impl Engine {
         let frame = self.frame_of(found.place);
         self.bury(found, Slot::EMPTY);
         let empty = self.segments.frame(frame).live == 0;
-        if empty && !self.is_open(frame) {
+        if empty && !self.segments.is_open(frame) {
             self.segments.release(frame);
         }
-    }
-
-    pub(crate) fn is_open(&self, frame: u32) -> bool {
-        let Use::Segment(pool) = self.segments.frame(frame).used else { return false };
-        self.segments.open(pool) == Some(frame)
     }
 
     /// Takes an item away, but not its frame; `ghost` stays in its slot.

@@ -26,7 +26,8 @@
 //!
 //! # Life of an item
 //!
-//! It is appended to the open segment of the *small* pool, or, if its ghost is still known, of the *main* pool. A value of the same
+//! It is appended to a segment of the *small* pool, or, if its ghost is still known, of the *main* pool: to the newest but one, if that
+//! has room for it, else to the newest. A value of the same
 //! size and layout is written over the old one; otherwise the old item is marked dead where it lies. When no frame is free, one is
 //! reclaimed (`reclaim`), in this order: blocks are moved together; a segment that is mostly dead is copied; the oldest segment of
 //! the small pool goes, if that has more than a tenth of the memory, else the oldest of the main pool. From a small segment, what

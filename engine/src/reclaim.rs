@@ -61,17 +61,18 @@ impl Engine {
     }
 
     fn open_with_room(&self, pool: Pool, bytes: usize) -> Option<u32> {
-        let open = self.segments.open(pool)?;
-        let written = self.segments.frame(open).written as usize;
-        (written + HEAD_BYTES_MAX + bytes <= self.frame_bytes).then_some(open)
+        self.segments.open(pool).find(|open| {
+            let written = self.segments.frame(*open).written as usize;
+            written + HEAD_BYTES_MAX + bytes <= self.frame_bytes
+        })
     }
 
     /// Closes a segment whose large values are enough.
-    pub(crate) fn seal_when_heavy(&mut self, pool: Pool, frame: u32) {
+    pub(crate) fn close_when_heavy(&mut self, frame: u32) {
         let segment = self.segments.frame(frame);
         let weight = u64::from(segment.written) + segment.large / HEAVY;
-        if weight >= self.frame_bytes as u64 && self.segments.open(pool) == Some(frame) {
-            self.segments.seal(pool);
+        if weight >= self.frame_bytes as u64 && self.segments.is_open(frame) {
+            self.segments.close(frame);
         }
     }
 
@@ -185,9 +186,7 @@ impl Engine {
         if let Some(frame) = order.into_iter().find_map(|pool| self.segments.oldest(pool)) {
             return Some(frame);
         }
-        for pool in order {
-            self.segments.seal(pool);
-        }
+        self.segments.close_all();
         order.into_iter().find_map(|pool| self.segments.oldest(pool))
     }
 
@@ -247,7 +246,7 @@ impl Engine {
         self.memory.bytes_mut().copy_within(from..from + key_bytes + inline, start);
         found.set(self, slot.at(to).with_frequency(frequency));
         self.lay_down(place, head.shape, self.large(head.body));
-        self.seal_when_heavy(pool, target);
+        self.close_when_heavy(target);
         true
     }
 

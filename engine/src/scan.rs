@@ -9,7 +9,7 @@ use crate::{
     Meta, Now,
     engine::{Engine, Value},
     item::{Head, Shape},
-    segment::{Order, POOLS, Pool, Use},
+    segment::{Order, Pool, Use},
 };
 
 /// How far a walk has come.
@@ -50,9 +50,7 @@ impl Engine {
     }
 
     fn walk_in(&mut self, direction: Direction) -> Cursor {
-        for pool in POOLS {
-            self.segments.seal(pool);
-        }
+        self.segments.close_all();
         let begun = self.segments.next_number();
         let number = direction.before_first(begun);
         let phase = Phase::Pool(Pool::Main);
@@ -102,8 +100,8 @@ impl Engine {
                     see(pool, shape.key(item), &self.head(place).meta, self.value_at(place));
                 }
             }
-            if self.segments.open(pool) == Some(frame) {
-                self.segments.seal(pool);
+            if self.segments.is_open(frame) {
+                self.segments.close(frame);
             }
             cursor = self.following(cursor)?;
         }

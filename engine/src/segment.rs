@@ -97,15 +97,16 @@ pub(crate) struct Extent {
 
 /// See the module.
 ///
-/// Invariant: `free` holds exactly the free frames below `limit`; a queue holds every segment of its pool but the open one, oldest
-/// first, and perhaps numbers of segments that are gone.
+/// Invariant: `free` holds exactly the free frames below `limit`; a queue holds every segment of its pool but the open ones, in the
+/// order in which they were closed, and perhaps numbers of segments that are gone.
 #[derive(Debug)]
 pub(crate) struct Segments {
     frames: Vec<Frame>,
     limit: usize,
     free: BTreeSet<u32>,
     queues: [VecDeque<(u32, u64)>; 2],
-    open: [Option<u32>; 2],
+    /// Of each pool the newest, last, and the one before it: what does not fit the end of one may fit that of the other.
+    open: [[Option<u32>; 2]; 2],
     extents: [Extent; 2],
     next_number: u64,
     /// Bytes of dead items.
@@ -123,7 +124,7 @@ impl Segments {
             limit,
             free: (1..limit as u32).collect(),
             queues: [VecDeque::new(), VecDeque::new()],
-            open: [None; 2],
+            open: [[None; 2]; 2],
             extents: [Extent::default(); 2],
             next_number,
             dead: 0,
@@ -151,8 +152,13 @@ impl Segments {
         self.dead
     }
 
-    pub(crate) fn open(&self, pool: Pool) -> Option<u32> {
-        self.open[pool as usize]
+    /// The segments of a pool to which items are added, the older first.
+    pub(crate) fn open(&self, pool: Pool) -> impl Iterator<Item = u32> + use<> {
+        self.open[pool as usize].into_iter().flatten()
+    }
+
+    pub(crate) fn is_open(&self, at: u32) -> bool {
+        self.open.as_flattened().contains(&Some(at))
     }
 
     pub(crate) fn extent(&self, pool: Pool) -> Extent {
@@ -191,22 +197,25 @@ impl Segments {
         taken
     }
 
-    /// Begins a segment in the last free frame; the one that was open is closed.
+    /// Begins a segment in the last free frame; if two were open, the older is closed.
     pub(crate) fn begin(&mut self, pool: Pool, bases: Bases) -> Option<u32> {
         let at = self.free.pop_last()?;
-        self.seal(pool);
+        if let [Some(older), Some(_)] = self.open[pool as usize] {
+            self.close(older);
+        }
         let number = self.next_number;
         self.next_number += 1;
         *self.frame_mut(at) = Frame { used: Use::Segment(pool), number, bases, ..FREE };
-        self.open[pool as usize] = Some(at);
+        let [older, newest] = self.open[pool as usize];
+        self.open[pool as usize] = [newest.or(older), Some(at)];
         self.extents[pool as usize].segments += 1;
         Some(at)
     }
 
-    /// Closes the open segment: it goes to the end of the queue.
-    pub(crate) fn seal(&mut self, pool: Pool) {
-        let Some(at) = self.open[pool as usize].take() else { return };
-        let number = self.frame(at).number;
+    /// Closes an open segment: it goes to the end of the queue.
+    pub(crate) fn close(&mut self, at: u32) {
+        let Frame { used: Use::Segment(pool), number, .. } = *self.frame(at) else { return };
+        self.replace_open(at, None);
         let (queue, frames) = (&mut self.queues[pool as usize], &self.frames);
         queue.push_back((at, number));
         if queue.len() > 2 * frames.len() {
@@ -214,7 +223,20 @@ impl Segments {
         }
     }
 
-    /// The segment that was begun first, without the open one.
+    /// Closes whatever is open.
+    pub(crate) fn close_all(&mut self) {
+        for pool in POOLS {
+            self.open(pool).for_each(|at| self.close(at));
+        }
+    }
+
+    /// Where `at` was open, `by` is now.
+    fn replace_open(&mut self, at: u32, by: Option<u32>) {
+        let open = self.open.as_flattened_mut().iter_mut();
+        open.filter(|open| **open == Some(at)).for_each(|open| *open = by);
+    }
+
+    /// The segment that was closed first.
     pub(crate) fn oldest(&mut self, pool: Pool) -> Option<u32> {
         let queue = &mut self.queues[pool as usize];
         while let Some(&(at, number)) = queue.front() {
@@ -229,7 +251,7 @@ impl Segments {
     /// The closed segment with the most dead bytes, and how many they are.
     pub(crate) fn deadest(&self) -> Option<(u32, u32)> {
         let closed = (0..self.limit as u32).filter(|at| {
-            matches!(self.frame(*at).used, Use::Segment(_)) && !self.open.contains(&Some(*at))
+            matches!(self.frame(*at).used, Use::Segment(_)) && !self.is_open(*at)
         });
         closed.map(|at| (at, self.frame(at).dead())).max_by_key(|(_, dead)| *dead)
     }
@@ -264,9 +286,7 @@ impl Segments {
             self.extents[pool as usize].segments -= 1;
             self.extents[pool as usize].large -= frame.large;
             self.dead -= u64::from(frame.dead());
-            if self.open(pool) == Some(at) {
-                self.open[pool as usize] = None;
-            }
+            self.replace_open(at, None);
         }
         *self.frame_mut(at) = FREE;
         if (at as usize) < self.limit {
@@ -284,9 +304,7 @@ impl Segments {
             self.free.insert(from);
         }
         if let Use::Segment(pool) = frame.used {
-            if self.open(pool) == Some(from) {
-                self.open[pool as usize] = Some(to);
-            }
+            self.replace_open(from, Some(to));
             let places = self.queues[pool as usize].iter_mut();
             places.filter(|(at, number)| *at == from && *number == frame.number).for_each(
                 |(at, _)| {
@@ -351,7 +369,11 @@ mod tests {
         let first = segments.begin(Pool::Small, Bases::default()).expect("a frame");
         let second = segments.begin(Pool::Small, Bases::default()).expect("a frame");
         assert_eq!((first, second), (5, 4));
+        assert_eq!(segments.oldest(Pool::Small), None, "both are open");
+        assert_eq!(segments.open(Pool::Small).collect::<Vec<_>>(), [first, second]);
+        segments.close(first);
         assert_eq!(segments.oldest(Pool::Small), Some(first));
+        assert!(segments.is_open(second) && !segments.is_open(first));
         segments.written(first, 100, 0, 7);
         segments.died(first, 40, 0);
         assert_eq!(segments.dead(), 40);
@@ -360,7 +382,7 @@ mod tests {
         assert_eq!(segments.oldest(Pool::Small), Some(2));
         segments.release(2);
         assert_eq!((segments.dead(), segments.oldest(Pool::Small)), (0, None));
-        segments.seal(Pool::Small);
+        segments.close_all();
         segments.written(second, 100, 0, 0);
         segments.died(second, 30, 0);
         assert_eq!(segments.deadest(), Some((second, 30)));
@@ -370,5 +392,17 @@ mod tests {
         assert_eq!(segments.free(), 2);
         segments.release(second);
         assert_eq!((segments.free(), segments.extent(Pool::Small).segments), (2, 0));
+    }
+
+    #[test]
+    fn of_three_segments_the_oldest_is_closed() {
+        let mut segments = Segments::new(8, 8, 1);
+        let mut begin = || segments.begin(Pool::Main, Bases::default()).expect("a frame");
+        let [first, second, third] = [begin(), begin(), begin()];
+        assert_eq!(segments.open(Pool::Main).collect::<Vec<_>>(), [second, third]);
+        assert_eq!(segments.oldest(Pool::Main), Some(first));
+        segments.close(third);
+        let fourth = segments.begin(Pool::Main, Bases::default()).expect("a frame");
+        assert_eq!(segments.open(Pool::Main).collect::<Vec<_>>(), [second, fourth]);
     }
 }
