@@ -121,8 +121,7 @@ impl Engine {
     #[inline]
     pub fn find(&mut self, hash: u64, key: &[u8], now: Now) -> Option<Found> {
         let (found, _) = self.look(hash, key)?;
-        let expiry = Head::expiry(self.item(found.place));
-        if expiry != 0 && expiry <= now.unix {
+        if self.is_over(found.place, now) {
             self.note_expired(found.place);
             self.discard(found);
             return None;
@@ -325,6 +324,13 @@ impl Engine {
     #[inline]
     pub(crate) fn bases(&self, place: u64) -> Bases {
         self.segments.frame(self.frame_of(place)).bases
+    }
+
+    /// Whether the item at a place is over.
+    #[inline]
+    pub(crate) fn is_over(&self, place: u64, now: Now) -> bool {
+        let item = self.item(place);
+        Head::expires(item) && Head::expiry(item, &self.bases(place)) <= now.unix
     }
 
     pub(crate) fn head(&self, place: u64) -> Head {

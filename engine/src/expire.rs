@@ -33,22 +33,17 @@ impl Engine {
         let before = self.len();
         let segment = self.segments.frame_mut(frame);
         (segment.expiry_min, segment.expiry_max) = (u32::MAX, 0);
-        let over = |item: &[u8]| Head::expiry_is_over(item, now);
         let (mut first, mut last) = (u32::MAX, 0);
-        self.each_item(
-            frame,
-            |item| Head::expiry(item) != 0,
-            |engine, place, hash| {
-                if over(engine.item(place)) {
-                    let (found, _) = engine.look_at(hash, place);
-                    engine.note_expired(place);
-                    engine.bury(found, Slot::EMPTY);
-                } else {
-                    let expiry = Head::expiry(engine.item(place));
-                    (first, last) = (first.min(expiry), last.max(expiry));
-                }
-            },
-        );
+        self.each_item(frame, Head::expires, |engine, place, hash| {
+            if engine.is_over(place, now) {
+                let (found, _) = engine.look_at(hash, place);
+                engine.note_expired(place);
+                engine.bury(found, Slot::EMPTY);
+            } else {
+                let expiry = engine.head(place).meta.expiry;
+                (first, last) = (first.min(expiry), last.max(expiry));
+            }
+        });
         let segment = self.segments.frame_mut(frame);
         (segment.expiry_min, segment.expiry_max) = (first, last);
         if segment.live == 0 {

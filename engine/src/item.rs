@@ -1,21 +1,21 @@
-//! [`Head`]: what stands before an item's key and value in a segment, 13 bytes and what it needs more.
+//! [`Head`]: what stands before an item's key and value in a segment, 12 bytes and what it needs more.
 //!
 //! ```text
-//! key length 1 | value length 2 | bits 2 | stored 2 | used 2 | cas 4 or 8 | mark 0, 4 or 8 | expiry 0 or 4
+//! key length 1 | value length 2 | bits 2 | stored 2 | used 2 | cas 3 or 8 | mark 0, 3 or 8 | expiry 0, 3 or 4
 //!     | client flags 0 or 4 | 0, or for a value out of line: length 4, first block 4 | key | value
 //! ```
 //!
-//! CAS and mark are kept as distances from a base in the segment's header where that fits in four bytes, times in two bytes:
-//! exact for four and a half hours from the segment's beginning, later to 4096 s, and then towards "older".
+//! CAS, mark and expiry are kept as distances from a base in the segment's header where that fits in three bytes. Times of the past
+//! take two bytes: exact for four and a half hours from the segment's beginning, later to 4096 s, and then towards "older".
 
-use crate::{Meta, Now, traits};
+use crate::{Meta, traits};
 
 /// The longest key.
 pub const KEY_BYTES_MAX: usize = 255;
 /// The head without what it may have more.
-const FIXED_BYTES: usize = 13;
+const FIXED_BYTES: usize = 12;
 /// The longest head.
-pub(crate) const HEAD_BYTES_MAX: usize = FIXED_BYTES + 4 + 8 + 4 + 4 + 8;
+pub(crate) const HEAD_BYTES_MAX: usize = FIXED_BYTES + 5 + 8 + 4 + 4 + 8;
 
 /// It is not the item of its key any more.
 const DEAD: u16 = 1 << 8;
@@ -23,11 +23,32 @@ const WIDE_CAS: u16 = 1 << 9;
 const MARK: u16 = 1 << 10;
 const WIDE_MARK: u16 = 1 << 11;
 const EXPIRY: u16 = 1 << 12;
-const FLAGS: u16 = 1 << 13;
+const WIDE_EXPIRY: u16 = 1 << 13;
+const FLAGS: u16 = 1 << 14;
 /// Its value is out of line.
-const LARGE: u16 = 1 << 14;
-/// Each of these stands for four bytes more.
-const FOUR_BYTES: u16 = WIDE_CAS | MARK | WIDE_MARK | EXPIRY | FLAGS | LARGE;
+const LARGE: u16 = 1 << 15;
+
+/// Distances from a base are below this.
+const DISTANCES: u64 = 1 << 24;
+/// What each bit from [`WIDE_CAS`] on adds to a head.
+const MORE_BYTES: [u8; 7] = [5, 3, 5, 3, 1, 4, 8];
+/// The sums of these, by those bits.
+const MORE: [u8; 128] = {
+    let mut sums = [0; 128];
+    let mut bits = 1;
+    while bits < sums.len() {
+        let lowest = bits.trailing_zeros() as usize;
+        sums[bits] = sums[bits & (bits - 1)] + MORE_BYTES[lowest];
+        bits += 1;
+    }
+    sums
+};
+
+/// What these `bits` add to a head.
+#[inline]
+fn more_bytes(bits: u16) -> usize {
+    usize::from(MORE[usize::from(bits >> 9)])
+}
 
 /// What heads of one segment are relative to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,13 +64,17 @@ pub(crate) struct Bases {
 impl Bases {
     /// Such that the item with this `meta` and its like are near.
     pub(crate) fn around(meta: &Meta, unix: u32, uptime: u32) -> Bases {
-        const HALF: u64 = 1 << 31;
+        const HALF: u64 = DISTANCES / 2;
         let mark = meta.mark.filter(|mark| *mark != u64::MAX).unwrap_or(0);
         Bases { cas: meta.cas.saturating_sub(HALF), mark: mark.saturating_sub(HALF), unix, uptime }
     }
 
-    fn near(base: u64, number: u64) -> Option<u32> {
-        u32::try_from(number.checked_sub(base)?).ok()
+    fn is_near(base: u64, number: u64) -> bool {
+        number.checked_sub(base).is_some_and(|distance| distance < DISTANCES)
+    }
+
+    fn is_near_expiry(&self, expiry: u32) -> bool {
+        Bases::is_near(u64::from(self.unix), u64::from(expiry))
     }
 }
 
@@ -75,9 +100,9 @@ impl Body {
 /// How a number is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
-    /// Eight bytes.
+    /// All of its bytes.
     Whole,
-    /// Four bytes, from a base.
+    /// Three bytes, from a base.
     Distance,
 }
 
@@ -104,12 +129,15 @@ impl Shape {
     pub(crate) fn new(key_bytes: usize, meta: &Meta, body: Body, bases: &Bases) -> Shape {
         let mut bits = u16::from(meta.traits);
         let mut set = |when: bool, bit: u16| bits |= if when { bit } else { 0 };
-        set(Bases::near(bases.cas, meta.cas).is_none(), WIDE_CAS);
+        set(!Bases::is_near(bases.cas, meta.cas), WIDE_CAS);
         if let Some(mark) = meta.mark {
             set(true, MARK);
-            set(Bases::near(bases.mark, mark).is_none(), WIDE_MARK);
+            set(!Bases::is_near(bases.mark, mark), WIDE_MARK);
         }
-        set(meta.expiry != 0, EXPIRY);
+        if meta.expiry != 0 {
+            set(true, EXPIRY);
+            set(!bases.is_near_expiry(meta.expiry), WIDE_EXPIRY);
+        }
         set(meta.flags != 0, FLAGS);
         let inline_bytes = match body {
             Body::Inline(bytes) => usize::from(bytes),
@@ -123,8 +151,7 @@ impl Shape {
 
     #[inline]
     pub(crate) fn head_bytes(self) -> usize {
-        let more = (self.bits & FOUR_BYTES).count_ones() as usize;
-        FIXED_BYTES + 4 * more + if self.bits & LARGE == 0 { 0 } else { 4 }
+        FIXED_BYTES + more_bytes(self.bits)
     }
 
     /// All of it.
@@ -162,12 +189,16 @@ impl Shape {
     /// Whether `meta` can be written over the head that has this layout.
     fn holds(self, meta: &Meta, bases: &Bases) -> bool {
         let has = |bit| self.bits & bit != 0;
-        let cas = has(WIDE_CAS) || Bases::near(bases.cas, meta.cas).is_some();
+        let cas = has(WIDE_CAS) || Bases::is_near(bases.cas, meta.cas);
         let mark = match meta.mark {
             None => !has(MARK),
-            Some(mark) => has(MARK) && (has(WIDE_MARK) || Bases::near(bases.mark, mark).is_some()),
+            Some(mark) => has(MARK) && (has(WIDE_MARK) || Bases::is_near(bases.mark, mark)),
         };
-        cas && mark && (has(EXPIRY) || meta.expiry == 0) && (has(FLAGS) || meta.flags == 0)
+        let expiry = match meta.expiry {
+            0 => !has(EXPIRY),
+            expiry => has(EXPIRY) && (has(WIDE_EXPIRY) || bases.is_near_expiry(expiry)),
+        };
+        cas && mark && expiry && (has(FLAGS) || meta.flags == 0)
     }
 }
 
@@ -182,6 +213,10 @@ pub(crate) struct Head {
     pub(crate) shape: Shape,
     pub(crate) meta: Meta,
     pub(crate) body: Body,
+}
+
+fn distance([low, middle, high]: [u8; 3]) -> u32 {
+    u32::from_le_bytes([low, middle, high, 0])
 }
 
 struct Cursor<'a>(&'a [u8]);
@@ -201,7 +236,15 @@ impl Cursor<'_> {
     fn number(&mut self, width: Width, base: u64) -> u64 {
         match width {
             Width::Whole => u64::from_le_bytes(self.take()),
-            Width::Distance => base.wrapping_add(u64::from(self.four())),
+            Width::Distance => base.wrapping_add(u64::from(distance(self.take()))),
+        }
+    }
+
+    /// A time that was written as [`Out::expiry`] does.
+    fn expiry(&mut self, width: Width, base: u32) -> u32 {
+        match width {
+            Width::Whole => self.four(),
+            Width::Distance => base.wrapping_add(distance(self.take())),
         }
     }
 }
@@ -215,7 +258,8 @@ impl Head {
         let used = time_from(u16::from_le_bytes(rest.take()), bases.unix);
         let cas = rest.number(shape.width(WIDE_CAS), bases.cas);
         let mark = has(MARK).then(|| rest.number(shape.width(WIDE_MARK), bases.mark));
-        let expiry = if has(EXPIRY) { rest.four() } else { 0 };
+        let expiry =
+            if has(EXPIRY) { rest.expiry(shape.width(WIDE_EXPIRY), bases.unix) } else { 0 };
         let flags = if has(FLAGS) { rest.four() } else { 0 };
         let body = if has(LARGE) {
             Body::Blocks { bytes: rest.four(), first: rest.four() }
@@ -227,21 +271,21 @@ impl Head {
         Head { shape, meta, body }
     }
 
-    /// When the item at the front of `item` ends; 0 for never.
+    /// Whether the item at the front of `item` ever ends.
     #[inline]
-    pub(crate) fn expiry(item: &[u8]) -> u32 {
-        let bits = Shape::read(item).bits;
-        if bits & EXPIRY == 0 {
-            return 0;
-        }
-        let before = (bits & (WIDE_CAS | MARK | WIDE_MARK)).count_ones() as usize;
-        let at = &item[FIXED_BYTES + 4 * before..][..4];
-        u32::from_le_bytes([at[0], at[1], at[2], at[3]])
+    pub(crate) fn expires(item: &[u8]) -> bool {
+        Shape::read(item).bits & EXPIRY != 0
     }
 
-    pub(crate) fn expiry_is_over(item: &[u8], now: Now) -> bool {
-        let expiry = Head::expiry(item);
-        expiry != 0 && expiry <= now.unix
+    /// When the item at the front of `item` ends; 0 for never.
+    #[inline]
+    pub(crate) fn expiry(item: &[u8], bases: &Bases) -> u32 {
+        let shape = Shape::read(item);
+        if shape.bits & EXPIRY == 0 {
+            return 0;
+        }
+        let before = more_bytes(shape.bits & (WIDE_CAS | MARK | WIDE_MARK));
+        Cursor(&item[FIXED_BYTES + before..]).expiry(shape.width(WIDE_EXPIRY), bases.unix)
     }
 
     /// Writes the head of a new item.
@@ -259,7 +303,7 @@ impl Head {
             out.number(shape.width(WIDE_MARK), bases.mark, meta.mark.unwrap_or_default());
         }
         if has(EXPIRY) {
-            out.put(&meta.expiry.to_le_bytes());
+            out.expiry(shape.width(WIDE_EXPIRY), bases.unix, meta.expiry);
         }
         if has(FLAGS) {
             out.put(&meta.flags.to_le_bytes());
@@ -313,8 +357,19 @@ impl Out<'_> {
     fn number(&mut self, width: Width, base: u64, number: u64) {
         match width {
             Width::Whole => self.put(&number.to_le_bytes()),
-            Width::Distance => self.put(&(number.wrapping_sub(base) as u32).to_le_bytes()),
+            Width::Distance => self.distance(number.wrapping_sub(base) as u32),
         }
+    }
+
+    fn expiry(&mut self, width: Width, base: u32, expiry: u32) {
+        match width {
+            Width::Whole => self.put(&expiry.to_le_bytes()),
+            Width::Distance => self.distance(expiry.wrapping_sub(base)),
+        }
+    }
+
+    fn distance(&mut self, distance: u32) {
+        self.put(&distance.to_le_bytes()[..3]);
     }
 }
 
@@ -370,23 +425,29 @@ mod tests {
         fn heads_come_back(
             flags in any::<u32>(), expiry in any::<u32>(), cas in any::<u64>(), near in any::<u32>(),
             mark in any::<Option<u64>>(), traits in any::<u8>(), changed in any::<u64>(), large in any::<bool>(),
+            after in 0_u32..1 << 25,
         ) {
             let meta = Meta { flags, expiry, cas: u64::from(near), mark, traits, stored: 7, used: BASE };
             let bases = Bases::around(&meta, BASE, 7);
             let body = if large { Body::Blocks { bytes: 70_000, first: 9 } } else { Body::Inline(3) };
-            for meta in [meta, Meta { cas, ..meta }, Meta { flags: 0, expiry: 0, mark: None, ..meta }] {
+            let soon = Meta { expiry: BASE + after, ..meta };
+            let bare = Meta { flags: 0, expiry: 0, mark: None, ..meta };
+            for meta in [meta, Meta { cas, ..meta }, soon, bare] {
                 let shape = Shape::new(3, &meta, body, &bases);
                 let head = Head { shape, meta, body };
                 let mut bytes = vec![0; HEAD_BYTES_MAX + 6];
                 head.write(&bases, &mut bytes);
                 prop_assert_eq!(Head::read(&bytes, &bases), head);
-                prop_assert_eq!(Head::expiry(&bytes), meta.expiry);
+                prop_assert_eq!(Head::expiry(&bytes, &bases), meta.expiry);
                 prop_assert!(shape.head_bytes() <= HEAD_BYTES_MAX);
                 let other = Meta { cas: changed, used: BASE + 100, traits: !traits, ..meta };
-                if Head::amend(&mut bytes, &bases, &other) {
-                    prop_assert_eq!(Head::read(&bytes, &bases).meta, other);
-                } else {
-                    prop_assert_eq!(Head::read(&bytes, &bases), head);
+                for other in [other, Meta { expiry, ..other }, Meta { expiry: 0, ..other }, soon] {
+                    let before = Head::read(&bytes, &bases);
+                    if Head::amend(&mut bytes, &bases, &other) {
+                        prop_assert_eq!(Head::read(&bytes, &bases).meta, other);
+                    } else {
+                        prop_assert_eq!(Head::read(&bytes, &bases), before);
+                    }
                 }
                 Head::note_use(&mut bytes, &bases, BASE + 1000);
                 prop_assert_eq!(Head::read(&bytes, &bases).meta.used, BASE + 1000);

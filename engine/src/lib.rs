@@ -17,7 +17,7 @@
 //! memory   frame 0 .. t          frame t .. limit                                     (address space to grow into)
 //!          the table, growing ─▶ segments and blocks, handed out from the end ◀─
 //! bucket   64 bytes: 8 slots of  tag:16 | kind:2 | frequency:2 | place:44             (`slot`, `table`)
-//! segment  items behind one another: head (13 to 45 bytes) | key | value              (`item`, `segment`)
+//! segment  items behind one another: head (12 to 41 bytes) | key | value              (`item`, `segment`)
 //! blocks   64 to a frame: values above an eighth of a frame, in chains                (`blocks`)
 //! ```
 //!

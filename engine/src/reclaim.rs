@@ -159,7 +159,7 @@ impl Engine {
             |_| true,
             |engine, place, hash| {
                 let (found, slot) = engine.look_at(hash, place);
-                if Head::expiry_is_over(engine.item(place), now) {
+                if engine.is_over(place, now) {
                     engine.note_expired(place);
                     engine.bury(found, Slot::EMPTY);
                 } else if !engine.transfer((found, slot), pool, slot.frequency(), now) {
@@ -198,7 +198,7 @@ impl Engine {
             |_| true,
             |engine, place, hash| {
                 let (found, slot) = engine.look_at(hash, place);
-                if Head::expiry_is_over(engine.item(place), now) {
+                if engine.is_over(place, now) {
                     engine.note_expired(place);
                     return engine.bury(found, Slot::EMPTY);
                 }

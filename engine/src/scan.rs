@@ -8,7 +8,7 @@
 use crate::{
     Meta, Now,
     engine::{Engine, Value},
-    item::{Head, Shape},
+    item::Shape,
     segment::{Order, Pool, Use},
 };
 
@@ -96,7 +96,7 @@ impl Engine {
                 let item = self.item(place);
                 let shape = Shape::read(item);
                 cursor.done += shape.bytes() as u32;
-                if !shape.is_dead() && !Head::expiry_is_over(item, now) {
+                if !shape.is_dead() && !self.is_over(place, now) {
                     see(pool, shape.key(item), &self.head(place).meta, self.value_at(place));
                 }
             }

@@ -250,9 +250,8 @@ impl Segments {
 
     /// The closed segment with the most dead bytes, and how many they are.
     pub(crate) fn deadest(&self) -> Option<(u32, u32)> {
-        let closed = (0..self.limit as u32).filter(|at| {
-            matches!(self.frame(*at).used, Use::Segment(_)) && !self.is_open(*at)
-        });
+        let closed = (0..self.limit as u32)
+            .filter(|at| matches!(self.frame(*at).used, Use::Segment(_)) && !self.is_open(*at));
         closed.map(|at| (at, self.frame(at).dead())).max_by_key(|(_, dead)| *dead)
     }
 
