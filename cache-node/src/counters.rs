@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 macro_rules! counters {
     ($($name:ident),* $(,)?) => {
         /// One number for each kind of thing that happens.
+        // On cache lines of its own: what another worker counts does not slow this one down.
         #[derive(Debug, Default)]
+        #[repr(align(128))]
         pub struct Counters {
             $(pub $name: Counter,)*
         }

@@ -20,7 +20,7 @@ use crate::{
     now::Now,
     rules::{Entries, Fate, Mark, Rules},
     server_facts::ServerFacts,
-    store::{Entry, Eviction, Glance, Losses, Store, Traits},
+    store::{Entry, Eviction, Full, Glance, Held, Losses, Pool, Store, Traits},
     usage::Usage,
 };
 
@@ -28,8 +28,10 @@ use crate::{
 const SHARD_BYTES_MIN: usize = 16 << 20;
 /// More shards than this bring nothing.
 const SHARDS_MAX: usize = 256;
-/// Bits of a hash that choose neither bucket nor tag begin here.
+/// The bits of a hash that choose neither bucket nor tag: these choose the shard.
 const SHARD_SHIFT: u32 = 36;
+const SHARD_BITS: u32 = 12;
+const SHARD_MASK: u64 = (1 << SHARD_BITS) - 1;
 
 /// How a node behaves towards its clients.
 #[derive(Clone, Debug)]
@@ -156,16 +158,16 @@ impl Node {
     }
 
     /// The shard of a key, held until the guard is dropped.
-    pub fn shard(&self, key: &[u8]) -> MutexGuard<'_, Store> {
-        let at = self.shard_of(engine::hash(key, self.hash_seed));
-        self.shard_at(at).expect("a node has at least one shard")
+    pub fn shard(&self, key: &[u8]) -> Shard<'_> {
+        let hash = engine::hash(key, self.hash_seed);
+        let store = self.shard_at(self.shard_of(hash)).expect("a node has at least one shard");
+        Shard { store, hash }
     }
 
     /// The engines' own bits of a hash are others.
     fn shard_of(&self, hash: u64) -> usize {
-        let count = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
-        let at = (hash >> SHARD_SHIFT).checked_rem(count).and_then(|at| usize::try_from(at).ok());
-        at.unwrap_or_default()
+        let chosen = usize::try_from((hash >> SHARD_SHIFT) & SHARD_MASK).unwrap_or_default();
+        chosen.saturating_mul(self.shards.len()) >> SHARD_BITS
     }
 
     /// For look-ups that come soon: the hashes of their keys, whose buckets are being fetched.
@@ -307,6 +309,49 @@ impl Node {
     }
 }
 
+/// The shard of one key, and of no other.
+#[derive(Debug)]
+pub struct Shard<'n> {
+    store: MutexGuard<'n, Store>,
+    /// The key's.
+    hash: u64,
+}
+
+impl Shard<'_> {
+    /// See [`Store::get`].
+    pub fn get(&mut self, key: &[u8], now: Now) -> Option<Held<'_>> {
+        self.store.get(self.hash, key, now)
+    }
+
+    /// See [`Store::put`].
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        value: &[&[u8]],
+        entry: &Entry,
+        now: Now,
+    ) -> Result<(), Full> {
+        self.store.put((self.hash, key), value, entry, now)
+    }
+
+    /// See [`Store::put_back`].
+    pub fn put_back(
+        &mut self,
+        pool: Pool,
+        key: &[u8],
+        value: &[u8],
+        entry: &Entry,
+        now: Now,
+    ) -> Result<(), Full> {
+        self.store.put_back(pool, (self.hash, key), value, entry, now)
+    }
+
+    /// See [`Store::remove`].
+    pub fn remove(&mut self, key: &[u8], now: Now) {
+        self.store.remove(self.hash, key, now);
+    }
+}
+
 /// Sums over all shards.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
@@ -342,7 +387,12 @@ impl Entries for Judged<'_> {
         let key = key.as_bytes();
         let mut shard = self.node.shard(key);
         let Some(mut entry) = shard.get(key, self.now) else { return };
-        match judge(&mut entry.mark) {
+        let mut mark = entry.mark;
+        let fate = judge(&mut mark);
+        if mark != entry.mark {
+            entry.mark = mark;
+        }
+        match fate {
             Fate::Keep => {}
             Fate::Stale if entry.traits.has(Traits::PLACEHOLDER) => {
                 drop(entry);

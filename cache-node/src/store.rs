@@ -97,8 +97,8 @@ pub struct Held<'s> {
     engine: &'s mut Engine,
     found: Found,
     entry: Entry,
-    before: Entry,
-    now: Now,
+    changed: bool,
+    now: engine::Now,
 }
 
 impl Deref for Held<'_> {
@@ -111,16 +111,15 @@ impl Deref for Held<'_> {
 
 impl DerefMut for Held<'_> {
     fn deref_mut(&mut self) -> &mut Entry {
+        self.changed = true;
         &mut self.entry
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if self.entry != self.before {
-            // Where nothing may be evicted, an entry that got longer may find no room; then it is gone, which a cache may do.
-            let _written = self.engine.amend(self.found, &self.entry.meta(), told(self.now));
-        }
+        // Where nothing may be evicted, an entry that got longer may find no room; then it is gone, which a cache may do.
+        let _written = self.write_back();
     }
 }
 
@@ -131,14 +130,16 @@ impl Held<'_> {
 
     /// The entry was read. To be said last.
     pub fn note_read(mut self) {
-        if self.entry != self.before {
-            match self.engine.amend(self.found, &self.entry.meta(), told(self.now)) {
-                Ok(found) => self.found = found,
-                Err(Full) => return,
-            }
-            self.before = self.entry;
+        if self.write_back().is_ok() {
+            self.engine.used(self.found, self.now);
         }
-        self.engine.used(self.found, told(self.now));
+    }
+
+    fn write_back(&mut self) -> Result<(), Full> {
+        if std::mem::take(&mut self.changed) {
+            self.found = self.engine.amend(self.found, &self.entry.meta(), self.now)?;
+        }
+        Ok(())
     }
 }
 
@@ -154,32 +155,37 @@ impl Store {
         Ok(Store { engine, flush_at: None })
     }
 
+    /// The hash by which a key is found here.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.engine.hash(key)
+    }
+
     /// The entry, if it is there and not over.
-    pub fn get(&mut self, key: &[u8], now: Now) -> Option<Held<'_>> {
+    pub fn get(&mut self, hash: u64, key: &[u8], now: Now) -> Option<Held<'_>> {
         self.flush_when_due(now);
-        let found = self.engine.find(self.engine.hash(key), key, told(now))?;
+        let now = told(now);
+        let found = self.engine.find(hash, key, now)?;
         let entry = Entry::from_meta(&self.engine.meta(found));
-        Some(Held { engine: &mut self.engine, found, entry, before: entry, now })
+        Some(Held { engine: &mut self.engine, found, entry, changed: false, now })
     }
 
     /// Stores the entry, its value in parts, in place of the one that was there.
     pub fn put(
         &mut self,
-        key: &[u8],
+        (hash, key): (u64, &[u8]),
         value: &[&[u8]],
         entry: &Entry,
         now: Now,
     ) -> Result<(), Full> {
         self.flush_when_due(now);
         let meta = Meta { used: seconds(now.unix), ..entry.meta() };
-        self.engine.put(self.engine.hash(key), key, value, &meta, told(now))?;
+        self.engine.put(hash, key, value, &meta, told(now))?;
         Ok(())
     }
 
     /// Takes the entry out.
-    pub fn remove(&mut self, key: &[u8], now: Now) {
-        let found = self.engine.find(self.engine.hash(key), key, told(now));
-        if let Some(found) = found {
+    pub fn remove(&mut self, hash: u64, key: &[u8], now: Now) {
+        if let Some(found) = self.engine.find(hash, key, told(now)) {
             self.engine.remove(found);
         }
     }
@@ -249,12 +255,11 @@ impl Store {
     pub fn put_back(
         &mut self,
         pool: Pool,
-        key: &[u8],
+        (hash, key): (u64, &[u8]),
         value: &[u8],
         entry: &Entry,
         now: Now,
     ) -> Result<(), Full> {
-        let hash = self.engine.hash(key);
         self.engine.put_in(pool, (hash, key), &[value], &entry.meta(), told(now))?;
         Ok(())
     }

@@ -26,6 +26,8 @@ const FRAME_BYTES_MAX: usize = 256 << 10;
 const FRAMES: usize = 512;
 /// Addresses are reserved for so many times the memory, so that the limit can be raised.
 const GROWTH: usize = if cfg!(miri) { 1 } else { 16 };
+/// Cache lines of an item that are fetched before it is read: as many as one of usual size has.
+const FETCHED_LINES: usize = 6;
 /// A value with its key is in line up to this share of a frame.
 const INLINE_SHARE: usize = 8;
 
@@ -245,8 +247,9 @@ impl Engine {
     pub fn prefetch(&self, hash: u64) {
         let start = self.memory.address();
         self.table.candidates(&self.memory, hash, |place| {
-            prefetch(start + place as usize);
-            prefetch(start + place as usize + 64);
+            for line in 0..FETCHED_LINES {
+                prefetch(start + place as usize + 64 * line);
+            }
         });
     }
 

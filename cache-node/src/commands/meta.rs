@@ -14,10 +14,10 @@ use super::{
     },
 };
 use crate::{
-    node::make_stale,
+    node::{Shard, make_stale},
     now::{Expiry, Now},
     rules::{Ask, Fill, Mark, Named, Nonce, Reader, Served, Stale, Token},
-    store::{Entry, Held, Store, Traits, item_bytes},
+    store::{Entry, Held, Traits, item_bytes},
     usage::Access,
 };
 
@@ -61,7 +61,7 @@ pub(super) enum Origin {
 impl Turn<'_> {
     pub(super) fn meta_get(&mut self, meta: &Meta<'_>, out: &mut Vec<u8>) {
         let (key, flags, now, node) = (&*meta.key, &meta.flags, self.now, self.node);
-        self.counters.cmd_get.up();
+        self.gets = self.gets.saturating_add(1);
         self.counters.cmd_meta.up();
         if self.may_lease(meta) {
             self.gate.change();
@@ -103,7 +103,7 @@ impl Turn<'_> {
             self.counters.cmd_touch.up();
             self.counters.touch_hits.up();
         }
-        self.counters.get_hits.up();
+        self.hits = self.hits.saturating_add(1);
         self.note(key, Access::Hit);
     }
 
@@ -138,7 +138,7 @@ impl Turn<'_> {
     }
 
     /// Finds the entry; or, for `N`, makes one that holds its place.
-    pub(super) fn find(&mut self, shard: &mut Store, meta: &Meta<'_>) -> Option<Found> {
+    pub(super) fn find(&mut self, shard: &mut Shard<'_>, meta: &Meta<'_>) -> Option<Found> {
         let (key, flags, now) = (&*meta.key, &meta.flags, self.now);
         let stale = if flags.vivify.is_some() { Stale::Allow } else { Stale::Refuse };
         let at_least = flags.version.map_or(Version::ZERO, Version::from_bits);

@@ -29,10 +29,10 @@ pub use self::{
 use crate::{
     commands::gate::Gate,
     counters::Counters,
-    node::{Node, Placeholders},
+    node::{Node, Placeholders, Shard},
     now::{Expiry, Now},
     rules::{self, Accepted, Fill, Refused, Served},
-    store::{Entry, Held, Store, Traits},
+    store::{Entry, Held, Traits},
     usage::Access,
 };
 
@@ -61,6 +61,9 @@ pub struct Turn<'a> {
     gate: Gate<'a>,
     now: Now,
     counters: &'a Counters,
+    /// Reads of clients, and how many found a value: counted when the turn ends, or somebody asks.
+    gets: u64,
+    hits: u64,
     /// Differs from access to access.
     number: u64,
 }
@@ -69,7 +72,8 @@ impl<'a> Turn<'a> {
     /// Begins a turn of a worker. `seed` is any number, and not the same each time.
     pub fn new(node: &'a Node, worker: usize, now: Now, seed: u64) -> Turn<'a> {
         let gate = Gate::new(node);
-        Turn { node, gate, now, counters: node.counters(worker), number: seed }
+        let counters = node.counters(worker);
+        Turn { node, gate, now, counters, gets: 0, hits: 0, number: seed }
     }
 
     /// Executes a command; `keys_done` is 0, or what [`After::Keys`] said.
@@ -91,14 +95,17 @@ impl<'a> Turn<'a> {
             Command::MetaDebug { key } => self.meta_debug(key, out),
             Command::Quit => return After::Close,
             Command::Version => out.extend_from_slice(b"VERSION 1.6.45\r\n"),
-            Command::Admin(admin, words) => return self.admin(*admin, words.clone(), out),
+            Command::Admin(admin, words) => {
+                self.count_reads();
+                return self.admin(*admin, words.clone(), out);
+            }
             Command::Refused { line, reply } => say(*reply, line, out),
         }
         After::Next
     }
 
     /// The entry, if it is there for a plain reader.
-    fn visible<'s>(&self, shard: &'s mut Store, key: &[u8]) -> Option<Held<'s>> {
+    fn visible<'s>(&self, shard: &'s mut Shard<'_>, key: &[u8]) -> Option<Held<'s>> {
         let entry = shard.get(key, self.now)?;
         let hidden = self.is_hidden(&entry);
         let served = self.gate.serve(self.now, key, &entry, rules::Ask::default());
@@ -125,10 +132,21 @@ impl<'a> Turn<'a> {
         Entry::new(flags, expiry, cas, accepted.mark, self.now)
     }
 
+    fn count_reads(&mut self) {
+        self.counters.cmd_get.add(std::mem::take(&mut self.gets));
+        self.counters.get_hits.add(std::mem::take(&mut self.hits));
+    }
+
     fn note(&mut self, key: &[u8], access: Access) {
         // Any odd step makes the low bits go through all values; the high ones are the better mixed.
         self.number = self.number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         self.node.usage().note(key, access, self.number >> 32);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.count_reads();
     }
 }
 
@@ -140,7 +158,7 @@ fn say(reply: Reply, line: &[u8], out: &mut Vec<u8>) {
 
 /// Appends a number.
 fn number(value: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(value.to_string().as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The classic commands.
 
+use std::borrow::Cow;
+
 use protocol::server::{Direction, GetVerb, Reply, Store, StoreVerb, Value, Words};
 
 use super::{After, REPLY_BYTES_MAX, Turn, number, say};
@@ -112,7 +114,7 @@ impl Turn<'_> {
 
     fn get_one(&mut self, verb: GetVerb, key: &[u8], out: &mut Vec<u8>) {
         let now = self.now;
-        self.counters.cmd_get.up();
+        self.gets = self.gets.saturating_add(1);
         let touch = match verb {
             GetVerb::Gat(exptime) | GetVerb::Gats(exptime) => {
                 self.counters.cmd_touch.up();
@@ -149,7 +151,7 @@ impl Turn<'_> {
         out.extend_from_slice(b"\r\n");
         entry.note_read();
         drop(shard);
-        self.counters.get_hits.up();
+        self.hits = self.hits.saturating_add(1);
         self.note(key, Access::Hit);
     }
 
@@ -430,20 +432,20 @@ fn judge(write: &Write<'_>, old: Option<&Entry>) -> Verdict {
 }
 
 /// What will be there.
-struct Outcome {
-    value: Vec<u8>,
+struct Outcome<'w> {
+    value: Cow<'w, [u8]>,
     flags: u32,
     expiry: Expiry,
     traits: Traits,
 }
 
-impl Outcome {
-    fn new(write: &Write<'_>) -> Outcome {
+impl<'w> Outcome<'w> {
+    fn new(write: &Write<'w>) -> Outcome<'w> {
         let Write { value, flags, expiry, traits, .. } = *write;
-        Outcome { value: value.to_vec(), flags, expiry, traits }
+        Outcome { value: value.into(), flags, expiry, traits }
     }
 
-    fn outdated(write: &Write<'_>, old: Option<&Entry>) -> Outcome {
+    fn outdated(write: &Write<'w>, old: Option<&Entry>) -> Outcome<'w> {
         let mut outcome = Outcome::new(write);
         if let Some(old) = old {
             outcome.expiry = old.expiry;
@@ -453,14 +455,14 @@ impl Outcome {
         outcome
     }
 
-    fn joined(write: &Write<'_>, old: Option<&Held<'_>>) -> Outcome {
+    fn joined(write: &Write<'w>, old: Option<&Held<'_>>) -> Outcome<'w> {
         let Some(old) = old else { return Outcome::new(write) };
         let there = old.value().to_vec();
         let value = match write.mode {
             Mode::Prepend(_) => [write.value, &there].concat(),
             _ => [&there, write.value].concat(),
         };
-        Outcome { value, flags: old.flags, expiry: old.expiry, traits: Traits::NONE }
+        Outcome { value: value.into(), flags: old.flags, expiry: old.expiry, traits: Traits::NONE }
     }
 }
 

@@ -70,7 +70,8 @@ impl Sweep {
             }
         });
         for key in &left {
-            shard.remove(key, now);
+            let hash = shard.hash(key);
+            shard.remove(hash, key, now);
         }
         if self.at.is_none() {
             self.shard = self.shard.saturating_add(1);
