@@ -182,10 +182,35 @@ pub(crate) fn idle(target: &Target, count: usize) -> Result<Vec<TcpStream>> {
 
 /// Loads a server as much as the clients can for so long.
 pub(crate) fn load(target: &Target, shape: Shape, length: Duration) -> Result<Load> {
+    load_with(target, shape, length, rounds)
+}
+
+/// The same for a server that only sends as many bytes as it is asked for.
+pub(crate) fn load_floor(target: &Target, shape: Shape, length: Duration) -> Result<Load> {
+    load_with(target, shape, length, |shape, number| {
+        let mut rounds = rounds(shape, number);
+        for Round { request, answer_bytes } in &mut rounds {
+            request[..4].copy_from_slice(&(*answer_bytes as u32).to_le_bytes());
+        }
+        rounds
+    })
+}
+
+/// What such a request asks for: its first four bytes say so.
+pub(crate) fn floor_bytes(request: &[u8]) -> usize {
+    u32::from_le_bytes([request[0], request[1], request[2], request[3]]) as usize
+}
+
+fn load_with(
+    target: &Target,
+    shape: Shape,
+    length: Duration,
+    rounds: fn(Shape, u64) -> Vec<Round>,
+) -> Result<Load> {
     let clients: Vec<_> = (0..THREADS)
         .map(|number| {
             let target = target.clone();
-            thread::spawn(move || client(&target, shape, length, number as u64))
+            thread::spawn(move || client(&target, shape, length, &rounds(shape, number as u64)))
         })
         .collect();
     // The clients prepare for about as long.
@@ -207,8 +232,7 @@ struct Done {
     seconds: f64,
 }
 
-fn client(target: &Target, shape: Shape, length: Duration, number: u64) -> Result<Done> {
-    let rounds = rounds(shape, number);
+fn client(target: &Target, shape: Shape, length: Duration, rounds: &[Round]) -> Result<Done> {
     let mut streams: Vec<TcpStream> =
         (0..CONNECTIONS).map(|_| connect(&target.address)).collect::<Result<_>>()?;
     let mut answer = vec![0; rounds.iter().map(|round| round.answer_bytes).max().unwrap_or(0)];

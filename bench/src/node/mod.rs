@@ -7,10 +7,11 @@
 )]
 
 mod engine;
+mod floor;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use e2e::servers::Servers;
 
 use crate::{
@@ -47,7 +48,12 @@ const THREADS: &str = "2";
 
 /// The program.
 pub fn main() -> ExitCode {
-    args::program("node", std::env::args().skip(1), (FULL, &[("--quick", QUICK)]), run)
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if(|first| first == floor::ARGUMENT).is_some() {
+        let threads = args.next().and_then(|word| word.parse().ok()).context("how many threads?");
+        return args::exit("node", threads.and_then(floor::serve));
+    }
+    args::program("node", args, (FULL, &[("--quick", QUICK)]), run)
 }
 
 fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
@@ -75,7 +81,7 @@ fn engine_alone(scale: Scale, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// Both servers with the same threads and memory, in turns.
+/// Both servers with the same threads and memory, and one that does nothing, in turns.
 #[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
 async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
     let servers = Servers::from_env()?;
@@ -84,6 +90,7 @@ async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
     let (ours, theirs) = (servers.cache_node(&flags).await?, servers.memcached_with(&flags).await?);
     let ours_target = load::Target { address: ours.address(), pid: ours.pid()? };
     let theirs_target = load::Target { address: theirs.address(), pid: theirs.pid()? };
+    let floor = floor::Floor::start(THREADS)?;
     println!(
         "{THREADS} threads and {memory} MB each; clients are 2 threads with 32 connections each"
     );
@@ -92,15 +99,19 @@ async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
     }
     for shape in load::Shape::ALL {
         let (mut ratios, mut rates, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ceilings = Vec::new();
         for _ in 0..scale.runs {
             let ours = load::load(&ours_target, shape, scale.load)?;
             let theirs = load::load(&theirs_target, shape, scale.load)?;
+            let nothing = load::load_floor(&floor.target(), shape, scale.load)?;
+            ceilings.push(nothing.keys_per_cpu_s / theirs.keys_per_cpu_s);
             ratios.push(ours.keys_per_cpu_s / theirs.keys_per_cpu_s);
             rates.push(ours.keys_per_cpu_s);
             busy.push(ours.busy);
         }
         let name = shape.name();
         figures.say(&format!("node_{name}_ratio"), median(ratios), "");
+        figures.say(&format!("node_{name}_ceiling_ratio"), median(ceilings), "");
         figures.say(&format!("node_{name}_keys_per_cpu_s"), median(rates), "1/s");
         figures.say(&format!("node_{name}_busy_cores"), median(busy), "");
     }
