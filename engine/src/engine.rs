@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     Losses, Meta, Now, Policy, Settings, Usage,
-    blocks::{Blocks, NONE, SHEET_BYTES},
+    blocks::{Blocks, NONE},
     item::{Bases, Body, HEAD_BYTES_MAX, Head, KEY_BYTES_MAX, Shape, kill},
     memory::{Memory, NoMemory, prefetch},
     segment::{Frame, Pool, Segments, Use},
@@ -102,7 +102,7 @@ impl Engine {
             memory,
             table,
             segments: Segments::new(capacity, limit, 1),
-            blocks: Blocks::new(capacity, frame_bytes),
+            blocks: Blocks::new(frame_bytes),
             settings,
             frame_bytes,
             table_frames: 1,
@@ -263,7 +263,7 @@ impl Engine {
         self.table = Table::new(self.frame_bytes / BUCKET_BYTES);
         // Numbers go on: a walk that was on its way finds no segment of its own.
         self.segments = Segments::new(capacity, limit, self.segments.next_number());
-        self.blocks = Blocks::new(capacity, self.frame_bytes);
+        self.blocks = Blocks::new(self.frame_bytes);
         self.table_frames = 1;
         self.item_bytes = 0;
         self.publish_buckets();
@@ -282,7 +282,7 @@ impl Engine {
     }
 
     pub fn usage(&self) -> Usage {
-        let frames = self.segments.limit() - self.spare().min(self.segments.limit());
+        let frames = self.segments.limit() - self.segments.free();
         Usage {
             items: self.table.items(),
             item_bytes: self.item_bytes,
@@ -350,12 +350,6 @@ impl Engine {
         }
     }
 
-    /// The frames that could be taken, side memory of blocks subtracted.
-    pub(crate) fn spare(&self) -> usize {
-        let sheets = (self.blocks.sheets() * SHEET_BYTES).div_ceil(self.frame_bytes);
-        self.segments.free().saturating_sub(sheets)
-    }
-
     #[inline]
     pub(crate) fn look(&self, hash: u64, key: &[u8]) -> Option<(Found, Slot)> {
         let is_it = |place| self.key(place) == key;
@@ -412,7 +406,7 @@ impl Engine {
 
     fn free_blocks(&mut self, first: u32) {
         let mut emptied = Vec::new();
-        self.blocks.free_chain(first, |frame| emptied.push(frame));
+        self.blocks.free_chain(&self.memory, first, |frame| emptied.push(frame));
         for frame in emptied {
             let left = self.blocks.free().saturating_sub(crate::blocks::BLOCKS_PER_FRAME);
             if left >= self.blocks_wanted {
@@ -457,7 +451,7 @@ impl Engine {
         self.segments.written(frame, shape.bytes(), large, meta.expiry);
         self.item_bytes += shape.bytes() as u64 + large;
         if let Body::Blocks { first, .. } = body {
-            self.blocks.set_item(first, place);
+            self.blocks.set_item(&mut self.memory, first, place);
         }
         place
     }
@@ -547,7 +541,7 @@ impl<'a> Value<'a> {
             let (engine, bytes, block) = chain.filter(|(_, _, block)| *block != NONE)?;
             let part = engine.blocks.bytes(&engine.memory, block);
             let part = &part[..part.len().min(bytes)];
-            chain = Some((engine, bytes - part.len(), engine.blocks.next(block)));
+            chain = Some((engine, bytes - part.len(), engine.blocks.next(&engine.memory, block)));
             Some(part)
         });
         inline.into_iter().chain(rest)
@@ -586,7 +580,7 @@ pub(crate) fn hash_at(memory: &Memory, place: u64, seed: u64) -> u64 {
     hash(key_at(memory, place), seed)
 }
 
-/// What lies beside the mapping for so many frames: headers, queues, places of sheets.
+/// What lies beside the mapping for so many frames: headers, queues, which blocks are free.
 fn side_bytes(frames: usize) -> usize {
     frames * (size_of::<Frame>() + 64)
 }

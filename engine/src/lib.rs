@@ -21,8 +21,8 @@
 //! blocks   64 to a frame: values above an eighth of a frame, in chains                (`blocks`)
 //! ```
 //!
-//! One mapping holds everything, so the bound on memory holds by construction; what little lies beside it (a header for each frame,
-//! links of blocks) is subtracted from it. There are some hundred frames, of 4 to 256 KiB.
+//! One mapping holds everything, so the bound on memory holds by construction; what little lies beside it (a header for each frame) is
+//! subtracted from it. There are some hundred frames, of 4 to 256 KiB.
 //!
 //! # Life of an item
 //!

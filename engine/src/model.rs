@@ -6,6 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     Cursor, Engine, Full, Meta, Now, Policy, Settings,
+    blocks::BLOCKS_PER_FRAME,
     item::{Body, Shape},
     segment::{POOLS, Use},
 };
@@ -332,7 +333,9 @@ fn invariants(engine: &Engine) {
     for pool in POOLS {
         assert_eq!(engine.segments.extent(pool).large, large_of[pool as usize]);
     }
-    assert_eq!(engine.blocks.sheets() * 64 - engine.blocks.free(), blocks);
+    let frames = (0..engine.segments.limit() as u32).map(|at| engine.segments.frame(at).used);
+    let sheets = frames.filter(|used| *used == Use::Blocks).count();
+    assert_eq!(sheets * BLOCKS_PER_FRAME - engine.blocks.free(), blocks);
     assert_eq!(engine.blocks_wanted, 0);
 }
 

@@ -80,7 +80,7 @@ impl Engine {
     pub(crate) fn gather(&mut self, bytes: usize, now: Now) -> Result<(), Full> {
         let needed = self.blocks.needed(bytes);
         let spoken_for = self.table_frames + RESERVE + 4;
-        let sheets = needed.div_ceil(BLOCKS_PER_FRAME) * 5 / 4;
+        let sheets = needed.div_ceil(BLOCKS_PER_FRAME);
         if sheets + spoken_for > self.segments.limit() || u32::try_from(bytes).is_err() {
             return Err(Full);
         }
@@ -100,7 +100,7 @@ impl Engine {
     fn want_frame(&mut self, now: Now) -> Result<(), Full> {
         let rounds_max = PATIENCE + 4 * self.segments.limit();
         for round in 0..rounds_max {
-            if self.spare() > RESERVE {
+            if self.segments.free() > RESERVE {
                 return Ok(());
             }
             let used = if round < PATIENCE { Used::Keep } else { Used::Drop };
@@ -310,7 +310,7 @@ impl Engine {
         if (self.table_frames + 1) * TABLE_SHARE > self.segments.limit() {
             return false;
         }
-        if self.spare() <= RESERVE {
+        if self.segments.free() <= RESERVE {
             let urgent = self.table.is_loaded(LOAD_PERCENT_MAX);
             if !urgent || self.want_frame(now).is_err() {
                 return false;
@@ -346,7 +346,7 @@ impl Engine {
                         let moved = place - start as u64 + target as u64;
                         let (found, slot) = engine.look_at(hash, place);
                         if let Body::Blocks { first, .. } = engine.head(place).body {
-                            engine.blocks.set_item(first, moved);
+                            engine.blocks.set_item(&mut engine.memory, first, moved);
                         }
                         found.set(engine, slot.at(moved));
                     },

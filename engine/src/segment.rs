@@ -101,7 +101,9 @@ pub(crate) struct Extent {
 /// order in which they were closed, and perhaps numbers of segments that are gone.
 #[derive(Debug)]
 pub(crate) struct Segments {
+    /// Of all frames that may be used, or might have been.
     frames: Vec<Frame>,
+    most: usize,
     limit: usize,
     free: BTreeSet<u32>,
     queues: [VecDeque<(u32, u64)>; 2],
@@ -114,13 +116,14 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// `frames` frames, of which the first `limit` may be used, and the first belongs to the table. Segments are numbered from
+    /// Up to `most` frames, of which the first `limit` may be used, and the first belongs to the table. Segments are numbered from
     /// `next_number` on.
-    pub(crate) fn new(frames: usize, limit: usize, next_number: u64) -> Segments {
-        let mut all = vec![FREE; frames];
-        all[0].used = Use::Table;
+    pub(crate) fn new(most: usize, limit: usize, next_number: u64) -> Segments {
+        let mut frames = vec![FREE; limit];
+        frames[0].used = Use::Table;
         Segments {
-            frames: all,
+            frames,
+            most,
             limit,
             free: (1..limit as u32).collect(),
             queues: [VecDeque::new(), VecDeque::new()],
@@ -132,7 +135,7 @@ impl Segments {
     }
 
     pub(crate) fn frame(&self, at: u32) -> &Frame {
-        &self.frames[at as usize]
+        self.frames.get(at as usize).unwrap_or(&FREE)
     }
 
     pub(crate) fn frame_mut(&mut self, at: u32) -> &mut Frame {
@@ -315,7 +318,8 @@ impl Segments {
 
     /// Another limit. Frames behind it that are used must be released by the caller.
     pub(crate) fn set_limit(&mut self, limit: usize) {
-        let limit = limit.min(self.frames.len());
+        let limit = limit.min(self.most);
+        self.frames.resize(limit.max(self.frames.len()), FREE);
         for at in self.limit.min(limit)..self.limit.max(limit) {
             if limit < self.limit {
                 self.free.remove(&(at as u32));
