@@ -1,5 +1,6 @@
 //! The cache node beside the real memcached, and with clients that others wrote.
 
+mod churn;
 mod clients;
 mod differential;
 mod flags;
