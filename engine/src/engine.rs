@@ -8,8 +8,8 @@ use std::sync::{
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    Losses, Meta, Now, Policy, Settings, Usage,
-    blocks::{Blocks, NONE},
+    Losses, Meta, Now, Policy, Settings, Usage, Value,
+    blocks::Blocks,
     item::{Bases, Body, HEAD_BYTES_MAX, Head, KEY_BYTES_MAX, Shape, kill},
     memory::{Memory, NoMemory, prefetch},
     segment::{Frame, Pool, Segments, Use},
@@ -136,7 +136,37 @@ impl Engine {
         self.head(found.place).meta
     }
 
+    /// Of [`Engine::meta`], what was given with the item: these are cheaper one by one.
+    #[inline]
+    pub fn traits(&self, found: Found) -> u8 {
+        Shape::read(self.item(found.place)).traits()
+    }
+
+    #[inline]
+    pub fn flags(&self, found: Found) -> u32 {
+        let item = self.item(found.place);
+        Shape::read(item).flags(item)
+    }
+
+    #[inline]
+    pub fn cas(&self, found: Found) -> u64 {
+        let item = self.item(found.place);
+        Shape::read(item).cas(item, &self.bases(found.place))
+    }
+
+    #[inline]
+    pub fn mark(&self, found: Found) -> Option<u64> {
+        let item = self.item(found.place);
+        Shape::read(item).mark(item, &self.bases(found.place))
+    }
+
+    #[inline]
+    pub fn stored(&self, found: Found) -> u32 {
+        Shape::stored(self.item(found.place), &self.bases(found.place))
+    }
+
     /// An item's value.
+    #[inline]
     pub fn value(&self, found: Found) -> Value<'_> {
         self.value_at(found.place)
     }
@@ -333,20 +363,21 @@ impl Engine {
     #[inline]
     pub(crate) fn is_over(&self, place: u64, now: Now) -> bool {
         let item = self.item(place);
-        Head::expires(item) && Head::expiry(item, &self.bases(place)) <= now.unix
+        Head::expires(item) && Shape::read(item).expiry(item, &self.bases(place)) <= now.unix
     }
 
     pub(crate) fn head(&self, place: u64) -> Head {
         Head::read(self.item(place), &self.bases(place))
     }
 
+    #[inline]
     pub(crate) fn value_at(&self, place: u64) -> Value<'_> {
         let item = self.item(place);
         let shape = Shape::read(item);
         if shape.is_large() {
-            Value(Where::Blocks(self, self.head(place).body))
+            Value::in_blocks(self, shape.body(item))
         } else {
-            Value(Where::Inline(shape.inline(item)))
+            Value::inline(shape.inline(item))
         }
     }
 
@@ -389,7 +420,7 @@ impl Engine {
         if !shape.is_large() {
             return self.lay_down(found.place, shape, 0);
         }
-        let body = self.head(found.place).body;
+        let body = shape.body(self.item(found.place));
         self.lay_down(found.place, shape, self.large(body));
         if let Body::Blocks { first, .. } = body {
             self.free_blocks(first);
@@ -495,72 +526,6 @@ impl Engine {
             self.memory.bytes_mut()[at..][..part.len()].copy_from_slice(part);
             at += part.len();
         }
-    }
-}
-
-/// A value where it lies.
-#[derive(Clone, Copy, Debug)]
-pub struct Value<'a>(Where<'a>);
-
-#[derive(Clone, Copy, Debug)]
-enum Where<'a> {
-    Inline(&'a [u8]),
-    Blocks(&'a Engine, Body),
-}
-
-impl<'a> Value<'a> {
-    pub fn len(&self) -> usize {
-        match self.0 {
-            Where::Inline(bytes) => bytes.len(),
-            Where::Blocks(_, body) => body.len(),
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// All of it, if it lies in one piece: always so for small values.
-    pub fn whole(&self) -> Option<&'a [u8]> {
-        match self.0 {
-            Where::Inline(bytes) => Some(bytes),
-            Where::Blocks(..) => None,
-        }
-    }
-
-    /// Its pieces, in order.
-    pub fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let (inline, mut chain) = match self.0 {
-            Where::Inline(bytes) => (Some(bytes), None),
-            Where::Blocks(engine, Body::Blocks { bytes, first }) => {
-                (None, Some((engine, bytes as usize, first)))
-            }
-            Where::Blocks(_, Body::Inline(_)) => (None, None),
-        };
-        let rest = std::iter::from_fn(move || {
-            let (engine, bytes, block) = chain.filter(|(_, _, block)| *block != NONE)?;
-            let part = engine.blocks.bytes(&engine.memory, block);
-            let part = &part[..part.len().min(bytes)];
-            chain = Some((engine, bytes - part.len(), engine.blocks.next(&engine.memory, block)));
-            Some(part)
-        });
-        inline.into_iter().chain(rest)
-    }
-
-    /// Appends it to `out`.
-    #[inline]
-    pub fn append_to(&self, out: &mut Vec<u8>) {
-        if let Where::Inline(bytes) = self.0 {
-            return out.extend_from_slice(bytes);
-        }
-        out.reserve(self.len());
-        self.parts().for_each(|part| out.extend_from_slice(part));
-    }
-
-    pub fn to_vec(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.len());
-        self.append_to(&mut out);
-        out
     }
 }
 

@@ -174,14 +174,17 @@ impl Shape {
         self.bits & DEAD != 0
     }
 
+    #[inline]
     pub(crate) fn traits(self) -> u8 {
         self.bits as u8
     }
 
+    #[inline]
     pub(crate) fn is_large(self) -> bool {
         self.bits & LARGE != 0
     }
 
+    #[inline]
     fn width(self, bit: u16) -> Width {
         if self.bits & bit == 0 { Width::Distance } else { Width::Whole }
     }
@@ -219,32 +222,79 @@ fn distance([low, middle, high]: [u8; 3]) -> u32 {
     u32::from_le_bytes([low, middle, high, 0])
 }
 
-struct Cursor<'a>(&'a [u8]);
+/// The bytes of `item` from `at` on.
+#[inline]
+fn bytes_at<const N: usize>(item: &[u8], at: usize) -> [u8; N] {
+    *item[at..].first_chunk().expect("heads are written whole")
+}
 
-impl Cursor<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (taken, rest) = self.0.split_first_chunk().expect("heads are written whole");
-        self.0 = rest;
-        *taken
+/// The parts of a head where they lie, each read alone.
+impl Shape {
+    /// Where what this bit stands for begins.
+    #[inline]
+    fn begin_of(self, bit: u16) -> usize {
+        FIXED_BYTES + more_bytes(self.bits & (bit - 1))
     }
 
-    fn four(&mut self) -> u32 {
-        u32::from_le_bytes(self.take())
+    #[inline]
+    fn has(self, bit: u16) -> bool {
+        self.bits & bit != 0
     }
 
-    /// A number that was written as [`Out::number`] does.
-    fn number(&mut self, width: Width, base: u64) -> u64 {
-        match width {
-            Width::Whole => u64::from_le_bytes(self.take()),
-            Width::Distance => base.wrapping_add(u64::from(distance(self.take()))),
+    /// When the item was stored, on the clock that never jumps.
+    #[inline]
+    pub(crate) fn stored(item: &[u8], bases: &Bases) -> u32 {
+        time_from(u16::from_le_bytes(bytes_at(item, 5)), bases.uptime)
+    }
+
+    fn used(item: &[u8], bases: &Bases) -> u32 {
+        time_from(u16::from_le_bytes(bytes_at(item, 7)), bases.unix)
+    }
+
+    #[inline]
+    pub(crate) fn cas(self, item: &[u8], bases: &Bases) -> u64 {
+        self.number(item, FIXED_BYTES - 3, WIDE_CAS, bases.cas)
+    }
+
+    #[inline]
+    pub(crate) fn mark(self, item: &[u8], bases: &Bases) -> Option<u64> {
+        self.has(MARK).then(|| self.number(item, self.begin_of(MARK), WIDE_MARK, bases.mark))
+    }
+
+    /// When it ends; 0 for never.
+    #[inline]
+    pub(crate) fn expiry(self, item: &[u8], bases: &Bases) -> u32 {
+        let at = self.begin_of(EXPIRY);
+        match (self.has(EXPIRY), self.width(WIDE_EXPIRY)) {
+            (false, _) => 0,
+            (true, Width::Whole) => u32::from_le_bytes(bytes_at(item, at)),
+            (true, Width::Distance) => bases.unix.wrapping_add(distance(bytes_at(item, at))),
         }
     }
 
-    /// A time that was written as [`Out::expiry`] does.
-    fn expiry(&mut self, width: Width, base: u32) -> u32 {
-        match width {
-            Width::Whole => self.four(),
-            Width::Distance => base.wrapping_add(distance(self.take())),
+    #[inline]
+    pub(crate) fn flags(self, item: &[u8]) -> u32 {
+        if !self.has(FLAGS) {
+            return 0;
+        }
+        u32::from_le_bytes(bytes_at(item, self.begin_of(FLAGS)))
+    }
+
+    #[inline]
+    pub(crate) fn body(self, item: &[u8]) -> Body {
+        if !self.is_large() {
+            return Body::Inline(self.inline_bytes as u16);
+        }
+        let [bytes, first] = [0, 4].map(|past| bytes_at(item, self.begin_of(LARGE) + past));
+        Body::Blocks { bytes: u32::from_le_bytes(bytes), first: u32::from_le_bytes(first) }
+    }
+
+    /// A number that was written as [`Out::number`] does.
+    #[inline]
+    fn number(self, item: &[u8], at: usize, wide: u16, base: u64) -> u64 {
+        match self.width(wide) {
+            Width::Whole => u64::from_le_bytes(bytes_at(item, at)),
+            Width::Distance => base.wrapping_add(u64::from(distance(bytes_at(item, at)))),
         }
     }
 }
@@ -252,40 +302,22 @@ impl Cursor<'_> {
 impl Head {
     pub(crate) fn read(item: &[u8], bases: &Bases) -> Head {
         let shape = Shape::read(item);
-        let has = |bit| shape.bits & bit != 0;
-        let mut rest = Cursor(&item[5..]);
-        let stored = time_from(u16::from_le_bytes(rest.take()), bases.uptime);
-        let used = time_from(u16::from_le_bytes(rest.take()), bases.unix);
-        let cas = rest.number(shape.width(WIDE_CAS), bases.cas);
-        let mark = has(MARK).then(|| rest.number(shape.width(WIDE_MARK), bases.mark));
-        let expiry =
-            if has(EXPIRY) { rest.expiry(shape.width(WIDE_EXPIRY), bases.unix) } else { 0 };
-        let flags = if has(FLAGS) { rest.four() } else { 0 };
-        let body = if has(LARGE) {
-            Body::Blocks { bytes: rest.four(), first: rest.four() }
-        } else {
-            Body::Inline(shape.inline_bytes as u16)
+        let meta = Meta {
+            flags: shape.flags(item),
+            expiry: shape.expiry(item, bases),
+            cas: shape.cas(item, bases),
+            mark: shape.mark(item, bases),
+            traits: shape.traits(),
+            stored: Shape::stored(item, bases),
+            used: Shape::used(item, bases),
         };
-        let traits = shape.traits();
-        let meta = Meta { flags, expiry, cas, mark, traits, stored, used };
-        Head { shape, meta, body }
+        Head { shape, meta, body: shape.body(item) }
     }
 
     /// Whether the item at the front of `item` ever ends.
     #[inline]
     pub(crate) fn expires(item: &[u8]) -> bool {
-        Shape::read(item).bits & EXPIRY != 0
-    }
-
-    /// When the item at the front of `item` ends; 0 for never.
-    #[inline]
-    pub(crate) fn expiry(item: &[u8], bases: &Bases) -> u32 {
-        let shape = Shape::read(item);
-        if shape.bits & EXPIRY == 0 {
-            return 0;
-        }
-        let before = more_bytes(shape.bits & (WIDE_CAS | MARK | WIDE_MARK));
-        Cursor(&item[FIXED_BYTES + before..]).expiry(shape.width(WIDE_EXPIRY), bases.unix)
+        Shape::read(item).has(EXPIRY)
     }
 
     /// Writes the head of a new item.
@@ -329,7 +361,7 @@ impl Head {
     pub(crate) fn note_use(item: &mut [u8], bases: &Bases, unix: u32) {
         const MINUTE: u32 = 60;
         item[3] |= traits::FETCHED;
-        let before = time_from(u16::from_le_bytes([item[7], item[8]]), bases.unix);
+        let before = Shape::used(item, bases);
         if unix.saturating_sub(before) >= MINUTE {
             item[7..9].copy_from_slice(&time_code(unix, bases.unix).to_le_bytes());
         }
@@ -438,7 +470,7 @@ mod tests {
                 let mut bytes = vec![0; HEAD_BYTES_MAX + 6];
                 head.write(&bases, &mut bytes);
                 prop_assert_eq!(Head::read(&bytes, &bases), head);
-                prop_assert_eq!(Head::expiry(&bytes, &bases), meta.expiry);
+                prop_assert_eq!(shape.expiry(&bytes, &bases), meta.expiry);
                 prop_assert!(shape.head_bytes() <= HEAD_BYTES_MAX);
                 let other = Meta { cas: changed, used: BASE + 100, traits: !traits, ..meta };
                 for other in [other, Meta { expiry, ..other }, Meta { expiry: 0, ..other }, soon] {

@@ -16,7 +16,7 @@
 //! ```text
 //! memory   frame 0 .. t          frame t .. limit                                     (address space to grow into)
 //!          the table, growing ─▶ segments and blocks, handed out from the end ◀─
-//! bucket   64 bytes: 8 slots of  tag:16 | kind:2 | frequency:2 | place:44             (`slot`, `table`)
+//! bucket   64 bytes: the tags of 8 slots, 16 bits each; kind:2 | frequency:2 | place:44 of each  (`slot`, `table`)
 //! segment  items behind one another: head (12 to 41 bytes) | key | value              (`item`, `segment`)
 //! blocks   64 to a frame: values above an eighth of a frame, in chains                (`blocks`)
 //! ```
@@ -62,14 +62,16 @@ mod scan;
 mod segment;
 mod slot;
 mod table;
+mod value;
 
 pub use crate::{
-    engine::{Engine, Found, Full, Glance, Value, hash},
+    engine::{Engine, Found, Full, Glance, hash},
     expire::Swept,
     item::KEY_BYTES_MAX,
     memory::NoMemory,
     scan::Cursor,
     segment::Pool,
+    value::Value,
 };
 
 #[cfg(test)]

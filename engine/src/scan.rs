@@ -6,8 +6,8 @@
 //! the items ([`Engine::put_in`]) to evict them as this one would have.
 
 use crate::{
-    Meta, Now,
-    engine::{Engine, Value},
+    Meta, Now, Value,
+    engine::Engine,
     item::Shape,
     segment::{Order, Pool, Use},
 };

@@ -54,11 +54,54 @@ pub(crate) fn pair(hash: u64, buckets: usize) -> [usize; 2] {
     [index(hash, buckets), index(second(hash), buckets)]
 }
 
+/// The tags of a bucket's eight slots come first, two bytes each, so that all are compared at once; then six bytes of each slot.
+type Bucket = [u8; BUCKET_BYTES];
+
+const TAG_BYTES: usize = 2;
+const REST_BYTES: usize = 6;
+
 #[inline]
-fn bucket(memory: &Memory, at: usize) -> [u64; SLOTS] {
-    let bytes = &memory.bytes()[at * BUCKET_BYTES..][..BUCKET_BYTES];
-    let (words, _) = bytes.as_chunks::<8>();
-    std::array::from_fn(|slot| u64::from_le_bytes(words[slot]))
+fn bucket(memory: &Memory, at: usize) -> &Bucket {
+    &memory.bytes().as_chunks().0[at]
+}
+
+#[inline]
+fn slot_in(bucket: &Bucket, slot: usize) -> Slot {
+    let tag = u16::from_le_bytes([bucket[TAG_BYTES * slot], bucket[TAG_BYTES * slot + 1]]);
+    // Two bytes before the rest are read along, and shifted out.
+    let begin = TAG_BYTES * SLOTS + REST_BYTES * slot - 2;
+    let (rest, _) = bucket[begin..].split_first_chunk().expect("a slot ends in its bucket");
+    Slot::from_parts(tag, u64::from_le_bytes(*rest) >> 16)
+}
+
+#[inline]
+fn slots_in(bucket: &Bucket) -> impl Iterator<Item = (usize, Slot)> {
+    (0..SLOTS).map(|slot| (slot, slot_in(bucket, slot)))
+}
+
+#[inline]
+fn slot_at(memory: &Memory, position: usize) -> Slot {
+    slot_in(bucket(memory, position / SLOTS), position % SLOTS)
+}
+
+/// The slots of a bucket with this tag; rarely one with another tag. Four tags are compared at a time: a lane of `x` that is zero
+/// is the lowest whose upper bit is set in `(x - 1) & !x`, lane by lane.
+#[inline]
+fn tagged(bucket: &Bucket, tag: u16) -> impl Iterator<Item = (usize, Slot)> {
+    const LANES: u64 = 0x0001_0001_0001_0001;
+    let (words, _) = bucket.as_chunks::<8>();
+    let zeros = |word: usize| {
+        let differs = u64::from_le_bytes(words[word]) ^ (u64::from(tag) * LANES);
+        (differs.wrapping_sub(LANES) & !differs & (LANES << 15)) >> 15
+    };
+    // Bit 16 n stands for slot n, bit 16 n + 1 for slot 4 + n.
+    let mut found = zeros(0) | (zeros(1) << 1);
+    std::iter::from_fn(move || {
+        let bit = (found != 0).then(|| found.trailing_zeros() as usize)?;
+        found &= found - 1;
+        let slot = bit / 16 + bit % 2 * 4;
+        Some((slot, slot_in(bucket, slot)))
+    })
 }
 
 impl Table {
@@ -92,12 +135,9 @@ impl Table {
         hash: u64,
         mut is_it: impl FnMut(u64) -> bool,
     ) -> Option<(Position, Slot)> {
-        let wanted = Slot::wanted(hash);
         for at in pair(hash, self.buckets) {
-            let words = bucket(memory, at);
-            for (slot, word) in words.into_iter().enumerate() {
-                let found = Slot(word);
-                if found.is(wanted) && is_it(found.place()) {
+            for (slot, found) in tagged(bucket(memory, at), Slot::tag_of(hash)) {
+                if found.is_item_of(hash) && is_it(found.place()) {
                     return Some((Position(at * SLOTS + slot), found));
                 }
             }
@@ -107,26 +147,21 @@ impl Table {
     }
 
     /// Places of items that may have this hash, for prefetching.
+    #[inline]
     pub(crate) fn candidates(&self, memory: &Memory, hash: u64, mut each: impl FnMut(u64)) {
-        let wanted = Slot::wanted(hash);
         for at in pair(hash, self.buckets) {
-            for slot in bucket(memory, at).map(Slot) {
-                if slot.is(wanted) {
-                    each(slot.place());
-                }
-            }
+            tagged(bucket(memory, at), Slot::tag_of(hash)).for_each(|(_, slot)| each(slot.place()));
         }
     }
 
     /// The number of the eviction that left a ghost of this hash, if there is one. It is taken away.
     pub(crate) fn take_ghost(&mut self, memory: &mut Memory, hash: u64) -> Option<u64> {
-        let wanted = Slot::wanted_ghost(hash);
         for at in pair(hash, self.buckets) {
-            for (slot, word) in bucket(memory, at).into_iter().enumerate() {
-                if Slot(word).is(wanted) {
-                    self.set(memory, Position(at * SLOTS + slot), Slot::EMPTY);
-                    return Some(Slot(word).place());
-                }
+            let ghost = tagged(bucket(memory, at), Slot::tag_of(hash))
+                .find(|(_, slot)| slot.is_ghost_of(hash));
+            if let Some((slot, ghost)) = ghost {
+                self.set(memory, Position(at * SLOTS + slot), Slot::EMPTY);
+                return Some(ghost.place());
             }
         }
         None
@@ -137,7 +172,11 @@ impl Table {
         if let Some(at) = position.0.checked_sub(IN_STASH) {
             self.stash[at].1 = slot;
         } else {
-            memory.bytes_mut()[position.0 * 8..][..8].copy_from_slice(&slot.0.to_le_bytes());
+            let (at, number) = (position.0 / SLOTS, position.0 % SLOTS);
+            let bucket: &mut Bucket = &mut memory.bytes_mut().as_chunks_mut().0[at];
+            bucket[TAG_BYTES * number..][..TAG_BYTES].copy_from_slice(&slot.tag().to_le_bytes());
+            let rest = &mut bucket[TAG_BYTES * SLOTS + REST_BYTES * number..][..REST_BYTES];
+            rest.copy_from_slice(&slot.0.to_le_bytes()[..REST_BYTES]);
         }
     }
 
@@ -146,7 +185,7 @@ impl Table {
     pub(crate) fn use_once(&mut self, memory: &mut Memory, position: Position) {
         let slot = match position.0.checked_sub(IN_STASH) {
             Some(at) => self.stash[at].1,
-            None => Slot(bucket(memory, position.0 / SLOTS)[position.0 % SLOTS]),
+            None => slot_at(memory, position.0),
         };
         if slot.frequency() < FREQUENCY_MAX {
             self.set(memory, position, slot.with_frequency(slot.frequency() + 1));
@@ -189,7 +228,7 @@ impl Table {
             let choice = (moving.0 >> 40) as usize + step * 7;
             let at = pair(moving.0, self.buckets)[choice % 2];
             let position = Position(at * SLOTS + choice / 2 % SLOTS);
-            let out = Slot(bucket(memory, at)[choice / 2 % SLOTS]);
+            let out = slot_at(memory, position.0);
             self.set(memory, position, moving.1);
             if moving.1.place() == slot.place() {
                 inserted = Some(position);
@@ -207,15 +246,13 @@ impl Table {
         let mut oldest: Option<(u64, Position)> = None;
         for at in pair(hash, self.buckets) {
             let (mut empty, mut last) = (0, None);
-            for (slot, word) in bucket(memory, at).into_iter().enumerate() {
-                let position = Position(at * SLOTS + slot);
-                if Slot(word).is_empty() {
+            for (number, slot) in slots_in(bucket(memory, at)) {
+                let position = Position(at * SLOTS + number);
+                if slot.is_empty() {
                     empty += 1;
                     last = Some(position);
-                } else if Slot(word).is_ghost()
-                    && oldest.is_none_or(|(age, _)| Slot(word).place() < age)
-                {
-                    oldest = Some((Slot(word).place(), position));
+                } else if slot.is_ghost() && oldest.is_none_or(|(age, _)| slot.place() < age) {
+                    oldest = Some((slot.place(), position));
                 }
             }
             if let Some(position) = last.filter(|_| best.is_none_or(|(most, _)| empty > most)) {
@@ -237,19 +274,19 @@ impl Table {
         let from = before - top;
         self.buckets += 1;
         memory.bytes_mut()[before * BUCKET_BYTES..][..BUCKET_BYTES].fill(0);
-        let words = bucket(memory, from).map(Slot);
-        for slot in words.into_iter().filter(|slot| slot.is_item()) {
+        let whole = *bucket(memory, from);
+        for (_, slot) in slots_in(&whole).filter(|(_, slot)| slot.is_item()) {
             crate::memory::prefetch(memory.address() + slot.place() as usize);
         }
-        for (slot, word) in words.into_iter().enumerate().filter(|(_, word)| word.is_item()) {
-            let hash = hash_of(memory, word.place());
+        for (number, slot) in slots_in(&whole).filter(|(_, slot)| slot.is_item()) {
+            let hash = hash_of(memory, slot.place());
             // The item may be here for either of its buckets: it moves with the one that it is here for.
             let now = pair(hash, self.buckets);
             let then = pair(hash, before);
             let stays = (0..2).any(|way| then[way] == from && now[way] == from);
             if !stays {
-                self.set(memory, Position(from * SLOTS + slot), Slot::EMPTY);
-                self.set(memory, Position(before * SLOTS + slot), word);
+                self.set(memory, Position(from * SLOTS + number), Slot::EMPTY);
+                self.set(memory, Position(before * SLOTS + number), slot);
             }
         }
         self.unstash(memory, hash_of);
@@ -265,8 +302,8 @@ impl Table {
     /// An item of the bucket that `hash` belongs to which is used least: the one to lose when nothing else helps.
     pub(crate) fn least_used(&self, memory: &Memory, hash: u64) -> Option<(Position, Slot)> {
         let slots = pair(hash, self.buckets).into_iter().flat_map(|at| {
-            let words = bucket(memory, at).into_iter().enumerate();
-            words.map(move |(slot, word)| (Position(at * SLOTS + slot), Slot(word)))
+            slots_in(bucket(memory, at))
+                .map(move |(number, slot)| (Position(at * SLOTS + number), slot))
         });
         slots.filter(|(_, slot)| slot.is_item()).min_by_key(|(_, slot)| slot.frequency())
     }
