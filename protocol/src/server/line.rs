@@ -63,6 +63,7 @@ impl<'a> Head<'a> {
     }
 }
 
+#[inline]
 pub(super) fn parse(line: &[u8], limits: Limits) -> Line<'_> {
     if line.len() < LINE_BYTES_MIN {
         return refused(error::FORMAT);
@@ -107,18 +108,19 @@ fn refused<'a>(line: &'static [u8]) -> Line<'a> {
     Line::Refused { line, reply: Reply::Wanted, skip: 0 }
 }
 
+#[inline]
 fn get(verb: GetVerb, keys: Words<'_>) -> Line<'_> {
     if keys.is_empty() {
         return refused(error::FORMAT);
     }
-    if keys.clone().any(|key| key.len() > KEY_BYTES_MAX) {
+    if keys.has_longer(KEY_BYTES_MAX) {
         return refused(error::GET_KEY);
     }
     Line::Command(Command::Get { verb, keys })
 }
 
 fn lease_get(keys: Words<'_>) -> Line<'_> {
-    if keys.is_empty() || keys.clone().any(|key| key.len() > KEY_BYTES_MAX) {
+    if keys.is_empty() || keys.has_longer(KEY_BYTES_MAX) {
         return refused(error::FORMAT);
     }
     Line::Command(Command::LeaseGet { keys })

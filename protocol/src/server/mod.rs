@@ -279,7 +279,10 @@ impl Parser {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let rest = buf.get(line_bytes..).unwrap_or_default();
         let (command, data_bytes) = match line::parse(line, self.limits) {
-            line::Line::Command(command) => (command, 0),
+            line::Line::Command(command) => {
+                (self.wanted, self.scanned) = (0, 0);
+                return Step::Command(command, line_bytes);
+            }
             line::Line::Refused { line, reply, skip } => {
                 self.skip = skip;
                 (Command::Refused { line, reply }, 0)
