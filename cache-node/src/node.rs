@@ -20,7 +20,7 @@ use crate::{
     now::Now,
     rules::{Entries, Fate, Mark, Rules},
     server_facts::ServerFacts,
-    store::{Entry, Eviction, Full, Glance, Held, Losses, Pool, Store, Traits},
+    store::{Entry, Eviction, Full, Glance, Held, Hit, Losses, Pool, Store, Traits},
     usage::Usage,
 };
 
@@ -159,7 +159,16 @@ impl Node {
 
     /// The shard of a key, held until the guard is dropped.
     pub fn shard(&self, key: &[u8]) -> Shard<'_> {
-        let hash = engine::hash(key, self.hash_seed);
+        self.shard_with(self.hash(key))
+    }
+
+    /// By this a key is found.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        engine::hash(key, self.hash_seed)
+    }
+
+    /// The shard of the key with this hash.
+    pub fn shard_with(&self, hash: u64) -> Shard<'_> {
         let store = self.shard_at(self.shard_of(hash)).expect("a node has at least one shard");
         Shard { store, hash }
     }
@@ -172,7 +181,7 @@ impl Node {
 
     /// For look-ups that come soon: the hashes of their keys, whose buckets are being fetched.
     pub fn glance(&self, key: &[u8]) -> u64 {
-        let hash = engine::hash(key, self.hash_seed);
+        let hash = self.hash(key);
         if let Some(glance) = self.glances.get(self.shard_of(hash)) {
             glance.prefetch(hash);
         }
@@ -318,9 +327,15 @@ pub struct Shard<'n> {
 }
 
 impl Shard<'_> {
-    /// See [`Store::get`].
+    /// See [`Store::look`].
+    #[inline]
+    pub fn look(&mut self, key: &[u8], now: Now) -> Option<Hit<'_>> {
+        self.store.look(self.hash, key, now)
+    }
+
+    /// Likewise, all of it.
     pub fn get(&mut self, key: &[u8], now: Now) -> Option<Held<'_>> {
-        self.store.get(self.hash, key, now)
+        self.look(key, now).map(Hit::hold)
     }
 
     /// See [`Store::put`].

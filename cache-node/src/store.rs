@@ -61,6 +61,11 @@ impl Traits {
         self.0 & other.0 != 0
     }
 
+    /// Without those that are the engine's.
+    fn known(self) -> Traits {
+        self.without(Traits::CONDEMNED).without(Traits::AGELESS)
+    }
+
     #[must_use]
     pub fn with(self, other: Traits) -> Traits {
         Traits(self.0 | other.0)
@@ -91,14 +96,54 @@ pub struct Store {
     flush_at: Option<u64>,
 }
 
+/// An entry that was found. Each of its parts is read where it lies, which is cheaper than all of them.
+#[derive(Debug)]
+pub struct Hit<'s> {
+    engine: &'s mut Engine,
+    found: Found,
+    now: engine::Now,
+}
+
+impl<'s> Hit<'s> {
+    pub fn traits(&self) -> Traits {
+        Traits(self.engine.traits(self.found)).known()
+    }
+
+    pub fn flags(&self) -> u32 {
+        self.engine.flags(self.found)
+    }
+
+    pub fn cas(&self) -> u64 {
+        self.engine.cas(self.found)
+    }
+
+    pub fn mark(&self) -> Mark {
+        let kept = Traits(self.engine.traits(self.found));
+        mark_of(kept, self.engine.mark(self.found), self.engine.stored(self.found))
+    }
+
+    pub fn value(&self) -> Value<'_> {
+        self.engine.value(self.found)
+    }
+
+    /// The entry was read. To be said last.
+    pub fn note_read(self) {
+        self.engine.used(self.found, self.now);
+    }
+
+    /// All of it, to be changed.
+    pub fn hold(self) -> Held<'s> {
+        let entry = Entry::from_meta(&self.engine.meta(self.found));
+        Held { hit: self, entry, changed: false }
+    }
+}
+
 /// An entry where it is kept. What is changed of it is written back when this is dropped.
 #[derive(Debug)]
 pub struct Held<'s> {
-    engine: &'s mut Engine,
-    found: Found,
+    hit: Hit<'s>,
     entry: Entry,
     changed: bool,
-    now: engine::Now,
 }
 
 impl Deref for Held<'_> {
@@ -125,19 +170,21 @@ impl Drop for Held<'_> {
 
 impl Held<'_> {
     pub fn value(&self) -> Value<'_> {
-        self.engine.value(self.found)
+        self.hit.value()
     }
 
     /// The entry was read. To be said last.
     pub fn note_read(mut self) {
         if self.write_back().is_ok() {
-            self.engine.used(self.found, self.now);
+            let Hit { engine, found, now } = &mut self.hit;
+            engine.used(*found, *now);
         }
     }
 
     fn write_back(&mut self) -> Result<(), Full> {
         if std::mem::take(&mut self.changed) {
-            self.found = self.engine.amend(self.found, &self.entry.meta(), self.now)?;
+            let Hit { engine, found, now } = &mut self.hit;
+            *found = engine.amend(*found, &self.entry.meta(), *now)?;
         }
         Ok(())
     }
@@ -161,12 +208,12 @@ impl Store {
     }
 
     /// The entry, if it is there and not over.
-    pub fn get(&mut self, hash: u64, key: &[u8], now: Now) -> Option<Held<'_>> {
+    #[inline]
+    pub fn look(&mut self, hash: u64, key: &[u8], now: Now) -> Option<Hit<'_>> {
         self.flush_when_due(now);
         let now = told(now);
         let found = self.engine.find(hash, key, now)?;
-        let entry = Entry::from_meta(&self.engine.meta(found));
-        Some(Held { engine: &mut self.engine, found, entry, changed: false, now })
+        Some(Hit { engine: &mut self.engine, found, now })
     }
 
     /// Stores the entry, its value in parts, in place of the one that was there.
@@ -340,21 +387,24 @@ impl Entry {
 
     fn from_meta(meta: &Meta) -> Entry {
         let kept = Traits(meta.traits);
-        let since = Moment::after_start(Duration::from_secs(meta.stored.into()));
-        let condition =
-            if kept.has(Traits::CONDEMNED) { Condition::Stale } else { Condition::Good };
         Entry {
             flags: meta.flags,
             expiry: Expiry::at(meta.expiry),
             cas: meta.cas,
-            traits: kept.without(Traits::CONDEMNED).without(Traits::AGELESS),
-            mark: Mark {
-                filled: meta.mark.map_or(Version::ZERO, Version::from_bits),
-                condition,
-                since: (!kept.has(Traits::AGELESS)).then_some(since),
-            },
+            traits: kept.known(),
+            mark: mark_of(kept, meta.mark, meta.stored),
             used: meta.used.into(),
         }
+    }
+}
+
+/// What the rules keep, from what the engine keeps.
+fn mark_of(kept: Traits, filled: Option<u64>, stored: u32) -> Mark {
+    let since = Moment::after_start(Duration::from_secs(stored.into()));
+    Mark {
+        filled: filled.map_or(Version::ZERO, Version::from_bits),
+        condition: if kept.has(Traits::CONDEMNED) { Condition::Stale } else { Condition::Good },
+        since: (!kept.has(Traits::AGELESS)).then_some(since),
     }
 }
 

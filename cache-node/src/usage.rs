@@ -13,9 +13,9 @@ const PREFIXES_MAX: usize = 4096;
 /// Most keys that compete for being hot.
 const HOT_KEYS_MAX: usize = 128;
 /// One access in so many is looked at.
-const HOT_SAMPLE: u64 = 64;
+const HOT_SAMPLE: u64 = 256;
 /// So many samples later all counts are halved: what is hot must stay hot.
-const HOT_SAMPLES_PER_HALVING: u64 = 65_536;
+const HOT_SAMPLES_PER_HALVING: u64 = 16_384;
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,15 +77,22 @@ impl Usage {
     }
 
     /// Counts an access. `turn` is any number that differs from call to call; it chooses the sample.
+    #[inline]
     pub fn note(&self, key: &[u8], access: Access, turn: u64) {
         if turn.is_multiple_of(HOT_SAMPLE) {
-            self.hot.lock().unwrap_or_else(PoisonError::into_inner).note(key);
+            self.note_hot(key);
         }
         if self.is_detailed() {
             self.note_prefix(key, access);
         }
     }
 
+    #[cold]
+    fn note_hot(&self, key: &[u8]) {
+        self.hot.lock().unwrap_or_else(PoisonError::into_inner).note(key);
+    }
+
+    #[cold]
     fn note_prefix(&self, key: &[u8], access: Access) {
         let Some(end) = memchr::memchr(self.delimiter, key) else { return };
         let Some(prefix) = key.get(..end) else { return };

@@ -82,7 +82,7 @@ impl Turn<'_> {
     }
 
     fn copy_of(&self, key: &Key, entry: &Entry, value: Value<'_>) -> Option<Copy> {
-        if value.len() > COPY_BYTES_MAX || self.is_hidden(entry) {
+        if value.len() > COPY_BYTES_MAX || self.is_hidden(entry.traits) {
             return None;
         }
         let version = self.gate.copy_version(self.now, key.as_bytes(), entry)?;

@@ -93,9 +93,15 @@ impl<'a> Gate<'a> {
         Some((rules.is_quarantined(), rules.age(now.moment)))
     }
 
-    pub(super) fn serve(&self, now: Now, key: &[u8], entry: &Entry, ask: Ask) -> Served {
+    pub(super) fn serve(
+        &self,
+        now: Now,
+        key: &[u8],
+        mark: impl FnOnce() -> Mark,
+        ask: Ask,
+    ) -> Served {
         let Some(rules) = self.asked() else { return Served::Hit };
-        rules.serve(now.moment, &Subject::new(key), &entry.mark, ask)
+        rules.serve(now.moment, &Subject::new(key), &mark(), ask)
     }
 
     /// The fill version of a copy, if the entry may be copied. To be asked by one who holds its shard.

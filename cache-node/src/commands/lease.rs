@@ -13,9 +13,9 @@
 use protocol::server::{self, Meta, Words};
 
 use super::{
-    After, Turn,
+    After, Turn, end_line,
     meta::{Origin, Won},
-    number, say,
+    say,
     text::{Mode, NO_MEMORY, Outdated, Stored, Write, length},
 };
 use crate::{
@@ -103,11 +103,8 @@ impl Turn<'_> {
 fn answer(key: &[u8], token: Option<u64>, entry: &Held<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(if token.is_some() { b"LVALUE " } else { b"VALUE " });
     out.extend_from_slice(key);
-    for word in token.into_iter().chain([u64::from(entry.flags), length(entry.value().len())]) {
-        out.push(b' ');
-        number(word, out);
-    }
-    out.extend_from_slice(b"\r\n");
+    let sizes = [u64::from(entry.flags), length(entry.value().len())];
+    end_line(token.into_iter().chain(sizes), out);
     entry.value().append_to(out);
     out.extend_from_slice(b"\r\n");
 }

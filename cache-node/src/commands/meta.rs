@@ -60,13 +60,13 @@ pub(super) enum Origin {
 
 impl Turn<'_> {
     pub(super) fn meta_get(&mut self, meta: &Meta<'_>, out: &mut Vec<u8>) {
-        let (key, flags, now, node) = (&*meta.key, &meta.flags, self.now, self.node);
+        let (key, flags, now) = (&*meta.key, &meta.flags, self.now);
         self.gets = self.gets.saturating_add(1);
         self.counters.cmd_meta.up();
         if self.may_lease(meta) {
             self.gate.change();
         }
-        let mut shard = node.shard(key);
+        let mut shard = self.shard(key);
         let found = self.find(&mut shard, meta);
         let entry = shard.get(key, now).filter(|_| found.is_some());
         let (Some(mut found), Some(mut entry)) = (found, entry) else {
@@ -117,7 +117,7 @@ impl Turn<'_> {
         let renewed = Traits::PLACEHOLDER.with(Traits::STALE);
         self.gate.has_source()
             && !self.gate.may_change()
-            && self.node.shard(key).get(key, now).is_some_and(|entry| entry.traits.has(renewed))
+            && self.node.shard(key).look(key, now).is_some_and(|hit| hit.traits().has(renewed))
     }
 
     fn missed(&mut self, meta: &Meta<'_>, out: &mut Vec<u8>) {
@@ -147,7 +147,7 @@ impl Turn<'_> {
             let served = if hidden && flags.vivify.is_none() {
                 Served::Miss
             } else {
-                self.gate.serve(now, key, &entry, Ask { at_least, stale })
+                self.gate.serve(now, key, || entry.mark, Ask { at_least, stale })
             };
             if served == Served::Stale && !entry.traits.has(Traits::STALE) {
                 make_stale(&mut entry, self.node.next_cas());

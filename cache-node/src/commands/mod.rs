@@ -12,6 +12,7 @@
 mod admin;
 mod copy;
 mod dump;
+mod foreseen;
 mod gate;
 mod lease;
 mod meta;
@@ -21,23 +22,27 @@ mod typed;
 
 use protocol::server::{Command, Reply};
 
+pub(crate) use self::foreseen::guess;
 pub use self::{
     copy::{Kept, Walk},
     dump::{Dump, DumpForm},
     typed::{Put, View},
 };
 use crate::{
-    commands::gate::Gate,
+    commands::{foreseen::Foreseen, gate::Gate},
     counters::Counters,
     node::{Node, Placeholders, Shard},
     now::{Expiry, Now},
     rules::{self, Accepted, Fill, Refused, Served},
-    store::{Entry, Held, Traits},
+    store::{Entry, Hit, Traits},
     usage::Access,
 };
 
 /// A reply that is longer than this is sent before more of it is made.
 pub const REPLY_BYTES_MAX: usize = 1 << 20;
+
+/// The longest end of a line: flags, and two numbers of up to 20 digits, each behind a space, and CRLF. A power of two.
+const LINE_END_BYTES_MAX: usize = 64;
 
 /// What comes after a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +71,7 @@ pub struct Turn<'a> {
     hits: u64,
     /// Differs from access to access.
     number: u64,
+    foreseen: Foreseen<'a>,
 }
 
 impl<'a> Turn<'a> {
@@ -73,7 +79,19 @@ impl<'a> Turn<'a> {
     pub fn new(node: &'a Node, worker: usize, now: Now, seed: u64) -> Turn<'a> {
         let gate = Gate::new(node);
         let counters = node.counters(worker);
-        Turn { node, gate, now, counters, gets: 0, hits: 0, number: seed }
+        let foreseen = Foreseen::NOTHING;
+        Turn { node, gate, now, counters, gets: 0, hits: 0, number: seed, foreseen }
+    }
+
+    /// Fetches what the commands at the front of `input` will look up. Returns for how many bytes of it that holds; it is never needed.
+    pub fn foresee(&mut self, input: &'a [u8]) -> usize {
+        self.foreseen.fetch(self.node, input)
+    }
+
+    /// The shard of a key that is looked up.
+    fn shard(&mut self, key: &[u8]) -> Shard<'a> {
+        let hash = self.foreseen.hash(key).unwrap_or_else(|| self.node.hash(key));
+        self.node.shard_with(hash)
     }
 
     /// Executes a command; `keys_done` is 0, or what [`After::Keys`] said.
@@ -105,15 +123,15 @@ impl<'a> Turn<'a> {
     }
 
     /// The entry, if it is there for a plain reader.
-    fn visible<'s>(&self, shard: &'s mut Shard<'_>, key: &[u8]) -> Option<Held<'s>> {
-        let entry = shard.get(key, self.now)?;
-        let hidden = self.is_hidden(&entry);
-        let served = self.gate.serve(self.now, key, &entry, rules::Ask::default());
-        (!hidden && matches!(served, Served::Hit | Served::Degraded)).then_some(entry)
+    fn visible<'s>(&self, shard: &'s mut Shard<'_>, key: &[u8]) -> Option<Hit<'s>> {
+        let hit = shard.look(key, self.now)?;
+        let hidden = self.is_hidden(hit.traits());
+        let served = self.gate.serve(self.now, key, || hit.mark(), rules::Ask::default());
+        (!hidden && matches!(served, Served::Hit | Served::Degraded)).then_some(hit)
     }
 
-    fn is_hidden(&self, entry: &Entry) -> bool {
-        entry.traits.has(Traits::PLACEHOLDER)
+    fn is_hidden(&self, traits: Traits) -> bool {
+        traits.has(Traits::PLACEHOLDER)
             && (self.gate.has_source() || self.node.settings().placeholders == Placeholders::Hidden)
     }
 
@@ -159,6 +177,32 @@ fn say(reply: Reply, line: &[u8], out: &mut Vec<u8>) {
 /// Appends a number.
 fn number(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Ends a line with numbers, each behind a space.
+fn end_line(numbers: impl DoubleEndedIterator<Item = u64>, out: &mut Vec<u8>) {
+    // Written from its end, so that a digit is known when its place comes.
+    let mut line = [0; LINE_END_BYTES_MAX];
+    let mut at = LINE_END_BYTES_MAX;
+    let mut put = |byte: u8| {
+        at = at.wrapping_sub(1) % LINE_END_BYTES_MAX;
+        if let Some(place) = line.get_mut(at) {
+            *place = byte;
+        }
+    };
+    put(b'\n');
+    put(b'\r');
+    for mut rest in numbers.rev() {
+        while rest >= 10 {
+            let [digit, ..] = (rest % 10).to_le_bytes();
+            put(b'0' | digit);
+            rest /= 10;
+        }
+        let [digit, ..] = rest.to_le_bytes();
+        put(b'0' | digit);
+        put(b' ');
+    }
+    out.extend_from_slice(line.get(at..).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use protocol::server::{Direction, GetVerb, Reply, Store, StoreVerb, Value, Words};
 
-use super::{After, REPLY_BYTES_MAX, Turn, number, say};
+use super::{After, REPLY_BYTES_MAX, Turn, end_line, number, say};
 use crate::{
     now::{Expiry, Now},
     rules::{Fill, Refused, Token},
-    store::{Entry, Held, Traits, item_bytes},
+    store::{Entry, Held, Hit, Traits, item_bytes},
     usage::Access,
 };
 
@@ -122,34 +122,30 @@ impl Turn<'_> {
             }
             GetVerb::Get | GetVerb::Gets => None,
         };
-        let node = self.node;
-        let mut shard = node.shard(key);
-        let Some(mut entry) = self.visible(&mut shard, key) else {
+        let mut shard = self.shard(key);
+        let Some(hit) = self.visible(&mut shard, key) else {
             self.counters.get_misses.up();
             if touch.is_some() {
                 self.counters.touch_misses.up();
             }
             return self.note(key, Access::Miss);
         };
-        if let Some(exptime) = touch {
-            entry.expiry = Expiry::from_client(exptime, now);
-            self.counters.touch_hits.up();
-        }
+        let cas = matches!(verb, GetVerb::Gets | GetVerb::Gats(_)).then(|| hit.cas());
+        let value = hit.value();
         out.extend_from_slice(b"VALUE ");
         out.extend_from_slice(key);
-        out.push(b' ');
-        number(u64::from(entry.flags), out);
-        out.push(b' ');
-        let value = entry.value();
-        number(length(value.len()), out);
-        if matches!(verb, GetVerb::Gets | GetVerb::Gats(_)) {
-            out.push(b' ');
-            number(entry.cas, out);
-        }
-        out.extend_from_slice(b"\r\n");
+        let sizes = [u64::from(hit.flags()), length(value.len())];
+        end_line(sizes.into_iter().chain(cas), out);
         value.append_to(out);
         out.extend_from_slice(b"\r\n");
-        entry.note_read();
+        if let Some(exptime) = touch {
+            let mut entry = hit.hold();
+            entry.expiry = Expiry::from_client(exptime, now);
+            entry.note_read();
+            self.counters.touch_hits.up();
+        } else {
+            hit.note_read();
+        }
         drop(shard);
         self.hits = self.hits.saturating_add(1);
         self.note(key, Access::Hit);
@@ -218,7 +214,7 @@ impl Turn<'_> {
         let old = match write.mode {
             // The CAS is the token of whoever fills a placeholder or renews an outdated value.
             Mode::Cas => shard.get(key, now),
-            _ => self.visible(&mut shard, key),
+            _ => self.visible(&mut shard, key).map(Hit::hold),
         };
         let awaited = old.as_deref().is_some_and(is_awaited);
         let fill = match (write.mode, old.as_deref()) {
@@ -294,7 +290,7 @@ impl Turn<'_> {
         self.counters.cmd_touch.up();
         let node = self.node;
         let mut shard = node.shard(key);
-        if let Some(mut entry) = self.visible(&mut shard, key) {
+        if let Some(mut entry) = self.visible(&mut shard, key).map(Hit::hold) {
             entry.expiry = Expiry::from_client(exptime, self.now);
             entry.note_read();
             self.counters.touch_hits.up();
@@ -344,7 +340,7 @@ impl Turn<'_> {
         };
         let node = self.node;
         let mut shard = node.shard(key);
-        let Some(entry) = self.visible(&mut shard, key) else {
+        let Some(entry) = self.visible(&mut shard, key).map(Hit::hold) else {
             misses.up();
             return Err(NotCounted::NotFound);
         };

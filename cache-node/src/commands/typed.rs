@@ -35,7 +35,8 @@ impl Turn<'_> {
         let (now, node) = (self.now, self.node);
         self.counters.cmd_get.up();
         let mut shard = node.shard(key);
-        let view = self.visible(&mut shard, key).map(|entry| {
+        let view = self.visible(&mut shard, key).map(|hit| {
+            let entry = hit.hold();
             let view = View {
                 value: entry.value().to_vec().into(),
                 flags: entry.flags,

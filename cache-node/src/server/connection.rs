@@ -1,7 +1,9 @@
 //! One connection: reads, executes everything that the read brought, answers with one write.
 
 use std::{
+    future::poll_fn,
     io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -64,11 +66,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 }
             }
         }
-        session.make_room();
         let between = session.input.is_empty();
         let read = tokio::select! {
             biased;
-            read = within(around.idle_max, stream.read_buf(&mut session.input)) => read?,
+            read = within(around.idle_max, read(&mut stream, &mut session)) => read?,
             () = &mut draining, if between => return stream.shutdown().await,
         };
         if read == 0 {
@@ -76,6 +77,19 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
         session.read(read);
     }
+}
+
+/// Reads what there is. While there is nothing, the session has no buffer for it.
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, session: &mut Session) -> io::Result<usize> {
+    poll_fn(|context| {
+        session.make_room();
+        let read = pin!(stream.read_buf(&mut session.input)).poll(context);
+        if read.is_pending() {
+            session.rest();
+        }
+        read
+    })
+    .await
 }
 
 /// While the node is cold, copies of what is about to be missed are asked for first.

@@ -14,6 +14,7 @@ mod connection;
 mod listen;
 mod session;
 mod sockets;
+mod spare;
 mod worker;
 
 use std::{

@@ -6,9 +6,10 @@ use bytes::{Buf, BytesMut};
 use protocol::server::{Limits, Parser, Step, Versions};
 use schemas::key::Key;
 
+use super::spare;
 use crate::{
     access::{self, DENIED, User, Users},
-    commands::{After, Dump, REPLY_BYTES_MAX, Turn},
+    commands::{After, Dump, REPLY_BYTES_MAX, Turn, guess},
     node::Node,
     now::Now,
     warm::FETCH_MAX,
@@ -17,10 +18,6 @@ use crate::{
 /// How much is read at once, at first; a connection that always has more gets more.
 const READ_BYTES_MIN: usize = 2 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
-/// A buffer that has grown beyond this is given back when it is empty.
-const KEPT_BYTES_MAX: usize = 64 << 10;
-/// Look-ups that are foreseen at a time: as many as the processor can wait for.
-const FORESEEN_MAX: usize = 32;
 /// The longest login.
 const LOGIN_BYTES_MAX: usize = 1024;
 
@@ -86,10 +83,18 @@ impl Session {
     /// Makes room for the next read.
     pub fn make_room(&mut self) {
         let missing = self.parser.wanted().saturating_sub(self.input.len());
-        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES_MAX {
-            self.input = BytesMut::new();
+        if self.input.is_empty() {
+            self.rest();
+            self.input = spare::take_input();
         }
         self.input.reserve(missing.max(self.read_bytes));
+    }
+
+    /// Nothing can be read now: a buffer that is empty is left to others.
+    pub fn rest(&mut self) {
+        if self.input.is_empty() {
+            spare::keep_input(std::mem::take(&mut self.input));
+        }
     }
 
     /// So many bytes were read.
@@ -105,9 +110,7 @@ impl Session {
         let bytes = u64::try_from(self.output.len()).unwrap_or(u64::MAX);
         self.node.counters(self.worker).bytes_written.add(bytes);
         self.output.clear();
-        if self.output.capacity() > KEPT_BYTES_MAX {
-            self.output = Vec::new();
-        }
+        spare::keep_output(std::mem::take(&mut self.output));
     }
 
     /// Keys that the input seems to look up, and that have no entry here. A guess, and nothing depends on it.
@@ -128,6 +131,9 @@ impl Session {
     pub fn execute(&mut self, now: Now, seed: u64) -> Todo {
         let node = Arc::clone(&self.node);
         let mut turn = Turn::new(&node, self.worker, now, seed);
+        if self.output.is_empty() {
+            self.output = spare::take_output();
+        }
         let (mut used, mut foreseen) = (0, 0);
         let todo = loop {
             if self.output.len() >= REPLY_BYTES_MAX {
@@ -139,7 +145,7 @@ impl Session {
             }
             let rest = self.input.get(used..).unwrap_or_default();
             if used >= foreseen {
-                foreseen = used.saturating_add(foresee(&node, rest));
+                foreseen = used.saturating_add(turn.foresee(rest));
             }
             let (command, bytes) = match self.parser.next(rest) {
                 Step::More => break Todo::Read,
@@ -177,50 +183,13 @@ impl Session {
             }
             used = used.saturating_add(bytes);
         };
+        drop(turn);
         self.input.advance(used);
+        if self.output.is_empty() {
+            spare::keep_output(std::mem::take(&mut self.output));
+        }
         todo
     }
-}
-
-/// Fetches what the next look-ups will read, all at once, so that they do not wait for memory one after the other. Returns for how
-/// many bytes of the input that holds. A guess: what looks like a line is taken for one, and nothing depends on it.
-fn foresee(node: &Node, input: &[u8]) -> usize {
-    let mut hashes = [0; FORESEEN_MAX];
-    let (count, end) = guess(input, FORESEEN_MAX, |at, key| {
-        if let Some(hash) = hashes.get_mut(at) {
-            *hash = node.glance(key);
-        }
-    });
-    // One look-up alone would only wait twice.
-    if count > 1 {
-        for hash in hashes.iter().take(count) {
-            node.prefetch(*hash);
-        }
-    }
-    end.max(1)
-}
-
-/// Shows keys that the input seems to look up, up to `most` of them, each with its number. Returns how many there were, and in how many
-/// bytes.
-fn guess<'i>(input: &'i [u8], most: usize, mut see: impl FnMut(usize, &'i [u8])) -> (usize, usize) {
-    let (mut count, mut end) = (0, 0);
-    for line_end in memchr::memchr_iter(b'\n', input) {
-        let line = input.get(end..line_end).unwrap_or_default();
-        let verbs = [&b"get "[..], b"gets ", b"mg ", b"lease-get "];
-        let keys = verbs.iter().find_map(|verb| line.strip_prefix(*verb));
-        let words = keys.unwrap_or_default().trim_ascii_end().split(|byte| *byte == b' ');
-        let here = if line.starts_with(b"mg ") { 1 } else { most };
-        let here = here.min(most.saturating_sub(count));
-        for key in words.filter(|key| !key.is_empty()).take(here) {
-            see(count, key);
-            count = count.saturating_add(1);
-        }
-        end = line_end.saturating_add(1);
-        if count >= most {
-            break;
-        }
-    }
-    (count, end)
 }
 
 fn limits(node: &Node) -> Limits {

@@ -28,6 +28,15 @@ proptest! {
         let mut entry = Entry::new(flags, Expiry::at(unix), cas, mark(filled, condition, since), at(5000));
         entry.traits = Traits(traits);
         prop_assert_eq!(Entry::from_meta(&entry.meta()), entry);
+        // Each part alone is that of the whole.
+        let (mut store, now, hash) = (store(), at(5000), 7);
+        entry.expiry = entry.expiry.max(Expiry::after(1, now));
+        store.put((hash, b"k"), &[b"value"], &entry, now).expect("room");
+        let hit = store.look(hash, b"k", now).expect("it is there");
+        let parts = (hit.flags(), hit.cas(), hit.traits(), hit.mark());
+        let held = hit.hold();
+        prop_assert_eq!(parts, (held.flags, held.cas, held.traits, held.mark));
+        prop_assert_eq!((held.flags, held.cas, held.expiry), (flags, cas, entry.expiry));
     }
 }
 
@@ -36,16 +45,16 @@ fn what_is_changed_is_written_back() {
     let (mut store, now) = (store(), at(5000));
     let entry = Entry::new(0, Expiry::NEVER, 1, mark(0, Condition::Good, None), now);
     store.put((store.hash(b"k"), b"k"), &[b"va", b"lue"], &entry, now).expect("room");
-    let mut held = store.get(store.hash(b"k"), b"k", now).expect("it is there");
+    let mut held = store.look(store.hash(b"k"), b"k", now).expect("it is there").hold();
     held.expiry = Expiry::at(6000);
     held.mark.filled = Version::MAX;
     held.note_read();
-    let held = store.get(store.hash(b"k"), b"k", at(5999)).expect("it is there");
+    let held = store.look(store.hash(b"k"), b"k", at(5999)).expect("it is there").hold();
     assert_eq!(held.value().to_vec(), b"value");
     assert_eq!((held.expiry, held.mark.filled), (Expiry::at(6000), Version::MAX));
     assert!(held.traits.has(Traits::FETCHED));
     drop(held);
-    assert!(store.get(store.hash(b"k"), b"k", at(6000)).is_none());
+    assert!(store.look(store.hash(b"k"), b"k", at(6000)).is_none());
 }
 
 #[test]
@@ -66,10 +75,10 @@ fn a_flush_takes_what_was_stored_before_its_time() {
     put(&mut store, b"before", at(5000));
     store.flush(5010, at(5000));
     put(&mut store, b"between", at(5009));
-    assert!(store.get(store.hash(b"before"), b"before", at(5009)).is_some());
+    assert!(store.look(store.hash(b"before"), b"before", at(5009)).is_some());
     put(&mut store, b"after", at(5010));
     assert_eq!(store.len(), 1);
-    assert!(store.get(store.hash(b"after"), b"after", at(5011)).is_some());
+    assert!(store.look(store.hash(b"after"), b"after", at(5011)).is_some());
     store.flush(5011, at(5011));
     assert!(store.is_empty());
 }

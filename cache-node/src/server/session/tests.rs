@@ -47,9 +47,23 @@ fn converse(session: &mut Session, reads: &[&[u8]]) -> Said {
                 Todo::Close | Todo::Shutdown => return (said, todo),
             }
         }
-        assert!(session.input.len() <= session.parser.wanted().max(KEPT_BYTES_MAX));
+        assert!(session.input.len() <= session.parser.wanted().max(spare::KEPT_BYTES_MAX));
     }
     (said, Todo::Read)
+}
+
+#[test]
+fn who_waits_has_no_buffers() {
+    let mut session = Session::new(node(Eviction::S3Fifo), 0, Users::default());
+    for bytes in [&b"set a 0 0 1 noreply\r\nb\r\n"[..], b"get a\r\n", b"get"] {
+        converse(&mut session, &[bytes]);
+        session.rest();
+        assert_eq!(
+            (session.input.capacity() == 0, session.output.capacity()),
+            (bytes != b"get", 0)
+        );
+    }
+    assert_eq!(converse(&mut session, &[b" a\r\n"]).0, b"VALUE a 0 1\r\nb\r\nEND\r\n");
 }
 
 fn anybody(reads: &[&[u8]]) -> Said {
