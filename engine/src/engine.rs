@@ -28,6 +28,9 @@ const FRAMES: usize = 512;
 const GROWTH: usize = if cfg!(miri) { 1 } else { 16 };
 /// Cache lines of an item that are fetched before it is read: as many as one of usual size has.
 const FETCHED_LINES: usize = 6;
+/// A ghost counts until so many in a hundred items were evicted after it. S3-FIFO has as many as the main pool holds; where what is read
+/// in loops does not fit, fewer keep more of it.
+const KNOWN_PERCENT: u64 = 67;
 /// A value with its key is in line up to this share of a frame.
 const INLINE_SHARE: usize = 8;
 
@@ -233,7 +236,7 @@ impl Engine {
             self.discard(found);
         } else if self.settings.policy == Policy::S3Fifo
             && let Some(eviction) = self.table.take_ghost(&mut self.memory, hash)
-            && self.evictions.wrapping_sub(eviction) % PLACES <= self.table.items() as u64
+            && self.is_known(eviction)
         {
             pool = Pool::Main;
         }
@@ -386,6 +389,12 @@ impl Engine {
         let is_it = |place| self.key(place) == key;
         let (position, slot) = self.table.find(&self.memory, hash, is_it)?;
         Some((Found { position, place: slot.place() }, slot))
+    }
+
+    /// Whether a ghost still counts that this eviction has left.
+    fn is_known(&self, eviction: u64) -> bool {
+        let since = self.evictions.wrapping_sub(eviction) % PLACES;
+        since * 100 <= self.table.items() as u64 * KNOWN_PERCENT
     }
 
     /// The item at a place.

@@ -31,8 +31,9 @@
 //! size and layout is written over the old one; otherwise the old item is marked dead where it lies. When no frame is free, one is
 //! reclaimed (`reclaim`), in this order: blocks are moved together; a segment that is mostly dead is copied; the oldest segment of
 //! the small pool goes, if that has more than a tenth of the memory, else the oldest of the main pool. From a small segment, what
-//! was used twice is copied to the main pool and the rest leaves ghosts; from a main segment, what was used is copied to its front,
-//! with one use less. This is S3-FIFO on whole segments. An item that is over is never shown; a sweep takes whole segments, and
+//! was used is copied to the main pool and the rest leaves ghosts; from a main segment, what was used is copied to its front, with
+//! one use less. This is S3-FIFO (Yang et al., SOSP 2023) on whole segments, but for two numbers: there it takes two uses, and ghosts
+//! count for as long as the main pool has items. An item that is over is never shown; a sweep takes whole segments, and
 //! through `frame.is_due` also those in which much is over.
 //!
 //! # Why it is correct

@@ -430,3 +430,24 @@ fn a_copy_in_the_order_of_a_walk_evicts_as_its_original_would() {
     let hot = (0..100).filter(|number| read(&mut copy, *number)).count();
     assert!(hot >= 90, "{hot} of 100 survived a scan of new ones");
 }
+
+#[cfg(not(miri))]
+#[test]
+fn what_was_read_once_outlives_what_was_not() {
+    let now = Now { unix: 1_800_000_000, uptime: 5 };
+    let settings = Settings { bytes_max: 1 << 20, hash_seed: 3, ..Settings::default() };
+    let mut engine = Engine::new(settings).expect("memory");
+    let name = |number: u32| format!("key:{number}").into_bytes();
+    for number in 0..20_000 {
+        let key = name(number);
+        let found = engine.put(engine.hash(&key), &key, &[&[7; 100]], &Meta::new(now), now);
+        if number < 600 && number % 2 == 0 {
+            engine.used(found.expect("room"), now);
+        }
+    }
+    let [read, unread] = [0, 1].map(|first| {
+        let keys = (first..600).step_by(2).map(name);
+        keys.filter(|key| engine.find(engine.hash(key), key, now).is_some()).count()
+    });
+    assert!(read >= 270 && unread == 0, "{read} and {unread} of 300");
+}
