@@ -3,11 +3,12 @@
 use std::{
     future::poll_fn,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     clock::Clock,
@@ -23,12 +24,47 @@ use super::{
 };
 use crate::warm::Warm;
 
+/// How a server tells its connections that it drains: whoever is between two commands leaves.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drain {
+    begun: Arc<AtomicBool>,
+    told: CancellationToken,
+}
+
+impl Drain {
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.told.cancel();
+    }
+}
+
+/// A connection that listens whether the server drains. It is asked before every read that has to wait, so it takes the lock of those
+/// who are told only once: from then on it is woken, and looks.
+struct Listener<'d> {
+    drain: &'d Drain,
+    told: Pin<Box<WaitForCancellationFuture<'d>>>,
+    waits: bool,
+}
+
+impl<'d> Listener<'d> {
+    fn new(drain: &'d Drain) -> Listener<'d> {
+        Listener { drain, told: Box::pin(drain.told.cancelled()), waits: false }
+    }
+
+    /// Ready as soon as the server drains. All calls must come from one task.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !std::mem::replace(&mut self.waits, true) {
+            return self.told.as_mut().poll(context);
+        }
+        if self.drain.begun.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
 /// What a connection shares with its worker.
 #[derive(Clone, Debug)]
 pub(super) struct Surroundings {
     pub(super) clock: Clock,
-    /// The server drains: whoever is between two commands leaves.
-    pub(super) draining: CancellationToken,
+    pub(super) drain: Drain,
     /// Somebody told the server to stop.
     pub(super) stop: CancellationToken,
     /// Whoever neither sends nor takes anything for so long is dropped.
@@ -44,8 +80,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     around: Surroundings,
     last: Arc<AtomicU64>,
 ) -> io::Result<()> {
-    let draining = around.draining.cancelled();
-    tokio::pin!(draining);
+    let mut drain = Listener::new(&around.drain);
     loop {
         if !session.input.is_empty() || session.has_more() {
             warm_up(&session, &around).await;
@@ -70,7 +105,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let read = tokio::select! {
             biased;
             read = within(around.idle_max, read(&mut stream, &mut session)) => read?,
-            () = &mut draining, if between => return stream.shutdown().await,
+            () = poll_fn(|context| drain.poll(context)), if between => return stream.shutdown().await,
         };
         if read == 0 {
             return Ok(());

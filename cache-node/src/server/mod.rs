@@ -160,12 +160,12 @@ impl Server {
     /// Serves until `shutdown`, then drains.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServerError> {
         let clock = self.clock.clone();
-        let draining = CancellationToken::new();
+        let drain = connection::Drain::default();
         let mut workers = Vec::new();
         for number in 0..self.node.settings().workers.max(1) {
             let around = connection::Surroundings {
                 clock: clock.clone(),
-                draining: draining.clone(),
+                drain: drain.clone(),
                 stop: shutdown.clone(),
                 idle_max: self.options.idle_max,
                 warm: self.warm.clone(),
@@ -184,7 +184,7 @@ impl Server {
         accepting.spawn(look_after(Arc::clone(&self.node), clock));
         shutdown.cancelled().await;
         accepting.shutdown().await;
-        draining.cancel();
+        drain.begin();
         let all = u32::try_from(self.options.connections_max).unwrap_or(u32::MAX);
         if time::timeout(self.options.drain, places.acquire_many(all)).await.is_err() {
             tracing::warn!(drain = ?self.options.drain, "clients that were not done are dropped");

@@ -2,7 +2,7 @@
 //!
 //! A connection has buffers only while something is in them. So an idle one takes no memory, and the one that is served next finds them in
 //! the processor's cache. A worker serves one connection at a time, so one of each is enough: who stops in the middle keeps
-//! his own, and the next one makes others.
+//! his own, and the next one makes others. Who has none takes none away.
 
 use std::cell::Cell;
 
@@ -23,7 +23,7 @@ pub(super) fn take_input() -> BytesMut {
 
 /// Keeps an empty buffer for the next who reads.
 pub(super) fn keep_input(input: BytesMut) {
-    if input.capacity() <= KEPT_BYTES_MAX {
+    if (1..=KEPT_BYTES_MAX).contains(&input.capacity()) {
         INPUT.set(input);
     }
 }
@@ -35,7 +35,22 @@ pub(super) fn take_output() -> Vec<u8> {
 
 /// Keeps an empty buffer for the next who answers.
 pub(super) fn keep_output(output: Vec<u8>) {
-    if output.capacity() <= KEPT_BYTES_MAX {
+    if (1..=KEPT_BYTES_MAX).contains(&output.capacity()) {
         OUTPUT.set(output);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_brings_no_buffer_takes_none_away() {
+        keep_input(BytesMut::with_capacity(4096));
+        keep_output(Vec::with_capacity(4096));
+        keep_input(BytesMut::new());
+        keep_output(Vec::new());
+        assert!(take_input().capacity() >= 4096);
+        assert!(take_output().capacity() >= 4096);
     }
 }
