@@ -30,6 +30,8 @@ enum Op {
     Checkpoint,
     /// Another writer leads, from the checkpoint on; the one before gets so many changes in before its first record.
     TakeOver(u64),
+    /// Likewise, but it dies behind so many of its first records, and then yet another one leads.
+    DieBeginning(usize),
     /// The writer before goes on.
     Former(u64),
     /// An unclean election: the last records are gone, and so are writers that were replaced.
@@ -45,6 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (1..4_u64).prop_map(Op::Publish),
         2 => Just(Op::Checkpoint),
         2 => (0..3_u64).prop_map(Op::TakeOver),
+        1 => (0..3_usize).prop_map(Op::DieBeginning),
         2 => (1..3_u64).prop_map(Op::Former),
         1 => (1..4_usize).prop_map(Op::LoseTail),
         1 => (0..6_usize).prop_map(Op::Retain),
@@ -139,20 +142,28 @@ impl World {
         writer
     }
 
-    fn take_over(&mut self, meanwhile: u64) {
+    /// Another writer leads. `lives` is how many of its first records it gets in; `None` for all, and what it does behind them.
+    fn take_over(&mut self, meanwhile: u64, lives: Option<usize>) {
         let end = self.log.iter().map(|(entry, _)| entry.place).max().unwrap_or(self.removed);
         self.term += 1;
         let (sequencer, starts) = Sequencer::begin(Term(self.term), &[end]);
         let (next, saved) = self.saved.clone().unwrap_or((0, Vec::new()));
-        // A leader who saved nothing may have had an alarm to tell.
-        self.whole &= saved.iter().all(|at| at.term.0 + 1 == self.term);
         let leader = Writer { sequencer, began: vec![end], next };
         let before = std::mem::replace(&mut self.leader, leader);
         self.former = Some(self.publish(before, meanwhile));
         let floor = lost_tail(&saved, &[end]).then(lost);
-        for record in starts.into_iter().map(|(_, record)| record).chain(floor) {
+        let first = starts.into_iter().map(|(_, record)| record).chain(floor);
+        for record in first.take(lives.unwrap_or(usize::MAX)) {
             let place = self.leader.sequencer.place(Partition(0)).unwrap();
             self.append(place, record);
+        }
+        if lives.is_none() {
+            let Writer { sequencer, began, next } = &self.leader;
+            // Without a checkpoint, nothing was there that could be lost.
+            self.saved = self.saved.is_some().then(|| (*next, sequencer.ends(began)));
+        } else {
+            // It may have had an alarm to tell, for all that its successor knows.
+            self.whole = false;
         }
     }
 
@@ -163,7 +174,13 @@ impl World {
                 let Writer { sequencer, began, next } = &self.leader;
                 self.saved = Some((*next, sequencer.ends(began)));
             }
-            Op::TakeOver(meanwhile) => self.take_over(meanwhile),
+            Op::TakeOver(meanwhile) => self.take_over(meanwhile, None),
+            Op::DieBeginning(lives) => {
+                self.take_over(0, Some(lives));
+                let former = self.former.take();
+                self.take_over(0, None);
+                self.former = former;
+            }
             Op::Former(changes) => {
                 self.former = self.former.take().map(|former| self.publish(former, changes));
             }
@@ -239,7 +256,7 @@ fn agrees(ops: Vec<Op>) -> Result<(), TestCaseError> {
     // In the end somebody leads who has published everything, and the reader has read it.
     let saved = world.saved.as_ref().map_or(0, |(next, _)| *next);
     let all = world.leader.next.max(saved);
-    world.take_over(0);
+    world.take_over(0, None);
     world.step(&Op::Publish(all - world.leader.next));
     world.step(&Op::Publish(1));
     world.step(&Op::Read(usize::MAX));

@@ -52,6 +52,20 @@ fn count(metrics: &Metrics) -> bool {
     format!("{metrics:?}").contains("lost_tails: Counter { value: 1")
 }
 
+/// Its checkpoints are of the term before, but the log is as long as they say.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_who_end_before_they_save_anything_lose_nothing() {
+    let name = "leaders_who_end_before_they_save_anything_lose_nothing";
+    let Some(lab) = enter(name, &["kafka"]).await else { return };
+    let kafka = lab.servers.kafka().await.expect("kafka");
+    let topic = Topic::new(kafka.address());
+    append(&topic.lead().await, 0..RECORDS).await;
+    for _ in 0..3 {
+        drop(topic.lead().await);
+    }
+    assert_eq!(lost(&topic).await, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_lost_its_tail_gets_a_floor() {
     let Some(lab) = enter("a_log_that_lost_its_tail_gets_a_floor", &["kafka"]).await else {

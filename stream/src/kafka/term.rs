@@ -6,7 +6,8 @@
 //! 3. The checkpoints are written down as this term's, unchanged.
 //! 4. Each partition gets the term's first record; then the newest epochs once more, because a writer may have died
 //!    between the table and the partitions; then, if the log is shorter than a checkpoint says, a floor.
-//! 5. That it has begun is noted.
+//! 5. The checkpoints are written down once more, with where the partitions end now: what was lost has been said.
+//! 6. That it has begun is noted.
 
 use std::{
     collections::BTreeSet,
@@ -149,10 +150,7 @@ impl Leader {
     /// Begins a term; returns the checkpoints to resume from. See the module for the order.
     pub(super) fn begin_term(&mut self) -> Result<Vec<Checkpoint>, StreamError> {
         let (term, state) = self.claim()?;
-        for saved in state.checkpoints.values() {
-            let saved = Saved { term, ..saved.clone() };
-            self.note(&Note::checkpoint(&saved))?;
-        }
+        self.save(term, &state, None)?;
         self.saved = state.checkpoints.keys().cloned().collect();
         let settings = self.kafka.settings();
         let reading = reading(settings, &self.context)?;
@@ -179,6 +177,7 @@ impl Leader {
             self.send(number, partition, &encoded)?;
         }
         self.flush()?;
+        self.save(term, &state, Some(self.sequencer.ends(&self.before)))?;
         self.note(&Note::begun(term))?;
         for (source, old) in &state.replaced {
             self.note(&Note::removed_checkpoint(source, *old))?;
@@ -188,6 +187,21 @@ impl Leader {
         self.metrics().terms.inc();
         tracing::info!(%term, topic = self.kafka.settings().topic, "leading the stream");
         Ok(state.resume())
+    }
+
+    /// Writes the checkpoints of `state` down as this term's, with other ends if there are any to say.
+    fn save(
+        &mut self,
+        term: Term,
+        state: &State,
+        ends: Option<Vec<Place>>,
+    ) -> Result<(), StreamError> {
+        for saved in state.checkpoints.values() {
+            let ends = ends.as_ref().unwrap_or(&saved.ends).clone();
+            let checkpoint = saved.checkpoint.clone();
+            self.note(&Note::checkpoint(&Saved { term, checkpoint, ends }))?;
+        }
+        Ok(())
     }
 
     /// Claims the next term; returns the state up to the claim.
