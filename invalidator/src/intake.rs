@@ -81,6 +81,8 @@ pub(crate) struct Intake<R, S> {
     places: Places,
     /// Partitions that may have something to read. Empty at the head.
     pending: Vec<Partition>,
+    /// Partitions of which something was lost, and nothing has said yet how far that reached.
+    lost: BTreeSet<Partition>,
     unread: Unread,
     measured_at: Option<Instant>,
     /// As they were stored last.
@@ -104,6 +106,7 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
             portion: Portion::Of(BTreeSet::new()),
             places: Places::new(),
             pending: Vec::new(),
+            lost: BTreeSet::new(),
             unread: Unread::default(),
             measured_at: None,
             stored: Places::new(),
@@ -122,6 +125,7 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
         for gone in partitions(&self.feed.reader).filter(|partition| !ours(partition)) {
             self.places.remove(&gone);
             self.stored.remove(&gone);
+            self.lost.remove(&gone);
             lane.release(gone);
         }
         let all = partitions(&self.feed.reader).filter(ours);
@@ -249,7 +253,13 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
                 for Entry { place: at, appended_at, record } in entries {
                     match &record {
                         Record::Floor(floor) => report.floor(&floor.reason),
-                        Record::Progress(progress) => self.positions.progressed(progress),
+                        Record::Progress(progress) => {
+                            self.positions.progressed(progress);
+                            // It covers whatever stood before it.
+                            if self.lost.remove(&partition) {
+                                lane.reached(partition, progress.version);
+                            }
+                        }
                         Record::Epoch(start) => {
                             self.positions.announced(start, &self.feed.reader).await?;
                         }
@@ -264,8 +274,9 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
             Read::Gap { resume } => {
                 report.gap(&format!("partition {partition}, from {place} to {resume}"));
                 *place = resume;
-                let (since, version) = (wall_clock(), Version::ZERO);
-                lane.take(partition, resume, Taken { work: self.share.unlisted(), since, version });
+                self.lost.insert(partition);
+                let (work, since) = (self.share.unlisted(), wall_clock());
+                lane.take(partition, resume, Taken { work, since, version: None });
                 Ok(Found::More)
             }
         }
@@ -275,8 +286,8 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
 impl Share {
     /// What `record` asks of the node.
     fn work(&self, record: Record, appended_at: UnixMicros) -> Taken {
-        let nothing =
-            Taken { work: Work::Delete(Vec::new()), since: appended_at, version: Version::ZERO };
+        let (work, version) = (Work::Delete(Vec::new()), Some(Version::ZERO));
+        let nothing = Taken { work, since: appended_at, version };
         match record {
             Record::Invalidations(invalidations) => {
                 let oldest = invalidations.transactions.first();
@@ -291,11 +302,11 @@ impl Share {
                 Taken {
                     work: Work::Delete(keys),
                     since: since.unwrap_or(appended_at),
-                    version: version.unwrap_or(Version::ZERO),
+                    version: version.or(nothing.version),
                 }
             }
             Record::Floor(floor) => {
-                Taken { work: self.unlisted(), version: floor.version, ..nothing }
+                Taken { work: self.unlisted(), version: Some(floor.version), ..nothing }
             }
             Record::TermStart(_) | Record::Progress(_) | Record::Epoch(_) => nothing,
         }

@@ -7,7 +7,8 @@
 //! Where it is known how far the region's databases are ([`Cover`]), a delete comes in between: when every one of them shows the
 //! change, and the last one `fill_age_max` after that. So a reader who filled from a replica that lagged is undone as well, and a
 //! writer's marker, a key of its own ([`marker_of`]), goes when nobody can read the old value any more, and not before. First
-//! deletes never wait for a database: what has waited too long is deleted all the same, and its marker left to its time.
+//! deletes never wait for a database: what has waited too long is deleted all the same, and its marker left to its time. How far a gap
+//! reached is known as soon as the stream says again how far it is.
 //!
 //! A record is passed by the cursor once its last delete was answered. When the connection is lost, what was
 //! not answered is unknown, and is sent again; deletes are never dropped. A second delete that is due while the
@@ -136,8 +137,9 @@ pub struct Taken {
     pub work: Work,
     /// When the oldest change was committed or received.
     pub since: UnixMicros,
-    /// The newest change; [`Version::ZERO`] if it has none.
-    pub version: Version,
+    /// The newest change; [`Version::ZERO`] if it has none. `None`: nobody knows how far what was lost here reached, until
+    /// [`Lane::reached`] says so.
+    pub version: Option<Version>,
 }
 
 #[derive(Debug)]
@@ -333,6 +335,13 @@ impl Lane {
         self.pass_finished();
     }
 
+    /// What was lost of a partition, and was taken as that, is no newer than `version`.
+    pub fn reached(&mut self, partition: Partition, version: Version) {
+        for record in self.window.iter_mut().filter(|record| record.partition == partition) {
+            record.taken.version.get_or_insert(version);
+        }
+    }
+
     /// Somebody else looks after the partition now, from the cursor that was stored last. What was taken of it is finished all
     /// the same, which is harmless.
     pub fn release(&mut self, partition: Partition) {
@@ -449,11 +458,16 @@ impl Lane {
 
     /// How a record stands whose first pass is over; `None`: it waits. It must not keep others from their first pass.
     fn standing(&self, record: &Record, late: Instant, now: Instant) -> Option<Standing> {
-        if record.taken.version <= self.position {
+        if self.is_shown(record) {
             return Some(Standing::Shown);
         }
         let full = self.keys.saturating_mul(2) >= self.limits.keys_max;
         (full || late <= now).then_some(Standing::GivenUp)
+    }
+
+    /// Whether every database shows it.
+    fn is_shown(&self, record: &Record) -> bool {
+        record.taken.version.is_some_and(|version| version <= self.position)
     }
 
     /// A marker is deleted once for all changes of its key that are in the window, with the last of them. Where it must stand,
@@ -461,7 +475,7 @@ impl Lane {
     fn request(&self, record: &Record, standing: Standing, number: u64, at: usize) -> Request {
         let Some((key, subject)) = record.taken.work.key(at) else { return Request::Flush };
         // The position may have fallen since the pass was begun.
-        let shown = standing == Standing::Shown && record.taken.version <= self.position;
+        let shown = standing == Standing::Shown && self.is_shown(record);
         let last = shown && self.newest.get(key) == Some(&number);
         let marker = (subject == Subject::Marker && last).then(|| marker_of(key)).flatten();
         Request::Delete(marker.unwrap_or_else(|| key.clone()))

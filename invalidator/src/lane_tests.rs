@@ -21,6 +21,9 @@ const COVERED: Limits = Limits {
 enum Op {
     /// A record with so many keys; `None` is a flush.
     Take(Option<usize>),
+    /// Something was lost; and it is known how far that reached.
+    Lose,
+    Reach,
     Send(usize),
     Answer(usize),
     Reconnect,
@@ -34,6 +37,8 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => proptest::option::weighted(0.9, 0..4_usize).prop_map(Op::Take),
+        1 => Just(Op::Lose),
+        1 => Just(Op::Reach),
         4 => (1..5_usize).prop_map(Op::Send),
         4 => (1..5_usize).prop_map(Op::Answer),
         1 => Just(Op::Reconnect),
@@ -96,6 +101,12 @@ impl World {
         };
         self.sizes.insert(self.taken, work.size());
         self.lane.take(Partition(0), place(self.taken), taken(self.taken, work));
+    }
+
+    fn lose(&mut self) {
+        self.taken += 1;
+        self.sizes.insert(self.taken, 1);
+        self.lane.take(Partition(0), place(self.taken), lost());
     }
 
     fn send(&mut self, max: usize) {
@@ -170,6 +181,12 @@ impl World {
                     self.take(*keys);
                 }
             }
+            Op::Lose => {
+                if self.lane.wants_records() {
+                    self.lose();
+                }
+            }
+            Op::Reach => self.lane.reached(Partition(0), Version::from_bits(self.taken)),
             Op::Send(max) => self.send(*max),
             Op::Answer(count) => self.answer(*count),
             Op::Reconnect => {
@@ -228,7 +245,12 @@ fn keys(count: usize) -> Work {
 
 /// Of one version for each record.
 fn taken(number: u64, work: Work) -> Taken {
-    Taken { work, since: UnixMicros(number), version: Version::from_bits(number) }
+    Taken { work, since: UnixMicros(number), version: Some(Version::from_bits(number)) }
+}
+
+/// Nobody knows how far it reached.
+fn lost() -> Taken {
+    Taken { work: Work::Flush, since: UnixMicros(0), version: None }
 }
 
 fn place(sequence: u64) -> Place {
@@ -326,4 +348,23 @@ fn a_database_that_is_too_far_behind_is_not_waited_for_and_markers_stay() {
     assert_eq!(lane.given_up(), 2);
     lane.covered(Version::from_bits(2));
     assert!(!sent(&mut lane, late + COVERED.fill_age_max).iter().any(|it| it.starts_with("r_")));
+}
+
+#[test]
+fn a_node_is_emptied_again_when_every_database_shows_what_was_lost() {
+    let now = Instant::now();
+    let mut lane = Lane::new(COVERED);
+    lane.connected();
+    lane.covered(Version::from_bits(8));
+    lane.take(Partition(0), place(1), lost());
+    assert_eq!(sent(&mut lane, now), ["flush"]);
+    assert!(sent(&mut lane, now).is_empty(), "nobody knows what the databases must show");
+    lane.reached(Partition(1), Version::from_bits(7));
+    assert!(sent(&mut lane, now).is_empty(), "that was another partition's");
+    lane.reached(Partition(0), Version::from_bits(9));
+    assert!(sent(&mut lane, now).is_empty(), "the last one may show what was before");
+    lane.covered(Version::from_bits(9));
+    assert_eq!(sent(&mut lane, now), ["flush"]);
+    assert_eq!(sent(&mut lane, now + COVERED.fill_age_max), ["flush"]);
+    assert_eq!((lane.cursors().get(&Partition(0)), lane.given_up()), (Some(&place(1)), 0));
 }

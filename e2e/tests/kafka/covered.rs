@@ -28,8 +28,8 @@ const SERVER_ID: u32 = 990_017;
 
 /// What the log has said so far.
 #[derive(Default)]
-struct Said {
-    keys: BTreeSet<Key>,
+pub(crate) struct Said {
+    pub(crate) keys: BTreeSet<Key>,
     /// Something was lost, and everything is stale from before that.
     all: bool,
     /// What the first record of progress says of the source.
@@ -71,7 +71,8 @@ pub(crate) async fn executed(busy: &Busy) -> GtidSet {
     GtidSet::parse(Dialect::Mysql, &text.expect("a row").replace('\n', "")).expect("a set")
 }
 
-async fn read(reader: &KafkaReader) -> Said {
+/// Everything that is in the log.
+pub(crate) async fn read(reader: &KafkaReader) -> Said {
     let mut said = Said::default();
     for partition in (0..reader.partitions()).map(Partition) {
         let (mut place, head) = (Place::START, reader.head(partition).await.expect("a head"));

@@ -7,6 +7,7 @@ mod conformance;
 mod covered;
 mod degraded;
 mod faults;
+mod gap;
 mod kills;
 mod lost;
 mod mirror;
