@@ -23,9 +23,8 @@ const KEYS: u32 = 100_000;
 const SKEW: f64 = 0.99;
 const VALUE_BYTES_MEAN: f64 = 350.0;
 const VALUE_BYTES_MAX: usize = 8000;
-/// Threads of clients, and connections of each.
-const THREADS: usize = 2;
-const CONNECTIONS: usize = 32;
+/// Connections of a thread of clients.
+pub(crate) const CONNECTIONS: usize = 32;
 /// Rounds of requests that are made before the clock starts; they are sent again and again.
 const ROUNDS: usize = 200;
 /// A server that does not answer by then has failed.
@@ -180,14 +179,22 @@ pub(crate) fn idle(target: &Target, count: usize) -> Result<Vec<TcpStream>> {
     Ok(clients)
 }
 
-/// Loads a server as much as the clients can for so long.
-pub(crate) fn load(target: &Target, shape: Shape, length: Duration) -> Result<Load> {
-    load_with(target, shape, length, rounds)
+/// What clients do, how many threads of them, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) shape: Shape,
+    pub(crate) threads: usize,
+    pub(crate) length: Duration,
+}
+
+/// Loads a server as much as the clients can.
+pub(crate) fn load(target: &Target, plan: Plan) -> Result<Load> {
+    load_with(target, plan, rounds)
 }
 
 /// The same for a server that only sends as many bytes as it is asked for.
-pub(crate) fn load_floor(target: &Target, shape: Shape, length: Duration) -> Result<Load> {
-    load_with(target, shape, length, |shape, number| {
+pub(crate) fn load_floor(target: &Target, plan: Plan) -> Result<Load> {
+    load_with(target, plan, |shape, number| {
         let mut rounds = rounds(shape, number);
         for Round { request, answer_bytes } in &mut rounds {
             request[..4].copy_from_slice(&(*answer_bytes as u32).to_le_bytes());
@@ -201,16 +208,11 @@ pub(crate) fn floor_bytes(request: &[u8]) -> usize {
     u32::from_le_bytes([request[0], request[1], request[2], request[3]]) as usize
 }
 
-fn load_with(
-    target: &Target,
-    shape: Shape,
-    length: Duration,
-    rounds: fn(Shape, u64) -> Vec<Round>,
-) -> Result<Load> {
-    let clients: Vec<_> = (0..THREADS)
+fn load_with(target: &Target, plan: Plan, rounds: fn(Shape, u64) -> Vec<Round>) -> Result<Load> {
+    let clients: Vec<_> = (0..plan.threads)
         .map(|number| {
             let target = target.clone();
-            thread::spawn(move || client(&target, shape, length, &rounds(shape, number as u64)))
+            thread::spawn(move || client(&target, plan, &rounds(plan.shape, number as u64)))
         })
         .collect();
     // The clients prepare for about as long.
@@ -232,13 +234,13 @@ struct Done {
     seconds: f64,
 }
 
-fn client(target: &Target, shape: Shape, length: Duration, rounds: &[Round]) -> Result<Done> {
+fn client(target: &Target, plan: Plan, rounds: &[Round]) -> Result<Done> {
     let mut streams: Vec<TcpStream> =
         (0..CONNECTIONS).map(|_| connect(&target.address)).collect::<Result<_>>()?;
     let mut answer = vec![0; rounds.iter().map(|round| round.answer_bytes).max().unwrap_or(0)];
     let (begin, cpu, mut keys) = (Instant::now(), cpu_seconds(target.pid)?, 0);
     for group in rounds.chunks(CONNECTIONS).cycle() {
-        if begin.elapsed() >= length {
+        if begin.elapsed() >= plan.length {
             break;
         }
         for (stream, round) in streams.iter_mut().zip(group) {
@@ -247,7 +249,7 @@ fn client(target: &Target, shape: Shape, length: Duration, rounds: &[Round]) -> 
         for (stream, round) in streams.iter_mut().zip(group) {
             stream.read_exact(&mut answer[..round.answer_bytes]).context("read an answer")?;
         }
-        keys += CONNECTIONS * shape.depth() * shape.keys();
+        keys += CONNECTIONS * plan.shape.depth() * plan.shape.keys();
     }
     let cpu = cpu_seconds(target.pid)? - cpu;
     Ok(Done { keys, cpu, seconds: begin.elapsed().as_secs_f64() })

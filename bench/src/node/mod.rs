@@ -17,7 +17,7 @@ use e2e::servers::Servers;
 use crate::{
     args,
     figures::{Figures, median},
-    load,
+    load::{self, CONNECTIONS, Plan, Shape},
 };
 
 /// How much is measured.
@@ -33,8 +33,8 @@ struct Scale {
 
 const FULL: Scale = Scale {
     engine: engine::Scale { items: 1_000_000, lookups: 8_000_000 },
-    runs: 5,
-    load: Duration::from_secs(3),
+    runs: 15,
+    load: Duration::from_secs(1),
     megabytes: 512,
 };
 const QUICK: Scale = Scale {
@@ -43,8 +43,24 @@ const QUICK: Scale = Scale {
     load: Duration::from_secs(1),
     megabytes: 256,
 };
-/// Of both servers.
-const THREADS: &str = "2";
+/// Of the engine alone.
+const ENGINE_RUNS: usize = 5;
+
+/// Who has the machine's cores. A server that waits for its clients sleeps between requests, and whoever is faster sleeps more, which
+/// costs processor time; so there are enough clients that no server ever waits.
+#[derive(Clone, Copy, Debug)]
+struct Cores {
+    server: usize,
+    clients: usize,
+}
+
+impl Cores {
+    fn of_this_machine() -> Cores {
+        let all = std::thread::available_parallelism().map_or(1, usize::from);
+        let server = (all / 4).max(1);
+        Cores { server, clients: all.saturating_sub(server).max(1) }
+    }
+}
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -64,8 +80,9 @@ fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
 }
 
 fn engine_alone(scale: Scale, figures: &mut Figures) -> Result<()> {
-    let runs: Vec<engine::Measured> =
-        (0..scale.runs).map(|_| engine::measure(scale.engine)).collect::<Result<_>>()?;
+    let runs: Vec<engine::Measured> = (0..scale.runs.min(ENGINE_RUNS))
+        .map(|_| engine::measure(scale.engine))
+        .collect::<Result<_>>()?;
     let middle = |of: fn(&engine::Measured) -> f64| median(runs.iter().map(of).collect());
     for (name, value, unit) in [
         ("node_engine_gets_per_s", middle(|run| run.gets_per_s), "1/s"),
@@ -85,35 +102,40 @@ fn engine_alone(scale: Scale, figures: &mut Figures) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "this is what a benchmark is for")]
 async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
     let servers = Servers::from_env()?;
-    let memory = scale.megabytes.to_string();
-    let flags = ["-t", THREADS, "-m", &memory];
+    let cores = Cores::of_this_machine();
+    let (threads, memory) = (cores.server.to_string(), scale.megabytes.to_string());
+    let flags = ["-t", &threads, "-m", &memory];
     let (ours, theirs) = (servers.cache_node(&flags).await?, servers.memcached_with(&flags).await?);
     let ours_target = load::Target { address: ours.address(), pid: ours.pid()? };
     let theirs_target = load::Target { address: theirs.address(), pid: theirs.pid()? };
-    let floor = floor::Floor::start(THREADS)?;
+    let floor = floor::Floor::start(&threads)?;
     println!(
-        "{THREADS} threads and {memory} MB each; clients are 2 threads with 32 connections each"
+        "{threads} threads and {memory} MB each; clients are {} threads with {CONNECTIONS} connections each",
+        cores.clients
     );
     for target in [&ours_target, &theirs_target] {
         load::fill(target)?;
     }
-    for shape in load::Shape::ALL {
-        let (mut ratios, mut rates, mut busy) = (Vec::new(), Vec::new(), Vec::new());
-        let mut ceilings = Vec::new();
+    for shape in Shape::ALL {
+        let plan = Plan { shape, threads: cores.clients, length: scale.load };
+        let (mut ratios, mut rates, mut ceilings) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut busy, mut theirs_busy) = (Vec::new(), Vec::new());
         for _ in 0..scale.runs {
-            let ours = load::load(&ours_target, shape, scale.load)?;
-            let theirs = load::load(&theirs_target, shape, scale.load)?;
-            let nothing = load::load_floor(&floor.target(), shape, scale.load)?;
+            let ours = load::load(&ours_target, plan)?;
+            let theirs = load::load(&theirs_target, plan)?;
+            let nothing = load::load_floor(&floor.target(), plan)?;
             ceilings.push(nothing.keys_per_cpu_s / theirs.keys_per_cpu_s);
             ratios.push(ours.keys_per_cpu_s / theirs.keys_per_cpu_s);
             rates.push(ours.keys_per_cpu_s);
             busy.push(ours.busy);
+            theirs_busy.push(theirs.busy);
         }
         let name = shape.name();
         figures.say(&format!("node_{name}_ratio"), median(ratios), "");
         figures.say(&format!("node_{name}_ceiling_ratio"), median(ceilings), "");
         figures.say(&format!("node_{name}_keys_per_cpu_s"), median(rates), "1/s");
         figures.say(&format!("node_{name}_busy_cores"), median(busy), "");
+        figures.say(&format!("memcached_{name}_busy_cores"), median(theirs_busy), "");
     }
     let (mut ratios, mut ours_us) = (Vec::new(), Vec::new());
     for _ in 0..scale.runs {
@@ -131,7 +153,8 @@ async fn beside_memcached(scale: Scale, figures: &mut Figures) -> Result<()> {
 }
 
 /// Two threads beside one, in turns, of our node and of memcached: how much more they do, and what a key then costs. Clients send
-/// sixteen requests at a time.
+/// sixteen requests at a time, from two threads: on four cores, two threads of a server wait for them now and then, and a key
+/// costs more for that alone.
 async fn more_threads(scale: Scale, figures: &mut Figures) -> Result<()> {
     let servers = Servers::from_env()?;
     let memory = scale.megabytes.to_string();
@@ -149,12 +172,12 @@ async fn more_threads(scale: Scale, figures: &mut Figures) -> Result<()> {
     for target in &targets {
         load::fill(target)?;
     }
+    let plan = Plan { shape: Shape::Pipelined, threads: 2, length: scale.load };
     let (mut rates, mut costs) = (vec![Vec::new(); 2], vec![Vec::new(); 2]);
     for _ in 0..scale.runs {
         for (at, pair) in targets.chunks(2).enumerate() {
             let [one, two] = pair else { continue };
-            let one = load::load(one, load::Shape::Pipelined, scale.load)?;
-            let two = load::load(two, load::Shape::Pipelined, scale.load)?;
+            let (one, two) = (load::load(one, plan)?, load::load(two, plan)?);
             rates[at].push(two.keys_per_s / one.keys_per_s);
             costs[at].push(two.keys_per_cpu_s / one.keys_per_cpu_s);
         }

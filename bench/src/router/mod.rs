@@ -18,7 +18,7 @@ use self::{
 use crate::{
     args,
     figures::{Figures, median},
-    load::{self, Shape, Target},
+    load::{self, Plan, Shape, Target},
 };
 
 /// How much is measured.
@@ -194,7 +194,8 @@ async fn idle_clients(
 ) -> Result<()> {
     let router = servers.router(&file(nodes)).await?;
     let target = Target { address: router.address(), pid: router.pid()? };
-    load::load(&target, Shape::Get, Duration::from_millis(200))?;
+    let plan = Plan { shape: Shape::Get, threads: 2, length: Duration::from_millis(200) };
+    load::load(&target, plan)?;
     let before = load::resident_bytes(target.pid)?;
     let clients = load::idle(&target, scale.idle_clients)?;
     let after = load::resident_bytes(target.pid)?;
