@@ -360,7 +360,10 @@ impl Head {
     /// The item was read: it says so, and when, to a minute.
     pub(crate) fn note_use(item: &mut [u8], bases: &Bases, unix: u32) {
         const MINUTE: u32 = 60;
-        item[3] |= traits::FETCHED;
+        // Written once: what is only read can stay in every processor's cache.
+        if item[3] & traits::FETCHED == 0 {
+            item[3] |= traits::FETCHED;
+        }
         let before = Shape::used(item, bases);
         if unix.saturating_sub(before) >= MINUTE {
             item[7..9].copy_from_slice(&time_code(unix, bases.unix).to_le_bytes());

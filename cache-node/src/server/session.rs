@@ -129,8 +129,8 @@ impl Session {
     /// Executes what the input holds, until there is too much to send or not enough to go on. `seed` is any number, and not the
     /// same each time.
     pub fn execute(&mut self, now: Now, seed: u64) -> Todo {
-        let node = Arc::clone(&self.node);
-        let mut turn = Turn::new(&node, self.worker, now, seed);
+        let node = &*self.node;
+        let mut turn = Turn::new(node, self.worker, now, seed);
         if self.output.is_empty() {
             self.output = spare::take_output();
         }
@@ -160,7 +160,7 @@ impl Session {
                 Who::Nobody => {
                     if let Some(user) = access::login(&self.users, &command, &mut self.output) {
                         self.user = Who::User(user);
-                        self.parser.limit(limits(&node));
+                        self.parser.limit(limits(node));
                     }
                     After::Next
                 }
