@@ -100,6 +100,12 @@ pub fn needs_of(kind: Kind) -> [&'static str; 3] {
     [kind.name(), "memcached", "mcsqueal"]
 }
 
+/// The same, with the stream on Kafka.
+pub fn needs_on_kafka(kind: Kind) -> [&'static str; 4] {
+    let [database, cache, ours] = needs_of(kind);
+    [database, cache, ours, "kafka"]
+}
+
 /// Runs `mcsqueal` with `arguments` and the region file of `region`, in `directory`.
 pub async fn mcsqueal(region: &Region, directory: &Path, command: &[&str]) -> Result<Output> {
     let config = region.write(directory)?;

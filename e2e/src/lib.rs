@@ -14,3 +14,4 @@ pub mod random;
 pub mod servers;
 pub mod shield;
 pub mod shop;
+pub mod things;

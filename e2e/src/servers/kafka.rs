@@ -112,11 +112,9 @@ impl Servers {
             let text = server_properties(directory.path(), ports, access, far);
             fs::write(&file, text).context("write server.properties")?;
             format_storage(&program.argv, &file, access)?;
-            let (java, options) = program.argv.split_first().context("an empty argument vector")?;
             let mut argv = wrapper.to_vec();
-            argv.push(java.clone());
+            argv.extend(program.argv.iter().cloned());
             argv.extend(own_files(directory.path()));
-            argv.extend(options.iter().cloned());
             argv.extend(["kafka.Kafka".into(), file.clone().into_os_string()]);
             let launch = Launch {
                 name: format!("Kafka {} on port {}", program.version, ports.clients),
@@ -234,7 +232,7 @@ log.initial.task.delay.ms=500
     )
 }
 
-/// Keeps what a JVM writes on its way in a folder that goes with it: one that is killed takes nothing away.
+/// Keeps what a JVM writes on its way in a folder that goes with it: one that is killed removes nothing itself.
 fn own_files(directory: &Path) -> [OsString; 2] {
     let mut unpacked = OsString::from("-Djava.io.tmpdir=");
     unpacked.push(directory);

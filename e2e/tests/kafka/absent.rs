@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::{
     busy::Busy,
     http,
-    lab::{enter, needs_of, until},
+    lab::{enter, needs_on_kafka, until},
     servers::Kind,
 };
 use serde_json::Value;
@@ -17,8 +17,7 @@ const READY_MAX: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_waits_for_kafka_at_the_start() {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mysql);
     let Some(lab) = enter("it_waits_for_kafka_at_the_start", &needs).await else { return };
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     busy.kafka.as_ref().expect("on kafka").freeze().expect("freeze the broker");

@@ -9,6 +9,7 @@ use e2e::{
         CacheNode, Database, DatabaseOptions, Kind, Mcsqueal, McsquealOptions, Region, StreamPlace,
     },
     shield::Shield,
+    things::{RULES, make_things},
 };
 
 const READERS: u32 = 1000;
@@ -20,7 +21,6 @@ const LENGTH: Duration = Duration::from_secs(5);
 const LENGTH_LONG: Duration = Duration::from_secs(20);
 const FILL_AGE_MAX: Duration = Duration::from_secs(1);
 const GUARD: Duration = Duration::from_secs(60);
-const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_kafka_the_database_is_shielded() {
@@ -28,15 +28,7 @@ async fn without_kafka_the_database_is_shielded() {
     let Some(lab) = enter_alone(test, &["mysql", "mcsqueal", "kafka"]).await else { return };
     let database = lab.servers.database(Kind::Mysql, &DatabaseOptions::default()).await;
     let database = database.expect("a database");
-    let create = [
-        "CREATE DATABASE shop",
-        "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(100) NOT NULL)",
-    ];
-    database.run(&create).await.expect("a table");
-    for number in 0..KEYS {
-        let insert = format!("INSERT INTO shop.things VALUES ({number}, 'v0')");
-        database.run(&[&insert]).await.expect("a row");
-    }
+    make_things(&database, KEYS).await;
     let mut kafka = lab.servers.kafka().await.expect("kafka");
     let mut nodes = Vec::new();
     for _ in 0..NODES {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use e2e::{
     busy::TOPIC,
     cache::{Cache, Nodes},
-    lab::{enter, needs_of, until},
-    servers::{Database, Kind, Link, McsquealOptions, Region, StreamPlace, options_of},
+    lab::{enter, needs_on_kafka, until},
+    servers::{Kind, Link, McsquealOptions, Region, StreamPlace, options_of},
+    things::{RULES, make_things, value_of},
 };
-use mysql_async::prelude::Queryable;
 use schemas::key::Key;
 use stream::Reader;
 use tokio::time::sleep;
@@ -20,15 +20,14 @@ use crate::{
     readers::reader,
 };
 
-const KEY: &str = "thing:1";
-const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\n";
+const THING: u32 = 0;
+const KEY: &str = "thing:0";
 const FILL_AGE_MAX: Duration = Duration::from_millis(300);
 const GUARD: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_gap_has_lost_is_waited_for() {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mysql);
     let Some(lab) = enter("what_a_gap_has_lost_is_waited_for", &needs).await else { return };
     let kafka = lab.servers.kafka().await.expect("kafka");
     let mut chain = Vec::new();
@@ -38,12 +37,7 @@ async fn what_a_gap_has_lost_is_waited_for() {
     }
     let [primary, replica] = &chain[..] else { unreachable!("two databases") };
     replica.replicate(primary).await.expect("replication");
-    let tables = [
-        "CREATE DATABASE shop",
-        "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(9) NOT NULL)",
-        "INSERT INTO shop.things VALUES (1, 'old')",
-    ];
-    primary.run(&tables).await.expect("a table");
+    make_things(primary, 1).await;
     replica.caught_up(primary).await.expect("the replica has it");
     let memcached = lab.servers.memcached().await.expect("memcached");
     let nodes = vec![memcached.address()];
@@ -57,7 +51,7 @@ async fn what_a_gap_has_lost_is_waited_for() {
 
     replica.stop_applying().await.expect("the replica stands still");
     memcached.freeze().expect("freeze the node");
-    primary.run(&["UPDATE shop.things SET value = 'new'"]).await.expect("a write");
+    primary.run(&["UPDATE shop.things SET value = 'v1'"]).await.expect("a write");
     let log = reader(&kafka.address()).await;
     until("the write is in the log", GUARD, async || has_key(&read(&log).await)).await;
     // And noted in a checkpoint.
@@ -80,26 +74,20 @@ async fn what_a_gap_has_lost_is_waited_for() {
     sleep(FILL_AGE_MAX * 5).await;
     assert!(emptied("Second").await < 0.5, "the replica was not waited for");
 
-    let old = value_of(replica).await;
-    assert_eq!(old, "old");
+    let mut behind = replica.connect().await.expect("a connection");
+    let old = value_of(&mut behind, THING).await;
+    assert_eq!(old, "v0");
     cache.set(KEY, 600, &old).await.expect("an answer");
     replica.start_applying().await.expect("the replica goes on");
     until("what was filled from it is gone", GUARD, async || {
         cache.get(KEY).await.expect("an answer").is_none()
     })
     .await;
-    assert_eq!(value_of(replica).await, "new", "the node was emptied too early");
-    assert_eq!(value_of(replica).await, "new", "the node was emptied too early");
+    assert_eq!(value_of(&mut behind, THING).await, "v1", "the node was emptied too early");
     assert!(mcsqueal.metric("mcsqueal_lane_uncovered_total", "").await < 0.5);
     mcsqueal.stop().await.expect("a clean stop");
 }
 
 fn has_key(said: &Said) -> bool {
     said.keys.contains(&Key::new(KEY).expect("a key"))
-}
-
-async fn value_of(database: &Database) -> String {
-    let mut conn = database.connect().await.expect("a connection");
-    let asked = "SELECT value FROM shop.things WHERE id = 1";
-    conn.query_first(asked).await.expect("an answer").expect("a row")
 }

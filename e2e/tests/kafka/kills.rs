@@ -6,7 +6,7 @@ use std::time::Duration;
 use e2e::{
     busy::{Busy, TOPIC},
     http,
-    lab::{enter, needs_of, random, tenth_unless_long, until},
+    lab::{enter, needs_on_kafka, random, tenth_unless_long, until},
     random::Random,
     servers::{Kind, Mcsqueal},
 };
@@ -32,15 +32,11 @@ const GUARD: Duration = Duration::from_secs(60);
 /// Kafka makes indexes of 10 MiB in advance.
 const FILE_KIB_MAX: u32 = 12 << 10;
 
-fn needs() -> Vec<&'static str> {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
-    needs
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn kill9_broker_under_load() {
-    let Some(lab) = enter("kill9_broker_under_load", &needs()).await else { return };
+    let Some(lab) = enter("kill9_broker_under_load", &needs_on_kafka(Kind::Mysql)).await else {
+        return;
+    };
     let mut random = random(11);
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     for _ in 0..tenth_unless_long(KILLS_BROKER) {
@@ -57,7 +53,10 @@ async fn kill9_broker_under_load() {
 /// A broker that answers nothing, for longer than anybody's patience: connections stay open.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_broker_is_waited_for() {
-    let Some(lab) = enter("a_frozen_broker_is_waited_for", &needs()).await else { return };
+    let Some(lab) = enter("a_frozen_broker_is_waited_for", &needs_on_kafka(Kind::Mysql)).await
+    else {
+        return;
+    };
     let busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     sleep(Duration::from_secs(1)).await;
     let kafka = busy.kafka.as_ref().expect("on kafka");
@@ -71,7 +70,9 @@ async fn a_frozen_broker_is_waited_for() {
 /// A broker whose disk is full halts. Once there is room, everything goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_for() {
-    let Some(lab) = enter("a_full_disk_is_waited_for", &needs()).await else { return };
+    let Some(lab) = enter("a_full_disk_is_waited_for", &needs_on_kafka(Kind::Mysql)).await else {
+        return;
+    };
     let kafka = lab.servers.kafka_with_files_of(FILE_KIB_MAX).await.expect("kafka");
     let mut busy = Busy::start_on(lab, Kind::Mysql, kafka).await;
     sleep(Duration::from_secs(1)).await;
@@ -105,7 +106,9 @@ async fn fill_up(brokers: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill9_tailer_under_load() {
-    let Some(lab) = enter("kill9_tailer_under_load", &needs()).await else { return };
+    let Some(lab) = enter("kill9_tailer_under_load", &needs_on_kafka(Kind::Mysql)).await else {
+        return;
+    };
     let mut random = random(12);
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     for _ in 0..tenth_unless_long(KILLS_TAILER) {
@@ -123,7 +126,9 @@ async fn kill9_tailer_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_takes_over() {
-    let Some(lab) = enter("a_standby_takes_over", &needs()).await else { return };
+    let Some(lab) = enter("a_standby_takes_over", &needs_on_kafka(Kind::Mysql)).await else {
+        return;
+    };
     let mut random = random(13);
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     for _ in 0..tenth_unless_long(TAKE_OVERS) {
@@ -144,7 +149,9 @@ async fn a_standby_takes_over() {
 /// A node is away for so long that the log no longer reaches back to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_overtakes_a_node() {
-    let Some(lab) = enter("retention_overtakes_a_node", &needs()).await else { return };
+    let Some(lab) = enter("retention_overtakes_a_node", &needs_on_kafka(Kind::Mysql)).await else {
+        return;
+    };
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     sleep(Duration::from_secs(2)).await;
     busy.memcached[0].freeze().expect("freeze a node");

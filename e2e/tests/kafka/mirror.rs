@@ -12,7 +12,7 @@ use std::{
 
 use e2e::{
     busy::{Busy, TOPIC},
-    lab::{enter, needs_of, until},
+    lab::{enter, needs_on_kafka, until},
     servers::{Kind, McsquealOptions, StreamPlace},
 };
 use rdkafka::{
@@ -38,8 +38,7 @@ const PLANTED: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirrored_kafka_serves_a_region() {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mysql);
     let Some(lab) = enter("a_mirrored_kafka_serves_a_region", &needs).await else { return };
     let busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     let origin = busy.kafka.as_ref().expect("on kafka").address();

@@ -4,7 +4,7 @@ use std::{fs, ops::RangeInclusive, time::Duration};
 
 use e2e::{
     busy::Busy,
-    lab::{enter, needs_of, until},
+    lab::{enter, needs_on_kafka, until},
     servers::Kind,
 };
 use schemas::{
@@ -26,8 +26,7 @@ const RARELY: Duration = Duration::from_millis(700);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_partition_says_how_far_it_is() {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mysql);
     let Some(lab) = enter("every_partition_says_how_far_it_is", &needs).await else { return };
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     until("much was changed", GUARD, async || busy.shop.stats().commits.get() > 200).await;

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use e2e::{
     busy::Busy,
-    lab::{enter, needs_of, output, until},
+    lab::{enter, needs_on_kafka, output, until},
     servers::{Kind, Mcsqueal, NodeKind, mcsqueal_binary},
 };
 use serde_json::Value;
@@ -16,8 +16,7 @@ const GUARD: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread")]
 async fn all_processes_take_up_what_is_published() {
     let test = "all_processes_take_up_what_is_published";
-    let mut needs = needs_of(Kind::Mariadb).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mariadb);
     let Some(lab) = enter(test, &needs).await else { return };
     let mut busy = Busy::start_on_kafka_with(lab, Kind::Mariadb, NodeKind::Mcsqueal).await;
     let mut one = busy.invalidator("one").await;

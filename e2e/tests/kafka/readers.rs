@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use e2e::{
     busy::{Busy, TOPIC},
-    lab::{enter, needs_of, output, repository},
+    lab::{enter, needs_on_kafka, output, repository},
     servers::{Kind, mcsqueal_binary},
 };
 use schemas::{
@@ -21,8 +21,8 @@ use tokio::{process::Command, time::sleep};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_and_our_tools_find_the_same_keys() {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.extend(["kafka", "python"]);
+    let mut needs = needs_on_kafka(Kind::Mysql).to_vec();
+    needs.push("python");
     let Some(lab) = enter("python_and_our_tools_find_the_same_keys", &needs).await else { return };
     let python = lab.servers.manifest().program("python").expect("it was there").argv.clone();
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use e2e::{
     busy::Busy,
-    lab::{enter, needs_of, tenth_unless_long, until},
+    lab::{enter, needs_on_kafka, tenth_unless_long, until},
     servers::{Kind, Mcsqueal, NodeKind},
 };
 use tokio::time::sleep;
@@ -25,8 +25,7 @@ async fn invalidators_share_our_nodes() {
 }
 
 async fn share(test: &str, caches: NodeKind) {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mysql);
     let Some(lab) = enter(test, &needs).await else { return };
     let mut busy = Busy::start_on_kafka_with(lab, Kind::Mysql, caches).await;
     let all: BTreeSet<u64> = (0..busy.region.stream.partitions()).map(u64::from).collect();

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Output, time::Duration};
 
 use e2e::{
     busy::Busy,
-    lab::{enter, needs_of, output, until},
+    lab::{enter, needs_on_kafka, output, until},
     servers::{Kind, NodeKind, mcsqueal_binary},
 };
 use serde_json::Value;
@@ -88,8 +88,7 @@ fn number(text: &str, word: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_of_an_incident() {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mysql);
     let Some(lab) = enter("tools_of_an_incident", &needs).await else { return };
     let mut busy = Busy::start_on_kafka(lab, Kind::Mysql).await;
     let folder = busy.mcsqueal.directory().to_owned();
@@ -263,8 +262,7 @@ async fn replays(busy: &Busy, tools: &Tools) {
 /// Nodes of ours get each delete with its version, so what was filled since stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_spares_what_is_fresh() {
-    let mut needs = needs_of(Kind::Mysql).to_vec();
-    needs.push("kafka");
+    let needs = needs_on_kafka(Kind::Mysql);
     let Some(lab) = enter("a_replay_spares_what_is_fresh", &needs).await else { return };
     let mut busy = Busy::start_on_kafka_with(lab, Kind::Mysql, NodeKind::Mcsqueal).await;
     let folder = busy.mcsqueal.directory().to_owned();

@@ -5,13 +5,14 @@ use client::{Client, Marked, Origin, Stored, Unfit};
 use e2e::{
     cache::{Cache, Nodes},
     servers::{Kind, Link, McsquealOptions, Region, options_of},
+    things::{RULES, make_things, value_of},
 };
 use std::time::Duration;
 
 use super::{DEADLINE, client, is_cached, key_of, text, write};
 use crate::{
     support::{Lab, enter, until},
-    versions::{RULES, make_things, value_of},
+    versions::THINGS_MADE,
 };
 
 const MARKED: u32 = 41;
@@ -32,7 +33,7 @@ async fn lagging(lab: Lab, kind: Kind) {
         chain.push(lab.servers.database(kind, &options).await.expect("a database"));
     }
     chain[1].replicate(&chain[0]).await.expect("replication");
-    make_things(&chain[0]).await;
+    make_things(&chain[0], THINGS_MADE).await;
     chain[1].caught_up(&chain[0]).await.expect("the replica is there");
     let memcached = lab.servers.memcached().await.expect("memcached");
     let region = Region::shop(&chain[0], vec![memcached.address()], FILL_AGE_MAX).await;

@@ -18,7 +18,7 @@ use e2e::{
 use mysql_async::prelude::Queryable;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{DEADLINE, RULES, Stage, TTL_S, ask, make_things, value_of};
+use super::{DEADLINE, RULES, Stage, THINGS_MADE, TTL_S, ask, make_things, value_of};
 use crate::support::{Lab, enter, random, until};
 
 const HOLD_OFF: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ async fn ring(lab: Lab) -> Stage {
         let options = options_of(Kind::Mysql, number, Link::Plain);
         chain.push(lab.servers.database(Kind::Mysql, &options).await.expect("a database"));
     }
-    make_things(&chain[0]).await;
+    make_things(&chain[0], THINGS_MADE).await;
     chain[1].replicate(&chain[0]).await.expect("replication");
     chain[1].caught_up(&chain[0]).await.expect("the second is there");
     chain[0].replicate(&chain[1]).await.expect("replication back");

@@ -21,15 +21,16 @@ use std::{
 use e2e::{
     cache::{Cache, From, Looked, Nodes},
     servers::{CacheNode, Database, Kind, Link, Mcsqueal, McsquealOptions, Region, options_of},
+    things::{RULES, make_things, value_of},
 };
-use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::sleep;
 
 use crate::support::{Lab, until};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
-pub(crate) const RULES: &str = "[[rule]]\ntable = \"shop.things\"\nkeys = [\"thing:{id}\"]\n";
+/// Things of a stage.
+pub(crate) const THINGS_MADE: u32 = 100;
 const TTL_S: u32 = 600;
 
 /// A primary, the servers behind it, `mcsqueal run`, and a node. Fields are dropped in this order.
@@ -80,7 +81,7 @@ impl Stage {
         let primary = &chain[0];
         let fill_age_max = Duration::from_secs(2);
         let region = Region::shop(primary, vec![node.address()], fill_age_max).await;
-        make_things(primary).await;
+        make_things(primary, THINGS_MADE).await;
         for server in &chain[1..] {
             server.caught_up(primary).await.expect("the replica is there");
         }
@@ -139,24 +140,6 @@ impl Stage {
         .await;
         filled.expect("the loop has ended")
     }
-}
-
-/// A hundred things, each a transaction of its own.
-pub(crate) async fn make_things(primary: &Database) {
-    let create = [
-        "CREATE DATABASE shop",
-        "CREATE TABLE shop.things (id INT PRIMARY KEY, value VARCHAR(100) NOT NULL)",
-    ];
-    primary.run(&create).await.expect("a table");
-    for number in 0..100 {
-        let insert = format!("INSERT INTO shop.things VALUES ({number}, 'v0')");
-        primary.run(&[&insert]).await.expect("a row");
-    }
-}
-
-pub(crate) async fn value_of(conn: &mut Conn, thing: u32) -> String {
-    let asked = format!("SELECT value FROM shop.things WHERE id = {thing}");
-    conn.query_first(asked).await.expect("a row can be read").expect("the row is there")
 }
 
 /// What the node says to a reader who cannot read the primary: the line, and the value.

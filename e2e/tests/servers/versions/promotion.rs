@@ -10,7 +10,7 @@ use e2e::{
 use mysql_async::prelude::Queryable;
 use tokio::time::sleep;
 
-use super::{DEADLINE, RULES, Stage, TTL_S, ask, make_things, value_of};
+use super::{DEADLINE, RULES, Stage, THINGS_MADE, TTL_S, ask, make_things, value_of};
 use crate::support::{Lab, enter_alone, until};
 
 /// Filled long before anything is lost.
@@ -109,7 +109,7 @@ async fn two_servers(lab: Lab) -> Stage {
     let versions =
         format!("fill_age_ms_max = {}\nstaleness_ms_max = 120000", FILL_AGE_MAX.as_millis());
     let node = lab.servers.versioned_node(&versions).await.expect("a node");
-    make_things(&chain[0]).await;
+    make_things(&chain[0], THINGS_MADE).await;
     let region = Region::shop(&chain[0], vec![node.address()], FILL_AGE_MAX).await;
     let region = Region {
         standbys: vec![chain[1].address()],

@@ -56,7 +56,7 @@ impl Warming {
     async fn start(lab: Lab, versions: &str) -> Warming {
         let options = options_of(Kind::Mysql, 1, Link::Plain);
         let primary = lab.servers.database(Kind::Mysql, &options).await.expect("a database");
-        make_things(&primary).await;
+        make_things(&primary, THINGS).await;
         let (mut warm, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..2 {
             let node = lab.servers.versioned_node(versions).await.expect("a node");
@@ -303,7 +303,7 @@ async fn a_cold_node_becomes_warm_from_stock_memcached() {
     let Some(lab) = enter_alone(test, &["mysql", "memcached", "mcsqueal"]).await else { return };
     let options = options_of(Kind::Mysql, 1, Link::Plain);
     let primary = lab.servers.database(Kind::Mysql, &options).await.expect("a database");
-    make_things(&primary).await;
+    make_things(&primary, THINGS).await;
     let stock = lab.servers.memcached().await.expect("memcached");
     let mut old = Cache::new(&Nodes::new(vec![stock.address()]).expect("a ring"));
     for thing in 0..THINGS {
