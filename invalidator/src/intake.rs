@@ -286,8 +286,11 @@ impl<R: Reader, S: CursorStore + Clone> Intake<R, S> {
 impl Share {
     /// What `record` asks of the node.
     fn work(&self, record: Record, appended_at: UnixMicros) -> Taken {
-        let (work, version) = (Work::Delete(Vec::new()), Some(Version::ZERO));
-        let nothing = Taken { work, since: appended_at, version };
+        let nothing = Taken {
+            work: Work::Delete(Vec::new()),
+            since: appended_at,
+            version: Some(Version::ZERO),
+        };
         match record {
             Record::Invalidations(invalidations) => {
                 let oldest = invalidations.transactions.first();
@@ -302,7 +305,7 @@ impl Share {
                 Taken {
                     work: Work::Delete(keys),
                     since: since.unwrap_or(appended_at),
-                    version: version.or(nothing.version),
+                    version: Some(version.unwrap_or(Version::ZERO)),
                 }
             }
             Record::Floor(floor) => {

@@ -99,14 +99,17 @@ impl World {
                 Work::Delete((0..keys).map(key).collect())
             }
         };
-        self.sizes.insert(self.taken, work.size());
-        self.lane.take(Partition(0), place(self.taken), taken(self.taken, work));
+        self.give(taken(self.taken, work));
     }
 
     fn lose(&mut self) {
         self.taken += 1;
-        self.sizes.insert(self.taken, 1);
-        self.lane.take(Partition(0), place(self.taken), lost());
+        self.give(lost());
+    }
+
+    fn give(&mut self, taken: Taken) {
+        self.sizes.insert(self.taken, taken.work.size());
+        self.lane.take(Partition(0), place(self.taken), taken);
     }
 
     fn send(&mut self, max: usize) {
