@@ -12,6 +12,7 @@ use engine::{Engine, Meta, Now, Settings};
 pub(super) struct Scale {
     pub(super) items: u32,
     pub(super) lookups: usize,
+    pub(super) runs: usize,
 }
 
 /// Look-ups whose buckets, and then items, are fetched together.

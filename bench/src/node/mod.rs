@@ -32,20 +32,17 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
-    engine: engine::Scale { items: 1_000_000, lookups: 8_000_000 },
+    engine: engine::Scale { items: 1_000_000, lookups: 8_000_000, runs: 5 },
     runs: 15,
     load: Duration::from_secs(1),
     megabytes: 512,
 };
 const QUICK: Scale = Scale {
-    engine: engine::Scale { items: 1_000_000, lookups: 2_000_000 },
+    engine: engine::Scale { items: 1_000_000, lookups: 2_000_000, runs: 1 },
     runs: 1,
     load: Duration::from_secs(1),
     megabytes: 256,
 };
-/// Of the engine alone.
-const ENGINE_RUNS: usize = 5;
-
 /// Who has the machine's cores. A server that waits for its clients sleeps between requests, and whoever is faster sleeps more, which
 /// costs processor time; so there are enough clients that no server ever waits.
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +77,8 @@ fn run(scale: Scale, figures: &mut Figures) -> Result<()> {
 }
 
 fn engine_alone(scale: Scale, figures: &mut Figures) -> Result<()> {
-    let runs: Vec<engine::Measured> = (0..scale.runs.min(ENGINE_RUNS))
-        .map(|_| engine::measure(scale.engine))
-        .collect::<Result<_>>()?;
+    let runs: Vec<engine::Measured> =
+        (0..scale.engine.runs).map(|_| engine::measure(scale.engine)).collect::<Result<_>>()?;
     let middle = |of: fn(&engine::Measured) -> f64| median(runs.iter().map(of).collect());
     for (name, value, unit) in [
         ("node_engine_gets_per_s", middle(|run| run.gets_per_s), "1/s"),
